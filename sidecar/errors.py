@@ -1,0 +1,62 @@
+"""What can be raised, by what it means to the request.
+
+SidecarError
+├── Refused            this request is answered with a reason and goes no further
+│   ├── CredentialRefused   the token is ours to judge and bad (401)
+│   └── Unavailable         something that must answer can't (503, 502, 504)
+├── DocumentError      a file that a person wrote has problems: all of them, each with its line
+└── ClientGone         the client left; nobody is there to answer
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from sidecar.reasons import Reason
+
+
+class SidecarError(Exception):
+    """The root; raised only through its kinds."""
+
+
+class Refused(SidecarError):
+    """`reason` is what the caller may know; `detail` goes to audit and log alone, and never holds a secret."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+        self.reason = reason
+        self.detail = detail
+
+
+class CredentialRefused(Refused):
+    """A verdict on the token itself, true until it is revoked or its verifier's configuration changes: it may be cached."""
+
+
+class Unavailable(Refused):
+    """An outage. Never cached, never read as a verdict on the token."""
+
+
+class ClientGone(SidecarError):
+    """The client's connection ended in the middle of an exchange."""
+
+
+class Problem(Struct, frozen=True):
+    """One thing that is wrong in a file, said so that its author can mend it."""
+
+    file: str
+    line: int
+    path: str
+    """Where in the document, as `$.rules[1].allow`."""
+    message: str
+    """What is wrong and what is allowed there."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} {self.path}: {self.message}"
+
+
+class DocumentError(SidecarError):
+    """All problems of one or more files at once."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)

@@ -1,0 +1,145 @@
+"""The vocabulary: what a request, a caller, an action and a decision are. Values only; no behaviour that reaches out."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Never
+
+from msgspec import Struct, field
+
+from sidecar.reasons import Reason
+
+
+class Permission(StrEnum):
+    """`POLICY.md` rule 11. `overwrite`, `delete` and `admin` are only ever given by name."""
+
+    READ = "read"
+    WRITE = "write"
+    OVERWRITE = "overwrite"
+    DELETE = "delete"
+    ADMIN = "admin"
+
+
+Permissions = frozenset[Permission]
+
+NOTHING: Permissions = frozenset()
+LEVELS: dict[str, Permissions] = {
+    "none": NOTHING,
+    "read": frozenset({Permission.READ}),
+    "read-write": frozenset({Permission.READ, Permission.WRITE}),
+}
+"""What `anonymous`, `personal_tokens` and `ci_tokens` may say (rules 11 and 12)."""
+
+
+class PrincipalKind(StrEnum):
+    ANONYMOUS = "anonymous"
+    PERSONAL = "personal"
+    CI = "ci"
+    JWT = "jwt"
+    BISCUIT = "biscuit"
+    ACCESS_KEY = "access_key"
+
+
+class Secret:
+    """A credential's text. It can't be formatted, printed or pickled by accident; `reveal()` is easy to search for."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    def __str__(self) -> Never:
+        raise TypeError("a secret can't be formatted; call reveal() where it must leave")
+
+    def __format__(self, spec: str) -> Never:
+        raise TypeError("a secret can't be formatted; call reveal() where it must leave")
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a secret can't be serialised")
+
+    def __eq__(self, other: object) -> Never:
+        raise TypeError("compare secrets with hmac.compare_digest")
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Target(Struct, frozen=True, gc=False):
+    """A request-target that can be read in one way only. Made by `target.parse` alone."""
+
+    raw_path: str
+    """The path's bytes as received, always starting with one `/`."""
+    raw_query: str
+    """What follows the first `?`, as received; empty where there is none."""
+    raw_segments: tuple[str, ...]
+    """`raw_path` split at `/`, without the leading empty one; a trailing slash leaves a last empty segment."""
+    segments: tuple[str, ...]
+    """The same, each percent-decoded once."""
+
+
+class Limits(Struct, frozen=True):
+    """What can only narrow (rule 13). `None` doesn't narrow."""
+
+    workspaces: frozenset[str] | None = None
+    permissions: Permissions | None = None
+    path: str | None = None
+    """A glob over the key, in the form of rule 16."""
+
+
+UNLIMITED = Limits()
+
+
+class Principal(Struct, frozen=True):
+    """Who asks, after verification (rule 5)."""
+
+    kind: PrincipalKind
+    subject: str
+    issuer: str = ""
+    """The configured name of the issuer for a JWT; empty for what was issued here. Identity is issuer and subject."""
+    groups: frozenset[str] = frozenset()
+    claims: Mapping[str, Any] = field(default_factory=dict)
+    token_id: str = ""
+    """A stable public id: an opaque token's public id, a JWT's `jti`; never the token or a digest of it."""
+    token_name: str = ""
+    workspace: str = ""
+    """For a CI token: the one workspace that it belongs to (rule 7)."""
+    limits: Limits = UNLIMITED
+    expires_at: float | None = None
+    """Unix seconds."""
+    revocation_ids: tuple[str, ...] = ()
+    """Each is looked up in the revoked set at every request."""
+
+
+ANONYMOUS = Principal(kind=PrincipalKind.ANONYMOUS, subject="")
+
+
+class Action(Struct, frozen=True):
+    """One permission on one key of the route's workspace."""
+
+    permission: Permission
+    key: str
+    """What follows the route's path, decoded once, without its leading slash (rule 2)."""
+    creates: bool = False
+    """True where `write` might replace an existing key, so that rule 17 may ask for `overwrite` instead."""
+
+
+class Person(Struct, frozen=True):
+    """A row of the directory."""
+
+    active: bool
+    groups: frozenset[str]
+
+
+class Verdict(Struct, frozen=True):
+    """What the policy says about a set of actions."""
+
+    allowed: bool
+    reason: Reason
+    rule: str | None = None
+    """The name of the rule that decided, where one did."""
+    existence_needed: bool = False
+    """The answer depends on whether the key exists (rule 17); ask the store and evaluate again."""

@@ -1,0 +1,121 @@
+"""Every refusal has exactly one code, and every code one row here.
+
+The row feeds the status, the metric's labels, the audit record, the text that the caller reads and the page
+`docs/reasons.md` (a test compares the two). A hint tells its reader what to do next and tells an attacker nothing.
+"""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Outcome(StrEnum):
+    """How a request ended, as metrics and audit count it. `error` is never `deny`: the caller did nothing wrong."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    UNAUTHENTICATED = "unauthenticated"
+    ERROR = "error"
+
+
+class Reason(StrEnum):
+    GRANTED = "granted"
+    ANSWERED_HERE = "answered_here"
+
+    BAD_REQUEST = "bad_request"
+    BAD_TARGET = "bad_target"
+    BAD_HEADER = "bad_header"
+    TWO_CREDENTIALS = "two_credentials"
+    UPGRADE_REFUSED = "upgrade_refused"
+    HEAD_TOO_LARGE = "head_too_large"
+    HEAD_TIMEOUT = "head_timeout"
+    BODY_TIMEOUT = "body_timeout"
+
+    NO_ROUTE = "no_route"
+
+    NO_TOKEN = "no_token"
+    BAD_TOKEN = "bad_token"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+    CROSS_SITE = "cross_site"
+    UNKNOWN_OPERATION = "unknown_operation"
+    KEY_REQUIRED = "key_required"
+    WRONG_WORKSPACE = "wrong_workspace"
+    INACTIVE_PERSON = "inactive_person"
+    NO_RULE = "no_rule"
+    RULE_DENY = "rule_deny"
+    TOKEN_LIMIT = "token_limit"
+
+    POLICY_MISSING = "policy_missing"
+    VERIFIER_UNAVAILABLE = "verifier_unavailable"
+    TOKEN_STORE_UNAVAILABLE = "token_store_unavailable"
+    STALE_STATE = "stale_state"
+    DIRECTORY_UNAVAILABLE = "directory_unavailable"
+    EXISTENCE_UNKNOWN = "existence_unknown"
+    AUDIT_UNAVAILABLE = "audit_unavailable"
+    OVERLOADED = "overloaded"
+
+    UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_TIMEOUT = "upstream_timeout"
+    UPSTREAM_BROKEN = "upstream_broken"
+    UPSTREAM_REDIRECT = "upstream_redirect"
+    STORE_FULL = "store_full"
+    INTERNAL_ERROR = "internal_error"
+
+
+class Row(Struct, frozen=True):
+    status: int
+    """The HTTP status, before a profile suits it to its client. A 403 of an anonymous caller becomes a 401 (rule 20)."""
+    outcome: Outcome
+    hint: str
+    """What the caller reads."""
+
+
+_ALLOW, _DENY, _UNAUTH, _ERROR = Outcome.ALLOW, Outcome.DENY, Outcome.UNAUTHENTICATED, Outcome.ERROR
+
+REASONS: dict[Reason, Row] = {
+    Reason.GRANTED: Row(200, _ALLOW, "The policy grants it."),
+    Reason.ANSWERED_HERE: Row(204, _ALLOW, "Answered by the sidecar itself; the store was not asked."),
+    Reason.BAD_REQUEST: Row(400, _DENY, "The request is not valid HTTP/1.1."),
+    Reason.BAD_TARGET: Row(400, _DENY, "The path is written in a form that can be read in two ways; send it plainly."),
+    Reason.BAD_HEADER: Row(400, _DENY, "A header is repeated or malformed; send it once, in its standard form."),
+    Reason.TWO_CREDENTIALS: Row(400, _DENY, "More than one credential was sent; send exactly one."),
+    Reason.UPGRADE_REFUSED: Row(400, _DENY, "Protocol upgrades are not accepted here."),
+    Reason.HEAD_TOO_LARGE: Row(431, _DENY, "The request's headers are too large."),
+    Reason.HEAD_TIMEOUT: Row(408, _DENY, "The request's headers did not arrive in time."),
+    Reason.BODY_TIMEOUT: Row(408, _DENY, "The request's body stopped arriving."),
+    Reason.NO_ROUTE: Row(404, _DENY, "No workspace is served at this path; check the URL's first segments."),
+    Reason.NO_TOKEN: Row(401, _UNAUTH, "A token is needed: send it as Bearer, or as the password of Basic."),
+    Reason.BAD_TOKEN: Row(401, _UNAUTH, "The token is not valid here; create a new one or check that it is complete."),
+    Reason.EXPIRED: Row(401, _UNAUTH, "The token has expired; create a new one."),
+    Reason.REVOKED: Row(401, _UNAUTH, "The token has been revoked; create a new one."),
+    Reason.CROSS_SITE: Row(403, _DENY, "Passwords are not accepted from other sites' pages; use a Bearer token."),
+    Reason.UNKNOWN_OPERATION: Row(403, _DENY, "This operation is not known for this kind of client."),
+    Reason.KEY_REQUIRED: Row(403, _DENY, "A write or delete must name one object: no empty path, no trailing slash."),
+    Reason.WRONG_WORKSPACE: Row(403, _DENY, "The token or the request names another workspace than this path's."),
+    Reason.INACTIVE_PERSON: Row(403, _DENY, "The token's owner is no longer active; ask your platform team."),
+    Reason.NO_RULE: Row(403, _DENY, "The workspace's policy does not grant this; ask its owner."),
+    Reason.RULE_DENY: Row(403, _DENY, "A rule of the workspace forbids this; ask its owner."),
+    Reason.TOKEN_LIMIT: Row(403, _DENY, "The token itself was made for less than this; create one with this scope."),
+    Reason.POLICY_MISSING: Row(
+        503, _ERROR, "The workspace's policy could not be loaded; its owner has to mend the file."
+    ),
+    Reason.VERIFIER_UNAVAILABLE: Row(
+        503, _ERROR, "The token's issuer can't be reached to verify it; try again shortly."
+    ),
+    Reason.TOKEN_STORE_UNAVAILABLE: Row(503, _ERROR, "The token store can't answer; try again shortly."),
+    Reason.STALE_STATE: Row(503, _ERROR, "Revocations can't be followed at present; try again shortly."),
+    Reason.DIRECTORY_UNAVAILABLE: Row(503, _ERROR, "The directory of people can't answer; try again shortly."),
+    Reason.EXISTENCE_UNKNOWN: Row(503, _ERROR, "Whether the object exists could not be learnt; try again shortly."),
+    Reason.AUDIT_UNAVAILABLE: Row(
+        503, _ERROR, "The audit log takes no record, so nothing may happen; try again shortly."
+    ),
+    Reason.OVERLOADED: Row(503, _ERROR, "Too many requests at once; try again shortly."),
+    Reason.UPSTREAM_UNREACHABLE: Row(502, _ERROR, "The store can't be reached; try again shortly."),
+    Reason.UPSTREAM_TIMEOUT: Row(504, _ERROR, "The store did not answer in time; try again shortly."),
+    Reason.UPSTREAM_BROKEN: Row(502, _ERROR, "The store's answer was broken off or malformed."),
+    Reason.UPSTREAM_REDIRECT: Row(502, _ERROR, "The store redirected outside of this path, which is not followed."),
+    Reason.STORE_FULL: Row(507, _ERROR, "The store has no space left."),
+    Reason.INTERNAL_ERROR: Row(500, _ERROR, "The sidecar failed; its log says why."),
+}
