@@ -1,0 +1,164 @@
+"""What the configuration file may say, as values. `config.py` reads the file into these; nothing else does.
+
+Durations are seconds (float), sizes bytes (int), paths absolute (resolved against the file's own folder).
+Every field is described in `docs/configuration.md`, which a test compares with this page.
+"""
+
+from pathlib import Path
+
+from msgspec import Struct
+
+KiB, MiB = 1024, 1024 * 1024
+DAY = 86400.0
+
+
+class Listen(Struct, frozen=True):
+    """`127.0.0.1:8080`, `[::1]:8080` or `unix:/run/sidecar/data.sock`."""
+
+    host: str = ""
+    port: int = 0
+    unix: Path | None = None
+
+    def __str__(self) -> str:
+        if self.unix is not None:
+            return f"unix:{self.unix}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Timeouts(Struct, frozen=True):
+    connect: float = 2.0
+    first_byte: float = 30.0
+    """From the request's last byte to the answer's first."""
+    idle: float = 60.0
+    """The longest silence in the middle of a body, either way; and how long a pooled connection is kept."""
+
+
+class BasicCredentials(Struct, frozen=True):
+    username: str
+    password_file: Path
+
+
+class HeaderCredentials(Struct, frozen=True):
+    name: str
+    value_file: Path
+
+
+class UpstreamCredentials(Struct, frozen=True):
+    """What the store itself asks for; exactly one is set. Sent by the sidecar, never by the client."""
+
+    basic: BasicCredentials | None = None
+    bearer_file: Path | None = None
+    header: HeaderCredentials | None = None
+
+
+class UpstreamSettings(Struct, frozen=True):
+    name: str
+    url: str
+    """`http://host:port`, `https://host`, `unix:/path.sock`, or `file:///dir` (the embedded store; resolved, absolute)."""
+    timeouts: Timeouts = Timeouts()
+    credentials: UpstreamCredentials | None = None
+    connections: int = 256
+    """The most connections to it at once, idle ones included."""
+    redirects: str = "refuse"
+    """`refuse`: an answer that redirects out of the route is a 502. `pass`: it reaches the client."""
+    ca_file: Path | None = None
+
+
+class TokenSettings(Struct, frozen=True):
+    store: str
+    """`sqlite:///ABSOLUTE/PATH`."""
+    pepper_file: Path
+    brand: str = "asc"
+    default_ttl: float = 90 * DAY
+    max_ttl: float = 366 * DAY
+
+
+class IssuerSettings(Struct, frozen=True):
+    """A trusted issuer of JWTs. Where none of `jwks_url`, `jwks_file`, `pem_file`, `secret_file` is set: OIDC discovery."""
+
+    name: str
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    jwks_file: Path | None = None
+    pem_file: Path | None = None
+    secret_file: Path | None = None
+    """HS256 only, at least 32 bytes; never together with an asymmetric algorithm."""
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    subject_claim: str = "sub"
+    groups_claim: str | None = None
+    max_lifetime: float = DAY
+    """The longest `exp - iat` that is believed."""
+    leeway: float = 30.0
+    types: tuple[str, ...] = ("JWT", "at+jwt")
+    """The `typ` values accepted, without regard to case; an absent one always is."""
+    authorized_parties: tuple[str, ...] = ()
+    """If set: `azp` (or `client_id`) must be one of these. Asked for where `aud` names several."""
+    multi_tenant: bool = False
+    """Serves everybody (github.com, gitlab.com, ...): rules must pin an owner, project or repository id (rule 14)."""
+    ca_file: Path | None = None
+
+
+class DirectorySettings(Struct, frozen=True):
+    file: Path
+
+
+class IdentityCacheSettings(Struct, frozen=True):
+    size: int = 10_000
+    ttl: float = 60.0
+    """At most 60 s, and never past the token's own expiry."""
+    negative_ttl: float = 5.0
+
+
+class AuditSink(Struct, frozen=True):
+    file: Path | None = None
+    """`None` is standard output."""
+    required: bool = True
+    rotate_size: int = 100 * MiB
+    keep: int = 10
+    """Rotated files that are kept besides the current one."""
+    fsync: str = "group"
+    """`group`: one fdatasync for all records that wait (default). `none`: left to the kernel."""
+
+
+class CarrierSettings(Struct, frozen=True):
+    headers: tuple[str, ...] = ()
+    """Further request headers that may carry a token, beside Bearer and Basic."""
+
+
+class LimitSettings(Struct, frozen=True):
+    head_size: int = 32 * KiB
+    """Request line and headers together."""
+    header_size: int = 16 * KiB
+    """One header, or the request line."""
+    headers: int = 100
+    head_timeout: float = 10.0
+    """From a request's first byte (or the connection's start) to the end of its headers."""
+    body_timeout: float = 60.0
+    """The longest silence of a sender in the middle of a body."""
+    keepalive: float = 75.0
+    connections: int = 4096
+    """Client connections at once; one more is closed at once."""
+    drain_delay: float = 2.0
+    """After SIGTERM: how long new connections are still accepted while `/readyz` says no."""
+    grace: float = 30.0
+    """After the drain delay: how long running requests may take to finish."""
+
+
+class Settings(Struct, frozen=True):
+    """The whole file."""
+
+    path: Path
+    listen: Listen
+    ops: Listen
+    policies: Path
+    upstreams: dict[str, UpstreamSettings]
+    workers: int = 1
+    """`auto` is resolved when the file is read: the CPUs that the cgroup grants, at most 4."""
+    tokens: TokenSettings | None = None
+    issuers: dict[str, IssuerSettings] = {}
+    directory: DirectorySettings | None = None
+    identity_cache: IdentityCacheSettings = IdentityCacheSettings()
+    audit: tuple[AuditSink, ...] = (AuditSink(),)
+    carriers: CarrierSettings = CarrierSettings()
+    limits: LimitSettings = LimitSettings()
