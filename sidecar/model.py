@@ -1,7 +1,7 @@
 """The vocabulary: what a request, a caller, an action and a decision are. Values only; no behaviour that reaches out."""
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import IntFlag, StrEnum
 from typing import Any, Never
 
 from msgspec import Struct, field
@@ -68,6 +68,21 @@ class Secret:
     __hash__ = None  # type: ignore[assignment]
 
 
+class Oddity(IntFlag):
+    """Spellings that stores read differently; refused unless the profile's table allows them (law 1)."""
+
+    NONE = 0
+    ENCODED_SLASH = 1
+    ENCODED_BACKSLASH = 2
+    ENCODED_PERCENT = 4
+    ENCODED_QUESTION = 8
+    ENCODED_HASH = 16
+    EMPTY_SEGMENT = 32
+    NON_ASCII = 64
+    SEMICOLON = 128
+    """Raw or encoded: Java servers cut a segment at it, others don't."""
+
+
 class Target(Struct, frozen=True, gc=False):
     """A request-target that can be read in one way only. Made by `target.parse` alone."""
 
@@ -79,6 +94,27 @@ class Target(Struct, frozen=True, gc=False):
     """`raw_path` split at `/`, without the leading empty one; a trailing slash leaves a last empty segment."""
     segments: tuple[str, ...]
     """The same, each percent-decoded once."""
+    oddities: Oddity = Oddity.NONE
+    """What the route's profile still has to agree to."""
+
+
+class Headers(Struct, frozen=True, gc=False):
+    """A request's headers after the laws on them have held. Made by `headers.read` alone."""
+
+    values: dict[str, str]
+    """Lower-case name -> value, of every header that isn't repeated; what the program reads it reads here."""
+    forward: tuple[tuple[bytes, bytes], ...]
+    """The end-to-end headers as received, minus credentials, cookies, overrides and everything that folds to what we set."""
+
+
+class Head(Struct, frozen=True, gc=False):
+    """Everything that a decision may look at. There is nothing else: no body, no connection, no clock."""
+
+    method: str
+    target: Target
+    headers: Headers
+    peer: str = ""
+    """The address of the TCP peer; empty for a unix socket. Never from a header."""
 
 
 class Limits(Struct, frozen=True):

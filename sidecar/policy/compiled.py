@@ -1,0 +1,68 @@
+"""A policy after its file was read and found right: values that `evaluate` and `routes` work on, swapped whole.
+
+Made by `policy.file` alone, so that whatever holds one of these holds a policy without contradictions.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from sidecar.model import NOTHING, Permission, Permissions, PrincipalKind
+from sidecar.policy.glob import Glob
+
+
+class ClaimGlob(Struct, frozen=True):
+    """`{glob: "release/*"}` in a rule (rule 15)."""
+
+    glob: Glob
+
+
+class Rule(Struct, frozen=True):
+    """One `allow` or `deny` rule. It matches when all that it states holds (rule 14); `None` states nothing."""
+
+    name: str
+    line: int
+    allow: Permissions = NOTHING
+    deny: Permissions = NOTHING
+    issuer: str | None = None
+    claims: Mapping[str, Any] | None = None
+    """Literal claim name -> what it must be (rule 15); a glob is a `ClaimGlob`, a list is any-of, a mapping a subset."""
+    groups: frozenset[str] | None = None
+    users: frozenset[str] | None = None
+    kinds: frozenset[PrincipalKind] | None = None
+    path: Glob | None = None
+
+
+class Workspace(Struct, frozen=True):
+    name: str
+    file: str
+    sha256: str
+    """Hex digest of the file's bytes."""
+    routes: tuple["Route", ...] = ()
+    anonymous: Permissions = NOTHING
+    users: frozenset[str] = frozenset()
+    groups: frozenset[str] = frozenset()
+    personal_tokens: Permissions = NOTHING
+    ci_tokens: Permissions = NOTHING
+    rules: tuple[Rule, ...] = ()
+    write_once: bool = False
+    shares: frozenset[str] = frozenset()
+    settings: Mapping[str, str] = {}
+    broken: bool = False
+    """Its file was bad at a cold start: nothing but its routes is known, everything is refused with `policy_missing` (rule 23)."""
+
+
+class Route(Struct, frozen=True):
+    workspace: str
+    path: str
+    """`/web`; `/` for everything."""
+    segments: tuple[str, ...]
+    """`("web",)`; empty for `/`."""
+    client: str
+    """The client profile's name."""
+    upstream: str
+    upstream_path: str
+    """Where the keys live behind the sidecar: `/web`, or empty for the store's root."""
+    verbs: Mapping[str, Permission] = {}
+    """Method -> permission, overriding the profile's own table."""
