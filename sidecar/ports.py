@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from sidecar.model import Person, Principal, Secret, Target
+from sidecar.model import Person, Principal, Secret
 
 HeaderList = Sequence[tuple[bytes, bytes]]
 
@@ -43,7 +43,6 @@ class Downstream(Protocol):
     """The client's side of one exchange, as an upstream sees it. Methods raise `ClientGone` once the client has left."""
 
     method: str
-    target: Target
     upstream_path: str
     """Path and query to ask the upstream for, percent-encoded, ready to send."""
     headers: HeaderList
@@ -56,13 +55,25 @@ class Downstream(Protocol):
         `100 Continue`. Raises `Refused(BODY_TIMEOUT)` for a sender that has stopped."""
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
-        """The answer's head. `length` is the body's size in bytes (it becomes `Content-Length`), `None` if unknown."""
+        """The answer's head, as the store gave it: what must not reach the client is taken out here. `length` is the body's
+        size in bytes (it becomes `Content-Length`), `None` if unknown. Raises `Refused` for an answer that is not passed on."""
 
     def write(self, data: bytes) -> None:
         """A piece of the answer's body. Follow with `drain()` unless the pieces are few and small."""
 
+    @property
+    def congested(self) -> bool:
+        """Whether the client takes slower than it is written to: time to `drain()` before writing more."""
+
     async def drain(self) -> None:
-        """Returns when the client has taken enough of what was written."""
+        """Returns when the client has taken enough of what was written; raises `ClientGone` when it takes nothing."""
+
+    async def sink(self) -> int | None:
+        """After `start()` with a length: everything written has left, and this is the descriptor of a plain socket that
+        takes the body's further bytes as they are; report them with `sank()`. `None` where there is no such thing."""
+
+    def sank(self, size: int) -> None:
+        """`size` bytes went through the `sink()`."""
 
     def finish(self) -> None:
         """The answer is complete. Without this call the connection is broken off: never a clean end of half a body."""

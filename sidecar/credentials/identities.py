@@ -1,0 +1,141 @@
+"""From a token's text to who it is, through the identity cache (law 3).
+
+The cache holds identity, never a permission. A hit is as good as a verification because everything that the answer
+depends on is looked at again: the verifier's generation is part of the entry, the revoked set is asked at every request,
+and an entry goes in only if no revocation arrived since its verification began. An outage is never an entry.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from cachetools import LRUCache
+from msgspec import Struct
+
+from sidecar.errors import CredentialRefused, Unavailable
+from sidecar.model import Principal, Secret
+from sidecar.ports import Revocations, Verifier
+from sidecar.reasons import Reason
+from sidecar.settings import IdentityCacheSettings
+
+CacheResult = Literal["hit", "negative", "miss"]
+
+_BYTES_PER_ENTRY = 4096
+"""What the cache may hold on average: `size` entries of this weight. Claims take about four times their JSON text."""
+_FIXED_WEIGHT = 512
+
+
+class _Known(Struct, frozen=True):
+    principal: Principal
+    verifier: Verifier
+    generation: str
+    until: float
+    weight: int
+
+
+class _Bad(Struct, frozen=True):
+    reason: Reason
+    detail: str
+    generations: tuple[str, ...]
+    until: float
+
+
+class Identities:
+    """All credential kinds behind one question. `used` is told of each successful identification (for `last_used`)."""
+
+    def __init__(
+        self,
+        verifiers: Sequence[Verifier],
+        revocations: Revocations,
+        settings: IdentityCacheSettings,
+        *,
+        used: Callable[[Principal, float], None] = lambda principal, now: None,
+    ) -> None:
+        self._verifiers = tuple(verifiers)
+        self._revocations = revocations
+        self._settings = settings
+        self._used = used
+        self._known: LRUCache[bytes, _Known] = LRUCache(
+            max(1, settings.size) * _BYTES_PER_ENTRY, getsizeof=lambda entry: entry.weight
+        )
+        self._bad: LRUCache[bytes, _Bad] = LRUCache(max(1, settings.size // 10))
+        self._running: dict[bytes, asyncio.Task[Principal]] = {}
+        self.hits = self.negative_hits = self.misses = self.evictions = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def identify(self, token: Secret, now: float) -> tuple[Principal, CacheResult]:
+        """Raises `CredentialRefused` for a verdict on the token and `Unavailable` where none could be reached."""
+        digest = hashlib.sha256(token.reveal().encode()).digest()
+        entry = self._known.get(digest)
+        if entry is not None and now < entry.until and entry.verifier.generation == entry.generation:
+            self.hits += 1
+            return self._standing(entry.principal, now), "hit"
+        bad = self._bad.get(digest)
+        if bad is not None and now < bad.until and bad.generations == self._generations():
+            self.negative_hits += 1
+            raise CredentialRefused(bad.reason, bad.detail)
+        self.misses += 1
+        task = self._running.get(digest)
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._verify(digest, token, now))
+            self._running[digest] = task
+            task.add_done_callback(lambda done: self._finished(digest, done))
+        # Whoever waits may leave; the verification goes on for the others.
+        return self._standing(await asyncio.shield(task), now), "miss"
+
+    def _finished(self, digest: bytes, task: asyncio.Task[Principal]) -> None:
+        self._running.pop(digest, None)
+        if not task.cancelled():
+            task.exception()  # retrieved: everybody who waited may have left
+
+    def _standing(self, principal: Principal, now: float) -> Principal:
+        if not self._revocations.is_fresh(now):
+            raise Unavailable(Reason.STALE_STATE)
+        if self._revocations.revoked(principal):
+            raise CredentialRefused(Reason.REVOKED)
+        self._used(principal, now)
+        return principal
+
+    def _generations(self) -> tuple[str, ...]:
+        return tuple(verifier.generation for verifier in self._verifiers)
+
+    async def _verify(self, digest: bytes, token: Secret, now: float) -> Principal:
+        epoch, generations = self._revocations.epoch, self._generations()
+        try:
+            for verifier, generation in zip(self._verifiers, generations, strict=True):
+                principal = await verifier.verify(token, now)
+                if principal is not None:
+                    self._remember(digest, token, principal, verifier, generation, epoch, now)
+                    return principal
+            raise CredentialRefused(Reason.BAD_TOKEN, "of no kind that is configured")
+        except CredentialRefused as refusal:
+            # A generation that moved meanwhile may have turned the verdict.
+            if generations == self._generations():
+                until = now + self._settings.negative_ttl
+                self._bad[digest] = _Bad(refusal.reason, refusal.detail, generations, until)
+            raise
+
+    def _remember(
+        self,
+        digest: bytes,
+        token: Secret,
+        principal: Principal,
+        verifier: Verifier,
+        generation: str,
+        epoch: int,
+        now: float,
+    ) -> None:
+        until = now + self._settings.ttl
+        if principal.expires_at is not None:
+            until = min(until, principal.expires_at)
+        if until <= now or epoch != self._revocations.epoch:
+            return
+        weight = 4 * len(token.reveal()) + _FIXED_WEIGHT
+        before = len(self._known)
+        self._known[digest] = _Known(principal, verifier, generation, until, weight)
+        while len(self._known) > self._settings.size:
+            self._known.popitem()
+        self.evictions += max(0, before + 1 - len(self._known))

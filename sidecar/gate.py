@@ -1,0 +1,180 @@
+"""The one road to a decision. The data plane, the decision endpoint and `policy explain` all walk it, and nothing else does.
+
+Here and nowhere else the steps follow one another: target, headers, route, credential, identity, actions, policy.
+A refusal is a value, never an exception: `decide` returns for whatever it is given.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from msgspec import Struct
+
+from sidecar import headers, target
+from sidecar.credentials import carriers
+from sidecar.credentials.identities import CacheResult, Identities
+from sidecar.errors import Refused
+from sidecar.model import ANONYMOUS, Action, Head, Principal, PrincipalKind, Verdict
+from sidecar.policy.compiled import Route, Workspace
+from sidecar.policy.evaluate import Trace, evaluate
+from sidecar.policy.routes import Snapshot
+from sidecar.ports import Directory
+from sidecar.profiles import LocalAnswer, Profile
+from sidecar.profiles.tenant import check_tenant
+from sidecar.reasons import REASONS, Reason
+
+log = logging.getLogger(__name__)
+
+
+class Decision(Struct):
+    """What was decided, and everything that it was decided on. Evidence, answers and forwarding read it; none adds to it."""
+
+    reason: Reason
+    detail: str = ""
+    """For audit and log alone."""
+    rule: str | None = None
+    head: Head | None = None
+    route: Route | None = None
+    workspace: Workspace | None = None
+    profile: Profile | None = None
+    principal: Principal | None = None
+    """`None` where the caller was never identified: the request was malformed, or its credential was not accepted."""
+    actions: tuple[Action, ...] = ()
+    answer: LocalAnswer | None = None
+    """Set where the profile answers by itself and the store is not asked."""
+    cache: CacheResult | None = None
+    generation: int = 0
+    """The policy snapshot's number."""
+
+    @property
+    def allowed(self) -> bool:
+        return self.reason is Reason.GRANTED or self.reason is Reason.ANSWERED_HERE
+
+    @property
+    def known(self) -> bool:
+        """Whether somebody with a name asked."""
+        return self.principal is not None and self.principal.kind is not PrincipalKind.ANONYMOUS
+
+    @property
+    def status(self) -> int:
+        """Before the profile suits it to its client: an anonymous caller who is refused is asked for a token (rule 20)."""
+        status = REASONS[self.reason].status
+        return 401 if status == 403 and self.principal is ANONYMOUS else status
+
+
+Existence = Callable[[Route, str], Awaitable[bool]]
+"""Asks a route's store whether an object exists at an upstream path. Raises `Unavailable`."""
+
+
+class Gate:
+    def __init__(
+        self,
+        *,
+        snapshot: Callable[[], Snapshot],
+        profiles: Mapping[str, Profile],
+        identities: Identities,
+        directory: Directory | None,
+        existence: Existence,
+        token_headers: Sequence[str] = (),
+        set_names: frozenset[str] = frozenset(),
+    ) -> None:
+        self._snapshot = snapshot
+        self._profiles = profiles
+        self._identities = identities
+        self._directory = directory
+        self._existence = existence
+        self._token_headers = tuple(name.lower() for name in token_headers)
+        self._secret_names = frozenset(name.encode() for name in self._token_headers)
+        self._set_names = set_names
+
+    async def decide(
+        self,
+        method: str,
+        raw_target: str,
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        peer: str,
+        now: float,
+        trace: Trace | None = None,
+    ) -> Decision:
+        """`now` in Unix seconds; `peer` the TCP peer's address. `trace` gathers why each rule did or didn't match."""
+        decision = Decision(Reason.INTERNAL_ERROR)
+        try:
+            await self._walk(decision, method, raw_target, raw_headers, peer, now, trace)
+        except Refused as refusal:
+            decision.reason, decision.detail = refusal.reason, refusal.detail
+        except Exception:
+            log.exception("the decision failed; the request is refused")
+            decision.reason, decision.detail = Reason.INTERNAL_ERROR, "the decision failed"
+        return decision
+
+    async def _walk(
+        self,
+        decision: Decision,
+        method: str,
+        raw_target: str,
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        peer: str,
+        now: float,
+        trace: Trace | None,
+    ) -> None:
+        snapshot = self._snapshot()
+        decision.generation = snapshot.generation
+        parsed = target.parse(raw_target)
+        decision.head = head = Head(
+            method, parsed, headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names), peer
+        )
+        decision.route = route = snapshot.match(parsed.segments)
+        if route is None:
+            raise Refused(Reason.NO_ROUTE)
+        decision.workspace = workspace = snapshot.workspaces[route.workspace]
+        decision.profile = profile = self._profiles[route.client]
+        if parsed.oddities & ~profile.allowed:
+            raise Refused(Reason.BAD_TARGET, f"{parsed.oddities & ~profile.allowed!r}")
+
+        token = carriers.find(head, self._token_headers)
+        if token is None:
+            principal = ANONYMOUS
+        else:
+            principal, decision.cache = await self._identities.identify(token, now)
+        decision.principal = principal
+
+        check_tenant(parsed.raw_query, route.workspace)
+        classified = profile.classify(head, route)
+        if isinstance(classified, LocalAnswer):
+            decision.reason, decision.answer = Reason.ANSWERED_HERE, classified
+            return
+        decision.actions = classified
+
+        verdict = self._evaluate(workspace, principal, classified, None, trace)
+        if verdict.existence_needed:
+            exists = await self._existence(route, upstream_path(route, head))
+            verdict = self._evaluate(workspace, principal, classified, exists, trace)
+        decision.reason, decision.rule = verdict.reason, verdict.rule
+        if verdict.reason is Reason.NO_RULE and principal is ANONYMOUS:
+            decision.reason = Reason.NO_TOKEN
+
+    def _evaluate(
+        self,
+        workspace: Workspace,
+        principal: Principal,
+        actions: tuple[Action, ...],
+        exists: bool | None,
+        trace: Trace | None,
+    ) -> Verdict:
+        directory, person = self._directory, None
+        if directory is not None and principal.kind is PrincipalKind.PERSONAL:
+            person = directory.person(principal.subject)
+        return evaluate(
+            workspace,
+            principal,
+            actions,
+            person=person,
+            directory=directory is not None,
+            exists=exists,
+            trace=trace,
+        )
+
+
+def upstream_path(route: Route, head: Head) -> str:
+    """Path and query to ask the store for: the route's prefix is exchanged, the key's bytes and the query stay (law 1)."""
+    path = route.upstream_path + target.suffix(head.target, len(route.segments)) or "/"
+    return f"{path}?{head.target.raw_query}" if head.target.raw_query else path

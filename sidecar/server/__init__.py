@@ -1,0 +1,1 @@
+"""What listens: the data plane and the ops port."""

@@ -1,0 +1,191 @@
+"""A client's connection: aiohttp's hardened parser and request loop, with our limits and our light request.
+
+aiohttp has no limit on how long a request's head may take, answers malformed requests by itself, builds a request and a
+response object that nobody here needs, and lingers for bodies that nobody wants. Each override below mends one of these.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any, cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+
+from sidecar.reasons import REASONS, Reason
+from sidecar.settings import LimitSettings
+
+_SWEEP = 0.5
+_READ_BUFFER = 64 * 1024
+
+
+class Sent:
+    """What the request loop gets back: the answer has left already."""
+
+    __slots__ = ("keep_alive",)
+
+    def __init__(self, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+
+    async def prepare(self, request: object) -> None:
+        """Nothing to prepare."""
+
+    async def write_eof(self) -> None:
+        """Nothing to write."""
+
+
+KEEP_ALIVE, CLOSE = Sent(True), Sent(False)
+
+
+class Incoming:
+    """One request as the parser left it. Stands where aiohttp would build a `BaseRequest`; the loop calls the methods."""
+
+    __slots__ = ("_task", "connection", "malformed", "message", "payload")
+
+    def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: "ClientConnection") -> None:
+        self.message = message
+        self.payload = payload
+        self.connection = connection
+        self.malformed: Reason | None = None
+        self._task: object = None
+
+    def _cancel(self, exc: BaseException) -> None:
+        self.payload.set_exception(exc)
+
+    def _finish(self) -> None:
+        """Called when the handler is done."""
+
+
+Handler = Callable[[Incoming], Awaitable[Sent]]
+
+
+class ClientConnection(RequestHandler):
+    __slots__ = ("_head_size", "_listener", "head_deadline", "peer")
+
+    def __init__(self, listener: "Listener", **kwargs: Any) -> None:
+        super().__init__(listener, **kwargs)
+        self._listener = listener
+        self.head_deadline = 0.0
+        """Loop time by which the head under way must be complete; 0 while none is."""
+        self._head_size = 0
+        self.peer = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        self.head_deadline = self._loop.time() + self._listener.limits.head_timeout
+        if not self._listener.admit():
+            cast(asyncio.Transport, transport).abort()
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self.head_deadline, self._head_size = 0.0, 0
+        elif data and self._current_request is None and not self._messages:
+            self._head_size += len(data)
+            if self._head_size > self._listener.limits.head_size:
+                self._listener.turn_away(self, Reason.HEAD_TOO_LARGE)
+            elif not self.head_deadline:
+                self.head_deadline = self._loop.time() + self._listener.limits.head_timeout
+
+    def handle_error(
+        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> Any:
+        raise RuntimeError("errors are answered by the data plane")  # pragma: no cover - nothing reaches it
+
+    def _make_error_handler(self, err_info: Any) -> Any:
+        reason = Reason.HEAD_TOO_LARGE if isinstance(err_info.exc, LineTooLong) else Reason.BAD_REQUEST
+
+        def handler(request: Incoming) -> Awaitable[Sent]:
+            request.malformed = reason
+            return self._listener.handler(request)
+
+        return handler
+
+    def close_with_linger(self) -> None:
+        """Say that no more will be written, while what still arrives may be read and dropped."""
+        if self.transport is not None and self.transport.can_write_eof():
+            self.transport.write_eof()
+
+
+class Listener(web.Server):
+    """Makes a `ClientConnection` for each that is accepted, and ends those whose head doesn't arrive."""
+
+    def __init__(self, handler: Handler, limits: LimitSettings, turned_away: Callable[[Reason], None]) -> None:
+        """`turned_away` hears of each connection that was ended before it had made a request."""
+        super().__init__(
+            cast(Any, handler),
+            request_factory=cast(Any, self._incoming),
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=limits.keepalive,
+            lingering_time=0,
+            max_line_size=limits.header_size,
+            max_field_size=limits.header_size,
+            max_headers=limits.headers,
+            read_bufsize=_READ_BUFFER,
+        )
+        self.handler = handler
+        self.limits = limits
+        self.draining = False
+        self._turned_away = turned_away
+        self._sweeper: asyncio.Task[None] | None = None
+
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self, loop=self._loop, **self._kwargs)
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._connections)
+
+    def admit(self) -> bool:
+        if len(self._connections) <= self.limits.connections:
+            return True
+        self._turned_away(Reason.OVERLOADED)
+        return False
+
+    def start(self) -> None:
+        self._sweeper = self._loop.create_task(self._sweep())
+
+    async def drain(self, grace: float) -> None:
+        """Let running requests finish within `grace` seconds, then end them."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        self.pre_shutdown()
+        await self.shutdown(grace)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            now = self._loop.time()
+            for connection in self.connections:
+                if isinstance(connection, ClientConnection) and 0 < connection.head_deadline < now:
+                    self.turn_away(connection, Reason.HEAD_TIMEOUT)
+
+    def turn_away(self, connection: ClientConnection, reason: Reason) -> None:
+        """End a connection whose head is too slow or too large; there is no request yet that could be refused."""
+        connection.head_deadline = 0.0
+        self._turned_away(reason)
+        if connection.transport is not None:
+            status = REASONS[reason].status
+            line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            connection.transport.write(line.encode())
+        connection.force_close()
+
+    def _incoming(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        connection: ClientConnection,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> Incoming:
+        return Incoming(message, payload, connection)

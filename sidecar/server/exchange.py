@@ -1,0 +1,235 @@
+"""One request and its answer, from the client's side: what `ports.Downstream` promises, on aiohttp's connection.
+
+The answer's bytes go straight to the client's transport. What law 12 forbids is taken out of the store's head here, for
+every kind of store. An answer that was not finished breaks the connection off.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable
+from http import HTTPStatus
+
+from aiohttp.http_exceptions import HttpProcessingError
+
+from sidecar.errors import ClientGone, Refused
+from sidecar.ports import HeaderList
+from sidecar.reasons import Reason
+from sidecar.server.client import CLOSE, KEEP_ALIVE, Incoming, Sent
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NO_BODY = frozenset({204, 304})
+_LINGER_BYTES, _LINGER_SECONDS = 256 * 1024, 1.0
+"""A client that sends first and reads later loses the answer if the connection closes while it still sends."""
+
+AnswerFilter = Callable[[int, HeaderList], HeaderList]
+"""What of a store's head reaches the client, and what is added; raises `Refused` for an answer that isn't passed on."""
+
+
+class Exchange:
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_connection",
+        "_continue",
+        "_filter",
+        "_finished",
+        "_head",
+        "_length",
+        "_listener",
+        "_patience",
+        "_payload",
+        "_version_1_0",
+        "bytes_in",
+        "bytes_out",
+        "content_length",
+        "headers",
+        "keep_alive",
+        "method",
+        "started",
+        "status",
+        "upstream_path",
+    )
+
+    def __init__(self, incoming: Incoming, patience: float, draining: bool) -> None:
+        """`patience`: the longest silence of the client in the middle of a body, in seconds, either way."""
+        message, self._connection, self._payload = incoming.message, incoming.connection, incoming.payload
+        self.method = message.method
+        self.upstream_path = ""
+        self.headers: HeaderList = ()
+        self.content_length: int | None = 0
+        self._continue = False
+        if not self._payload.is_eof() or message.chunked or "Content-Length" in message.headers:
+            length = message.headers.get("Content-Length")
+            self.content_length = None if message.chunked else int(length) if length else 0
+            self._continue = "Expect" in message.headers
+        self._version_1_0 = message.version.minor == 0
+        self.keep_alive = not message.should_close and not draining
+        self._patience = patience
+        self._filter: AnswerFilter | None = None
+        self._head: list[bytes] | None = None
+        self._chunked = False
+        self._body = True
+        self._length: int | None = None
+        self._finished = False
+        self.started = False
+        self.status = 0
+        self.bytes_in = self.bytes_out = 0
+
+    # --- the request's body -----------------------------------------------------------------------------------------------
+
+    async def read(self) -> bytes:
+        payload = self._payload
+        if self._continue:
+            self._continue = False
+            self._write(_CONTINUE)
+        try:
+            data = payload.read_nowait()
+            while not data and not payload.at_eof():
+                async with asyncio.timeout(self._patience):
+                    data = await payload.readany()
+        except TimeoutError:
+            raise Refused(Reason.BODY_TIMEOUT) from None
+        except HttpProcessingError:
+            raise Refused(Reason.BAD_REQUEST, "a malformed body") from None
+        except ConnectionError:
+            raise ClientGone from None
+        self.bytes_in += len(data)
+        return data
+
+    # --- the answer -------------------------------------------------------------------------------------------------------
+
+    def pass_on(self, upstream_path: str, headers: HeaderList, answers: AnswerFilter) -> None:
+        """Make ready to be handed to an upstream."""
+        self.upstream_path, self.headers, self._filter = upstream_path, headers, answers
+
+    def start(self, status: int, headers: HeaderList, length: int | None) -> None:
+        if self._filter is not None:
+            headers = self._filter(status, headers)
+        self.started, self.status, self._length = True, status, length
+        head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status]
+        for name, value in headers:
+            head += (name, b": ", value, b"\r\n")
+        self._body = self.method != "HEAD" and status not in _NO_BODY
+        if length is not None and status != 204:
+            head.append(b"Content-Length: %d\r\n" % length)
+        elif self._body:
+            if self._version_1_0:
+                self.keep_alive = False
+            else:
+                self._chunked = True
+                head.append(b"Transfer-Encoding: chunked\r\n")
+        if self.keep_alive and not self._payload.is_eof():
+            self.keep_alive = False  # the store answered before it had read the whole body
+        if not self.keep_alive:
+            head.append(b"Connection: close\r\n")
+        elif self._version_1_0:
+            head.append(b"Connection: keep-alive\r\n")
+        head.append(b"\r\n")
+        self._head = head
+
+    def write(self, data: bytes) -> None:
+        if not self._body or not data:
+            return
+        self.bytes_out += len(data)
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        head = self._head
+        if head is not None:
+            head.append(data)
+            data, self._head = b"".join(head), None
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        transport = self._connection.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        transport.write(data)
+
+    @property
+    def congested(self) -> bool:
+        return self._connection.writing_paused
+
+    async def drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._connection._drain_helper()
+        except (TimeoutError, ConnectionError):
+            raise ClientGone from None
+
+    async def sink(self) -> int | None:
+        transport = self._connection.transport
+        if transport is None or self._chunked or not self._body or transport.get_extra_info("sslcontext") is not None:
+            return None
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is None:
+            return None
+        if self._head is not None:
+            self._write(b"".join(self._head))
+            self._head = None
+        low, high = transport.get_write_buffer_limits()
+        transport.set_write_buffer_limits(high=0)
+        try:
+            await self.drain()
+        finally:
+            transport.set_write_buffer_limits(high=high, low=low)
+        return sock.fileno() if transport.get_write_buffer_size() == 0 else None
+
+    def sank(self, size: int) -> None:
+        self.bytes_out += size
+
+    def finish(self) -> None:
+        if self._body and self._length is not None and self.bytes_out != self._length:
+            return  # whoever said so much and sent less has broken off
+        tail = b"0\r\n\r\n" if self._chunked else b""
+        if self._head is not None:
+            self._head.append(tail)
+            tail, self._head = b"".join(self._head), None
+        if tail:
+            self._write(tail)
+        self._finished = True
+
+    def answer(self, status: int, headers: HeaderList, body: bytes) -> None:
+        """A whole answer of our own."""
+        self._filter = None
+        self.start(status, headers, len(body))
+        self.write(body)
+        self.finish()
+
+    # --- the end ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def aborted(self) -> bool:
+        return not self._finished
+
+    async def end(self) -> Sent:
+        """What the request loop is told; a body that is still coming is given a moment, an unfinished answer none."""
+        if not self._finished:
+            self.break_off()
+            return CLOSE
+        if self.keep_alive and self._payload.is_eof():
+            return KEEP_ALIVE
+        if not self._payload.is_eof():
+            await self._linger()
+        return CLOSE
+
+    async def _linger(self) -> None:
+        self._connection.close_with_linger()
+        dropped = 0
+        try:
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while dropped <= _LINGER_BYTES and not self._payload.at_eof():
+                    dropped += len(await self._payload.readany())
+        except (TimeoutError, ConnectionError, HttpProcessingError):
+            pass
+
+    def break_off(self) -> None:
+        """A reset, so that a client that reads to the end of the connection can't take half a body for a whole one."""
+        transport = self._connection.transport
+        if transport is None:
+            return
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()

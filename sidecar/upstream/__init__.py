@@ -1,0 +1,1 @@
+"""Stores behind the sidecar, one file per kind."""

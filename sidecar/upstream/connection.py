@@ -1,0 +1,348 @@
+"""One connection to a store, and one exchange over it at a time.
+
+What arrives is written to the client as it arrives: a parsed head leaves in the same write as the first piece of its body,
+a congested client pauses the store, a large plain body is spliced. What is malformed, broken off or left over condemns the
+connection: it is never reused after an oddity (law 10), and half a body never becomes a clean end.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+import httptools
+
+from sidecar.errors import ClientGone, Refused, Unavailable
+from sidecar.ports import Downstream
+from sidecar.reasons import Reason
+from sidecar.settings import Timeouts
+from sidecar.upstream.splice import splice
+
+_SPLICE_FROM = 256 * 1024
+"""Bytes still to come from which on splicing pays: below, the pipe costs more than the copies."""
+_HEAD_LIMIT = 64 * 1024
+_INTERIM_LIMIT = 16
+_NO_BODY = frozenset({204, 304})
+
+
+class DeadConnection(Exception):
+    """A pooled connection had been closed by the store before the first byte of an answer."""
+
+
+class Connection(asyncio.Protocol):
+    """Made by the pool. `exchange()` carries one request and its answer; `reusable` says whether another may follow."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, lost: Callable[["Connection"], None]
+    ) -> None:
+        self._loop = loop
+        self._timeouts = timeouts
+        self._lost = lost
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._write_paused = False
+        self._wake: asyncio.Future[None] | None = None
+        self._client: Downstream | None = None
+        self._sending = False
+        self.reusable = True
+        self.used = 0
+        self.idle_since = 0.0
+        self.deadline = 0.0
+        """Loop time at which the exchange is given up; 0 while nothing is awaited. The pool's sweep looks at it."""
+        self.first_byte_at = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_size = 0
+        self._length: int | None = None
+        self._remaining = 0
+        self._started = False
+        self._complete = False
+        self._interim = False
+        self._interims = 0
+        self._until_eof = False
+        self._failure: BaseException | None = None
+
+    # --- the transport's side -------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self.reusable = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        if self._client is not None and not self._complete and self._failure is None:
+            if self._until_eof and self._started and exc is None:
+                self._finish()
+            elif self._status == 0 and not self._head_size and not self._interim:
+                self._fail(DeadConnection() if self.used else _broken("closed without an answer"))
+            else:
+                self._fail(_broken("closed in the middle of an answer"))
+        self._lost(self)
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        if self._client is None or self._complete or self._failure is not None:
+            self.abort()  # an answer that nobody asked for
+            return
+        self.deadline = self._loop.time() + self._timeouts.idle
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if self._complete:
+                self.reusable = False
+            else:
+                self._fail(_broken(f"not HTTP: {type(error).__name__}"))
+            return
+        client = self._client
+        if self._relaying and (client.congested or (self._remaining >= _SPLICE_FROM and not self._sending)):
+            self._pause()
+
+    @property
+    def _relaying(self) -> bool:
+        return self._started and not self._complete and self._failure is None
+
+    def _pause(self) -> None:
+        assert self._transport is not None
+        self.deadline = 0.0
+        self._transport.pause_reading()
+        self._awaken()
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        reason = Reason.UPSTREAM_BROKEN if self._started else Reason.UPSTREAM_TIMEOUT
+        self._fail(Unavailable(reason, "silent for too long"))
+
+    def abort(self) -> None:
+        self.reusable = False
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- the parser's side: called within `feed_data`, never raising ---------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._complete:
+            self.reusable = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > _HEAD_LIMIT:
+            self._fail(_broken("its head is too large"))
+            return
+        if not self._started:
+            self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self._failure is not None or self._complete:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interims += 1
+            if status == 101 or self._interims > _INTERIM_LIMIT:
+                self._fail(_broken(f"interim answers without end, or a switch of protocols ({status})"))
+            self._interim, self._headers, self._head_size = True, [], 0
+            return
+        self._interim = False
+        self._status = status
+        self.first_byte_at = self._loop.time()
+        chunked = False
+        for name, value in self._headers:
+            size = len(name)
+            if size == 14 and name.lower() == b"content-length":
+                self._length = int(value)
+            elif size == 17 and name.lower() == b"transfer-encoding":
+                chunked = True
+                if value.strip().lower() != b"chunked":
+                    self._fail(_broken("a transfer coding other than chunked"))
+                    return
+        client = self._client
+        assert client is not None
+        bodiless = client.method == "HEAD" or status in _NO_BODY
+        self._until_eof = not bodiless and not chunked and self._length is None
+        self._remaining = 0 if bodiless else self._length or 0
+        try:
+            client.start(status, self._headers, self._length)
+        except (Refused, ClientGone) as error:
+            self._fail(error)
+            return
+        self._started = True
+        if bodiless:
+            # The parser can't be told that HEAD has no body: it ends here, and with it the parser.
+            keep_alive = self._parser.should_keep_alive()
+            self._parser = httptools.HttpResponseParser(self)
+            self._complete_exchange(keep_alive)
+
+    def on_body(self, data: bytes) -> None:
+        if self._complete:
+            self.reusable = False
+        elif self._failure is None:
+            self._remaining -= len(data)
+            try:
+                self._client.write(data)  # type: ignore[union-attr]  # data arrives only while a client is set
+            except ClientGone as error:
+                self._fail(error)
+
+    def on_message_complete(self) -> None:
+        if self._interim:
+            self._interim = False
+        elif not self._complete and self._failure is None:
+            self._complete_exchange(self._parser.should_keep_alive())
+
+    # --- the exchange ---------------------------------------------------------------------------------------------------------
+
+    def _complete_exchange(self, keep_alive: bool) -> None:
+        self.reusable = self.reusable and keep_alive and not self._sending
+        self._finish()
+
+    def _finish(self) -> None:
+        self._complete = True
+        try:
+            self._client.finish()  # type: ignore[union-attr]  # an exchange is finished only while a client is set
+        except ClientGone as error:
+            self._failure = error
+        self._awaken()
+
+    def _fail(self, failure: BaseException) -> None:
+        if self._failure is None:
+            self._failure = failure
+            self.reusable = False
+        self._awaken()
+
+    def _awaken(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def exchange(self, head: bytes, client: Downstream) -> None:
+        """Send `head` and the client's body, pass the answer on. Raises `Refused` before the answer has started,
+        `ClientGone`, or `DeadConnection`; a break after the start is `Refused(UPSTREAM_BROKEN)` too, the answer unfinished.
+        """
+        transport = self._transport
+        if transport is None:
+            raise DeadConnection
+        self._reset()
+        self._client = client
+        pump: asyncio.Task[None] | None = None
+        try:
+            self._wake = self._loop.create_future()
+            transport.write(head)
+            if client.content_length == 0:
+                self.deadline = self._loop.time() + self._timeouts.first_byte
+            else:
+                self._sending = True
+                pump = self._loop.create_task(self._send_body(client))
+            while True:
+                await self._wake
+                if self._failure is not None:
+                    raise self._failure
+                if self._complete:
+                    break
+                self._wake = self._loop.create_future()
+                await client.drain()
+                if self._remaining >= _SPLICE_FROM and not self._sending and await self._splice(client):
+                    break
+                self._resume()
+            self.used += 1
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._client = None
+            self._wake = None
+            self.deadline = 0.0
+            if pump is not None:
+                self._sending = False
+                if not pump.done():
+                    pump.cancel()
+
+    def _resume(self) -> None:
+        if self._transport is None:
+            if self._failure is None and not self._complete:
+                self._fail(_broken("closed in the middle of an answer"))
+            return
+        self.deadline = self._loop.time() + self._timeouts.idle
+        self._transport.resume_reading()
+
+    async def _splice(self, client: Downstream) -> bool:
+        """The rest of the body, through the kernel. False where this connection or this client can't."""
+        transport = self._transport
+        if transport is None or transport.get_extra_info("sslcontext") is not None:
+            return False
+        source = transport.get_extra_info("socket")
+        sink = await client.sink()
+        if source is None or sink is None:
+            return False
+
+        def moved(size: int) -> None:
+            self.deadline = self._loop.time() + self._timeouts.idle
+            client.sank(size)
+
+        self.deadline = self._loop.time() + self._timeouts.idle
+        keep_alive = self._parser.should_keep_alive()
+        work = self._loop.create_task(splice(source.fileno(), sink, self._remaining, moved))
+        assert self._wake is not None
+        try:
+            await asyncio.wait((work, self._wake), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise self._failure or _broken("closed in the middle of an answer")
+            work.result()
+        except EOFError:
+            raise _broken("closed in the middle of an answer") from None
+        except OSError as error:
+            raise _broken(f"the stream broke: {error.strerror}") from None
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+        # The parser never saw these bytes and stands in the middle of a body: it goes with them.
+        self._parser = httptools.HttpResponseParser(self)
+        self._remaining = 0
+        self._complete_exchange(keep_alive)
+        transport.resume_reading()
+        return True
+
+    async def _send_body(self, client: Downstream) -> None:
+        """The request's body. Whatever goes wrong here is the exchange's failure: the store must not see a clean end."""
+        try:
+            chunked = client.content_length is None
+            while data := await client.read():
+                transport = self._transport
+                if transport is None:
+                    return  # `connection_lost` has said what it means
+                if chunked:
+                    transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+                else:
+                    transport.write(data)
+                if self._write_paused:
+                    self.deadline = self._loop.time() + self._timeouts.idle
+                    self._writable = self._loop.create_future()
+                    await self._writable
+                    self._writable = None
+                self.deadline = 0.0
+            if chunked and self._transport is not None:
+                self._transport.write(b"0\r\n\r\n")
+            self._sending = False
+            if not self._started:
+                self.deadline = self._loop.time() + self._timeouts.first_byte
+        except (Refused, ClientGone) as error:
+            self._fail(error)
+        except Exception as error:  # whatever it is, it must not be read as the body's end
+            self._fail(error)
+
+
+def _broken(detail: str) -> Unavailable:
+    return Unavailable(Reason.UPSTREAM_BROKEN, detail)

@@ -1,0 +1,132 @@
+"""Connections to one store: kept alive, bounded, swept.
+
+Handed out last-in first-out, so that a quiet period lets most of them go. `sweep` runs once a second: it ends exchanges
+whose deadline has passed and connections that have idled for too long, which keeps every timer off the request's way.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections import deque
+from urllib.parse import urlsplit
+
+from sidecar.errors import Unavailable
+from sidecar.reasons import Reason
+from sidecar.settings import UpstreamSettings
+from sidecar.upstream.connection import Connection
+
+_SWEEP = 0.5
+
+
+class Pool:
+    def __init__(self, settings: UpstreamSettings) -> None:
+        self._settings = settings
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._opening = 0
+        self._sweeper: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._tls: ssl.SSLContext | None = None
+        parts = urlsplit(settings.url)
+        if parts.scheme == "https":
+            self._tls = ssl.create_default_context(cafile=settings.ca_file)
+        self._host, self._unix = parts.hostname or "", parts.path if parts.scheme == "unix" else None
+        self._port = parts.port or (443 if self._tls else 80)
+        authority = f"[{self._host}]" if ":" in self._host else self._host
+        self.host_header = "localhost" if self._unix else f"{authority}:{parts.port}" if parts.port else authority
+
+    async def acquire(self, *, fresh: bool = False) -> Connection:
+        """An idle connection, or a new one. Raises `Unavailable`: unreachable, or too many at once for too long."""
+        if not fresh:
+            while self._idle:
+                connection = self._idle.pop()
+                if connection.reusable:
+                    return connection
+        while len(self._all) + self._opening >= self._settings.connections:
+            if self._idle:
+                self._idle.pop(0).abort()
+                break
+            await self._wait()
+            if self._idle and not fresh:
+                return self._idle.pop()
+        return await self._open()
+
+    def release(self, connection: Connection) -> None:
+        """After its exchange: kept if another may follow, otherwise ended."""
+        if connection.reusable:
+            connection.idle_since = self._loop.time()
+            self._idle.append(connection)
+            self._wake_one()
+        else:
+            connection.abort()
+
+    async def close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            await asyncio.gather(self._sweeper, return_exceptions=True)
+        for connection in list(self._all):
+            connection.abort()
+
+    async def _wait(self) -> None:
+        waiter = self._loop.create_future()
+        self._waiting.append(waiter)
+        try:
+            async with asyncio.timeout(self._settings.timeouts.connect):
+                await waiter
+        except TimeoutError:
+            raise Unavailable(Reason.OVERLOADED, f"all connections to {self._settings.name} are in use") from None
+        finally:
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(waiter)
+
+    def _wake_one(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _lost(self, connection: Connection) -> None:
+        self._all.discard(connection)
+        with contextlib.suppress(ValueError):
+            self._idle.remove(connection)
+        self._wake_one()
+
+    def _make(self) -> Connection:
+        return Connection(self._loop, self._settings.timeouts, self._lost)
+
+    async def _open(self) -> Connection:
+        if self._sweeper is None:
+            self._sweeper = self._loop.create_task(self._sweep())
+        self._opening += 1
+        try:
+            async with asyncio.timeout(self._settings.timeouts.connect):
+                if self._unix is not None:
+                    _, connection = await self._loop.create_unix_connection(self._make, self._unix)
+                else:
+                    server_name = self._host if self._tls else None
+                    _, connection = await self._loop.create_connection(
+                        self._make, self._host, self._port, ssl=self._tls, server_hostname=server_name
+                    )
+        except TimeoutError:
+            raise Unavailable(Reason.UPSTREAM_UNREACHABLE, "no connection in time") from None
+        except OSError as error:
+            raise Unavailable(
+                Reason.UPSTREAM_UNREACHABLE, f"{type(error).__name__}: {error.strerror or error}"
+            ) from None
+        finally:
+            self._opening -= 1
+        self._all.add(connection)
+        return connection
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            now = self._loop.time()
+            for connection in list(self._all):
+                if connection.deadline and now > connection.deadline:
+                    connection.expire()
+            limit = now - self._settings.timeouts.idle
+            while self._idle and self._idle[0].idle_since < limit:
+                self._idle.pop(0).abort()
