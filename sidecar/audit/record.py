@@ -1,0 +1,295 @@
+"""From what is known of an event to its record: one line of JSON.
+
+A record holds no credential in any form but one: an unknown credential's HMAC under the install's key, so that a
+leaked token can be searched for (plain hashes would give away the passwords that people paste into the wrong box).
+"""
+
+import hmac
+import os
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from sidecar.audit import redact
+from sidecar.audit.access import Access, Completion
+from sidecar.audit.schema import (
+    SCHEMA,
+    Actor,
+    Client,
+    Decided,
+    Instance,
+    Record,
+    Request,
+    Resource,
+    Response,
+    Trace,
+)
+from sidecar.model import Permission, Principal, PrincipalKind, Secret
+from sidecar.reasons import Outcome
+
+STRING_LIMIT = 2048
+"""Characters of one text."""
+RECORD_LIMIT = 16 * 1024
+"""Bytes of one record."""
+
+_ACTORS_KEPT = 1024
+
+_ENCODER = msgspec.json.Encoder()
+_RANDOM = random.Random(os.urandom(16))  # noqa: S311 (ids must not collide; nobody has to be unable to guess them)
+os.register_at_fork(after_in_child=lambda: _RANDOM.seed(os.urandom(16)))
+
+
+def record_id(now: float) -> str:
+    """A UUIDv7 (RFC 9562 §5.7): 48 bits of milliseconds, 74 of chance, so that ids sort by time."""
+    bits = _RANDOM.getrandbits(74)
+    text = (
+        f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}7{bits >> 62:03x}{0x8000000000000000 | bits & 0x3FFFFFFFFFFFFFFF:016x}"
+    )
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+_STRENGTH = {permission: rank for rank, permission in enumerate(Permission)}
+_ACTION_NAMES = {permission: f"object.{permission}" for permission in Permission}
+_SEVERITY = {Outcome.ALLOW: "info", Outcome.DENY: "info", Outcome.UNAUTHENTICATED: "info", Outcome.ERROR: "error"}
+_NO_REQUEST, _NO_RESPONSE, _NO_CLIENT, _NO_ACTOR = Request(), Response(), Client(), Actor()
+_ANONYMOUS = Actor(PrincipalKind.ANONYMOUS)
+_NO_RESOURCE, _NO_DECISION, _NO_TRACE = Resource(), Decided(), Trace()
+
+
+def _rfc3339(now: float) -> str:
+    whole = int(now)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((now - whole) * 1_000_000):06d}Z"
+
+
+def _describe(principal: Principal, carrier: str) -> Actor:
+    permissions, expires = principal.limits.permissions, principal.expires_at
+    return Actor(
+        principal.kind,
+        principal.token_id or None,
+        principal.token_name or None,
+        principal.issuer or principal.workspace or principal.subject,
+        principal.subject,
+        sorted(principal.groups),
+        carrier or None,
+        None if permissions is None else sorted(permissions),
+        None if expires is None else _rfc3339(expires),
+    )
+
+
+class Records:
+    """Makes records, each one line of JSON without its newline. One per process; `install_key` is derived from the pepper."""
+
+    def __init__(self, instance: Instance, install_key: bytes) -> None:
+        """Raises `ValueError` for a key under 32 bytes: an empty one would make every HMAC a plain hash."""
+        if len(install_key) < 32:
+            raise ValueError("the audit log's install key must have at least 32 bytes")
+        self._instance = Raw(_ENCODER.encode(instance))
+        self._key = install_key
+        self._second = (-1, "")
+        self._actors: dict[tuple[int, str], tuple[Principal, Raw]] = {}
+
+    def access(self, access: Access, now: float, end: Completion | None = None) -> bytes:
+        """A request: its intent before the store is asked (`end` is `None`), or its completion. `now` in Unix seconds."""
+        actions = access.actions
+        if not actions:
+            action, resource = "request", _NO_RESOURCE
+        else:
+            first = actions[0]
+            strongest = first.permission
+            if len(actions) > 1:
+                strongest = max([item.permission for item in actions], key=_STRENGTH.__getitem__)
+            action, resource = _ACTION_NAMES[strongest], Resource(access.upstream or None, None, redact.text(first.key))
+        outcome, reason, bytes_in, duration_ms, response = access.outcome, access.reason, None, None, _NO_RESPONSE
+        if end is not None:
+            outcome, reason, bytes_in = end.outcome or outcome, end.reason or reason, end.bytes_in
+            duration_ms = round(end.duration * 1000, 3)
+            response = Response(end.status, end.bytes_out, end.upstream_status, end.upstream_request_id, end.aborted)
+        peer = access.peer or None
+        clean = redact.text
+        staleness = access.staleness
+        return self._encode(
+            Record(
+                SCHEMA,
+                record_id(now),
+                self._timestamp(now),
+                duration_ms,
+                "access",
+                action,
+                "intent" if end is None else "complete",
+                outcome,
+                reason,
+                _SEVERITY[outcome],
+                access.workspace or None,
+                Request(
+                    access.request_id,
+                    access.profile or None,
+                    clean(access.method),
+                    clean(access.host) or None,
+                    clean(access.path),
+                    redact.query(access.query) or None,
+                    clean(access.user_agent) or None,
+                    bytes_in,
+                ),
+                response,
+                Client(access.client_ip or peer, peer, access.forwarded or None, access.tls),
+                self._actor(access),
+                resource,
+                Decided(
+                    access.rule,
+                    access.policy_sha256 or None,
+                    access.policy_generation,
+                    access.token_state_seq,
+                    None if staleness is None else int(staleness * 1000),
+                    access.cache,
+                ),
+                None,
+                self._instance,
+                access.trace,
+            )
+        )
+
+    def token_event(
+        self,
+        action: str,
+        now: float,
+        *,
+        token_id: str,
+        token_name: str = "",
+        kind: PrincipalKind | None = None,
+        subject: str = "",
+        by: str = "",
+        workspace: str = "",
+        outcome: Outcome = Outcome.ALLOW,
+        changes: Mapping[str, Any] | None = None,
+    ) -> bytes:
+        """`create`, `rotate`, `revoke`, ... of one token. `by` is who did it; the token that it happened to is in `changes`."""
+        what = {"token_id": token_id, "token_name": token_name or None, "token_kind": kind, "subject": subject or None}
+        return self._event(
+            "token",
+            action,
+            now,
+            outcome,
+            "info",
+            workspace,
+            Actor("operator", principal=by or None),
+            {**what, **(changes or {})},
+        )
+
+    def policy_event(
+        self,
+        action: str,
+        now: float,
+        *,
+        workspace: str,
+        sha256: str,
+        generation: int | None = None,
+        problems: tuple[str, ...] = (),
+    ) -> bytes:
+        """`load` or `reject` of one workspace's file; a file with `problems` was refused."""
+        outcome, severity = (Outcome.ERROR, "error") if problems else (Outcome.ALLOW, "info")
+        decided = Decided(policy_sha256=sha256, policy_generation=generation)
+        changes = {"problems": list(problems)} if problems else None
+        return self._event("policy", action, now, outcome, severity, workspace, Actor("system"), changes, decided)
+
+    def system(
+        self, action: str, now: float, *, severity: str = "info", changes: Mapping[str, Any] | None = None
+    ) -> bytes:
+        """`start`, `stop`, `drain`, `rotate`, `gap`, `suppressed`: what the log says about itself and its process."""
+        return self._event("system", action, now, None, severity, "", Actor("system"), changes)
+
+    def _timestamp(self, now: float) -> str:
+        """RFC 3339 in UTC with microseconds. The part down to the second is formatted once a second."""
+        whole = int(now)
+        second, text = self._second
+        if second != whole:
+            text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole))
+            self._second = whole, text  # one assignment: the loop and the writer's thread both come here
+        return f"{text}{int((now - whole) * 1_000_000):06d}Z"
+
+    def unknown_token_hmac(self, token: Secret) -> str:
+        """How an unknown credential is written down: HMAC-SHA256 under the install's key, in hex."""
+        return hmac.digest(self._key, token.reveal().encode("utf-8", "surrogatepass"), "sha256").hex()
+
+    def _actor(self, access: Access) -> Actor | Raw:
+        principal, carrier = access.principal, access.carrier
+        if principal is None:
+            if access.unknown_token is None:
+                return _NO_ACTOR
+            return Actor(
+                "unknown", auth_method=carrier or None, unknown_token_hmac=self.unknown_token_hmac(access.unknown_token)
+            )
+        if principal.kind is PrincipalKind.ANONYMOUS:
+            return _ANONYMOUS
+        # The identity cache hands out the same object for each request of a token. The entry holds the principal too,
+        # so that its `id` can't be taken by another one while the entry lives.
+        key = id(principal), carrier
+        known = self._actors.get(key)
+        if known is not None:
+            return known[1]
+        described = _describe(principal, carrier)
+        try:
+            line = _ENCODER.encode(described)
+        except UnicodeEncodeError:
+            return described
+        if len(line) > STRING_LIMIT // 2:  # left to `_encode`, which can shorten it
+            return described
+        actor = Raw(line)
+        if len(self._actors) >= _ACTORS_KEPT:
+            self._actors.clear()
+        self._actors[key] = principal, actor
+        return actor
+
+    def _event(
+        self,
+        kind: str,
+        action: str,
+        now: float,
+        outcome: Outcome | None,
+        severity: str,
+        workspace: str,
+        actor: Actor,
+        changes: Mapping[str, Any] | None,
+        decision: Decided = _NO_DECISION,
+    ) -> bytes:
+        return self._encode(
+            Record(
+                v=SCHEMA,
+                id=record_id(now),
+                time=self._timestamp(now),
+                duration_ms=None,
+                kind=kind,
+                action=action,
+                stage=None,
+                outcome=outcome,
+                reason=None,
+                severity=severity,
+                workspace=workspace or None,
+                request=_NO_REQUEST,
+                response=_NO_RESPONSE,
+                client=_NO_CLIENT,
+                actor=actor,
+                resource=_NO_RESOURCE,
+                decision=decision,
+                changes=changes,
+                instance=self._instance,
+                trace=_NO_TRACE,
+            )
+        )
+
+    def _encode(self, record: Record) -> bytes:
+        """A short record can't hold a text that is too long, so nearly all are encoded once and returned."""
+        try:
+            line = _ENCODER.encode(record)
+            if len(line) <= STRING_LIMIT:
+                return line
+        except UnicodeEncodeError:
+            pass
+        for limit, items in ((STRING_LIMIT, 64), (256, 16), (32, 4)):
+            line = _ENCODER.encode(redact.fit(record, limit, items))
+            if len(line) <= RECORD_LIMIT:
+                return line
+        return _ENCODER.encode(redact.fit(msgspec.structs.replace(record, changes={redact.CUT: "truncated"}), 32, 4))
