@@ -1,6 +1,7 @@
 """A policy after its file was read and found right: values that `evaluate` and `routes` work on, swapped whole.
 
 Made by `policy.file` alone, so that whatever holds one of these holds a policy without contradictions.
+None of them refers back to its owner, hence `gc=False`: ten thousand workspaces cost the collector nothing.
 """
 
 from collections.abc import Mapping
@@ -8,17 +9,18 @@ from typing import Any
 
 from msgspec import Struct
 
-from sidecar.model import NOTHING, Permission, Permissions, PrincipalKind
+from sidecar.model import NOTHING, Action, Permission, Permissions, Person, Principal, PrincipalKind
 from sidecar.policy.glob import Glob
+from sidecar.reasons import Reason
 
 
-class ClaimGlob(Struct, frozen=True):
+class ClaimGlob(Struct, frozen=True, gc=False):
     """`{glob: "release/*"}` in a rule (rule 15)."""
 
     glob: Glob
 
 
-class Rule(Struct, frozen=True):
+class Rule(Struct, frozen=True, gc=False):
     """One `allow` or `deny` rule. It matches when all that it states holds (rule 14); `None` states nothing."""
 
     name: str
@@ -27,14 +29,35 @@ class Rule(Struct, frozen=True):
     deny: Permissions = NOTHING
     issuer: str | None = None
     claims: Mapping[str, Any] | None = None
-    """Literal claim name -> what it must be (rule 15); a glob is a `ClaimGlob`, a list is any-of, a mapping a subset."""
+    """Literal claim name -> what it must be (rule 15); a `ClaimGlob`, a tuple is any-of, a mapping a subset."""
     groups: frozenset[str] | None = None
     users: frozenset[str] | None = None
     kinds: frozenset[PrincipalKind] | None = None
     path: Glob | None = None
 
 
-class Workspace(Struct, frozen=True):
+class Case(Struct, frozen=True):
+    """One policy case: who asks for what, and what the answer must be. Read and run by `policy.cases`."""
+
+    name: str
+    line: int
+    principal: Principal
+    expect: Reason
+    rule: str | None = None
+    """The name of the rule that must have decided; `None` doesn't ask."""
+    method: str = ""
+    path: str = ""
+    """With `method`: the request. Otherwise `actions` are asked of `workspace`."""
+    workspace: str = ""
+    actions: tuple[Action, ...] = ()
+    exists: bool | None = None
+    person: Person | None = None
+    """The directory's row of the caller."""
+    directory: bool = False
+    """Whether a directory is configured."""
+
+
+class Workspace(Struct, frozen=True, gc=False):
     name: str
     file: str
     sha256: str
@@ -49,11 +72,12 @@ class Workspace(Struct, frozen=True):
     write_once: bool = False
     shares: frozenset[str] = frozenset()
     settings: Mapping[str, str] = {}
+    cases: tuple[Case, ...] = ()
     broken: bool = False
     """Its file was bad at a cold start: nothing but its routes is known, everything is refused with `policy_missing` (rule 23)."""
 
 
-class Route(Struct, frozen=True):
+class Route(Struct, frozen=True, gc=False):
     workspace: str
     path: str
     """`/web`; `/` for everything."""

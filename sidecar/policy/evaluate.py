@@ -1,0 +1,144 @@
+"""What a workspace's policy says about a principal and a set of actions (`POLICY.md` rules 6 to 17 and 22). Pure, and hot.
+
+Law: an action is granted by what grants (rule 12), minus what any matching deny rule names, within the token's limits
+(rule 13); nothing else decides. A set is granted when each of its actions is, and an empty set never is.
+
+One refusal has one reason, the first that holds of: the workspace's file is broken, the person is not active, the token is for
+another workspace, there is nothing to decide, a rule denies, the token's own limits, nothing grants it.
+"""
+
+from collections.abc import Sequence
+
+from sidecar.model import NOTHING, Action, Permission, Permissions, Person, Principal, PrincipalKind, Verdict
+from sidecar.policy.compiled import Rule, Workspace
+from sidecar.policy.glob import Glob, glob
+from sidecar.policy.match import rule_mismatch
+from sidecar.policy.trace import ActionTrace, Trace
+from sidecar.reasons import Reason
+
+__all__ = ["Trace", "evaluate"]
+
+_PERSONAL, _CI = PrincipalKind.PERSONAL, PrincipalKind.CI
+_WRITE, _OVERWRITE = Permission.WRITE, Permission.OVERWRITE
+_NO_GROUPS: frozenset[str] = frozenset()
+
+
+def evaluate(
+    workspace: Workspace,
+    principal: Principal,
+    actions: Sequence[Action],
+    *,
+    person: Person | None,
+    directory: bool,
+    exists: bool | None,
+    trace: Trace | None = None,
+) -> Verdict:
+    """`person` is the directory's row for a personal token's subject; it counts only where `directory` is configured.
+
+    `exists` is whether the key that a `creates` action names is there; with `None` the verdict may come back with
+    `existence_needed`, refused until then (rule 17). `trace` gathers how the verdict came about. Never raises.
+    """
+    reason = _standing(workspace, principal, person, directory)
+    if reason is None and not actions:
+        reason = Reason.UNKNOWN_OPERATION
+    if reason is not None:
+        return Verdict(False, reason)
+    groups = person.groups if directory and person is not None else _NO_GROUPS
+    base = workspace.anonymous | _ceiling(workspace, principal, groups)
+    matched = [rule for rule in workspace.rules if rule_mismatch(rule, principal, groups) is None]
+    if trace is not None:
+        trace.begin(workspace, principal, groups, _ceiling(workspace, principal, groups))
+    if exists is None and _existence_may_matter(workspace, matched, actions):
+        fresh = _decide(workspace, base, matched, principal, actions, False, None)
+        replaced = _decide(workspace, base, matched, principal, actions, True, None)
+        if fresh.allowed != replaced.allowed:
+            _decide(workspace, base, matched, principal, actions, True, trace)
+            return Verdict(False, Reason.EXISTENCE_UNKNOWN, existence_needed=True)
+    return _decide(workspace, base, matched, principal, actions, bool(exists), trace)
+
+
+def _standing(workspace: Workspace, principal: Principal, person: Person | None, directory: bool) -> Reason | None:
+    """Why the principal has no business here at all, even where anonymous may read (rules 7, 9 and 10)."""
+    if workspace.broken:
+        return Reason.POLICY_MISSING
+    if principal.kind is _PERSONAL and directory and (person is None or not person.active):
+        return Reason.INACTIVE_PERSON
+    if principal.kind is _CI and principal.workspace != workspace.name:
+        return Reason.WRONG_WORKSPACE
+    workspaces = principal.limits.workspaces
+    if workspaces is not None and workspace.name not in workspaces:
+        return Reason.WRONG_WORKSPACE
+    return None
+
+
+def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str]) -> Permissions:
+    """What membership or the CI binding gives (rules 6 to 9)."""
+    if principal.kind is _CI:
+        return workspace.ci_tokens
+    if principal.kind is _PERSONAL and (
+        principal.subject in workspace.users or not workspace.groups.isdisjoint(groups)
+    ):
+        return workspace.personal_tokens
+    return NOTHING
+
+
+def _existence_may_matter(workspace: Workspace, matched: list[Rule], actions: Sequence[Action]) -> bool:
+    if not any(action.creates and action.permission is _WRITE for action in actions):
+        return False
+    return workspace.write_once or any(_names_overwrite(rule) for rule in matched)
+
+
+def _names_overwrite(rule: Rule) -> bool:
+    return _OVERWRITE in rule.allow or _OVERWRITE in rule.deny
+
+
+def _decide(
+    workspace: Workspace,
+    base: Permissions,
+    matched: list[Rule],
+    principal: Principal,
+    actions: Sequence[Action],
+    exists: bool,
+    trace: Trace | None,
+) -> Verdict:
+    limits = principal.limits
+    allowed_path = None if limits.path is None else glob(limits.path)
+    denier = granter = None
+    limited = ungranted = False
+    for action in actions:
+        needed = _needed(workspace, matched, action, exists)
+        denied_by = granted_by = None
+        granted = needed in base
+        for rule in matched:
+            if needed in rule.deny:
+                if denied_by is None and _covers(rule.path, action.key):
+                    denied_by = rule
+            elif not granted and needed in rule.allow and _covers(rule.path, action.key):
+                granted, granted_by = True, rule
+        within = (limits.permissions is None or needed in limits.permissions) and _covers(allowed_path, action.key)
+        denier = denier or denied_by
+        granter = granter or granted_by
+        limited = limited or not within
+        ungranted = ungranted or not granted
+        if trace is not None:
+            trace.actions.append(ActionTrace(action, needed, granted, granted_by, denied_by, within))
+    if denier is not None:
+        return Verdict(False, Reason.RULE_DENY, denier.name)
+    if limited:
+        return Verdict(False, Reason.TOKEN_LIMIT)
+    if ungranted:
+        return Verdict(False, Reason.NO_RULE)
+    return Verdict(True, Reason.GRANTED, None if granter is None else granter.name)
+
+
+def _needed(workspace: Workspace, matched: list[Rule], action: Action, exists: bool) -> Permission:
+    """Rule 17: replacing asks `overwrite` where the workspace says so or a matching rule names it."""
+    if not (exists and action.creates and action.permission is _WRITE):
+        return action.permission
+    if workspace.write_once or any(_names_overwrite(rule) and _covers(rule.path, action.key) for rule in matched):
+        return _OVERWRITE
+    return _WRITE
+
+
+def _covers(path: Glob | None, key: str) -> bool:
+    return path is None or path.matches(key)
