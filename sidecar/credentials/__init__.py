@@ -1,0 +1,1 @@
+"""Who asks: where a credential sits, and one file for each kind that is issued or verified."""

@@ -1,0 +1,113 @@
+"""Where a request carries its credential. Law: at most one credential, and one that is present is never overlooked.
+
+Read here: `Authorization` (Bearer, Basic) and the configured headers. Nothing else is a carrier: not the query
+(it ends up in access logs), not a cookie, not `Proxy-Authorization`. A carrier that is present and can't be read is
+a refused token, never anonymous (`POLICY.md` rule 4). Whose token it is, the verifiers say.
+"""
+
+import base64
+import binascii
+import re
+
+from sidecar.errors import CredentialRefused, Refused
+from sidecar.model import Head, Secret
+from sidecar.reasons import Reason
+
+MAX_TOKEN = 8192
+"""Characters. Checked before anything whose cost grows with the token."""
+
+_OPAQUE = re.compile(r"[A-Za-z][A-Za-z0-9]*_(?:pat|ci)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
+_JWT = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_SAME_SITE = frozenset({"same-origin", "none"})
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+def find(head: Head, extra_headers: tuple[str, ...] = ()) -> Secret | None:
+    """The request's one credential; `None` where there is none (the caller is anonymous).
+
+    `extra_headers`: lower-case names of configured headers that may carry a token, alone or after `Bearer`.
+    Raises `Refused(TWO_CREDENTIALS | CROSS_SITE)` and `CredentialRefused(BAD_TOKEN)`.
+    """
+    values = head.headers.values
+    authorization = values.get("authorization")
+    if extra_headers:
+        present = [name for name in extra_headers if name in values]
+        if len(present) + (authorization is not None) > 1:
+            raise Refused(Reason.TWO_CREDENTIALS, "more than one header carries a credential")
+        if present:
+            return _configured(values[present[0]])
+    if authorization is None:
+        return None
+    scheme, _, rest = authorization.partition(" ")
+    if scheme == "Bearer":
+        return _token(rest)
+    scheme = scheme.lower()
+    if scheme in ("bearer", "bearer:"):
+        return _token(rest)
+    if scheme == "basic":
+        _refuse_cross_site(values)
+        return _password(rest)
+    raise CredentialRefused(Reason.BAD_TOKEN, "unknown scheme of Authorization")
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether a text has the shape of a token of any brand: opaque, or three parts of a JWT."""
+    return _OPAQUE.fullmatch(text) is not None or _JWT.fullmatch(text) is not None
+
+
+def _token(text: str) -> Secret:
+    if text[:1] == " ":
+        # RFC 9110 §11.4: one or more spaces follow the scheme.
+        text = text.lstrip(" ")
+    if not text:
+        raise CredentialRefused(Reason.BAD_TOKEN, "empty token")
+    if len(text) > MAX_TOKEN:
+        raise CredentialRefused(Reason.BAD_TOKEN, "token too long")
+    if " " in text or "\t" in text or not text.isascii():
+        raise CredentialRefused(Reason.BAD_TOKEN, "token with a space or a character outside of ASCII")
+    return Secret(text)
+
+
+def _configured(value: str) -> Secret:
+    scheme, space, rest = value.partition(" ")
+    return _token(rest if space and scheme.lower() in ("bearer", "bearer:") else value)
+
+
+def _password(encoded: str) -> Secret:
+    # RFC 7617: everything after the first colon is the password. A token is ASCII, so the charset of the user name,
+    # which clients don't agree on (UTF-8, Latin-1), needs no answer.
+    if len(encoded) > 2 * MAX_TOKEN:
+        raise CredentialRefused(Reason.BAD_TOKEN, "token too long")
+    try:
+        pair = base64.b64decode(encoded.strip(" "), validate=True).decode("latin-1")
+    except (binascii.Error, ValueError):
+        raise CredentialRefused(Reason.BAD_TOKEN, "Basic with malformed base64") from None
+    user, colon, password = pair.partition(":")
+    if not colon:
+        raise CredentialRefused(Reason.BAD_TOKEN, "Basic without a password")
+    if looks_like_token(user) and looks_like_token(password):
+        raise Refused(Reason.TWO_CREDENTIALS, "Basic with a token on either side")
+    if not password.isprintable():
+        raise CredentialRefused(Reason.BAD_TOKEN, "Basic with a control character in the password")
+    if password[:1] == " ":
+        raise CredentialRefused(Reason.BAD_TOKEN, "token with a space or a character outside of ASCII")
+    return _token(password)
+
+
+def _refuse_cross_site(values: dict[str, str]) -> None:
+    # A browser sends a remembered Basic password along with requests that another site's page starts.
+    site = values.get("sec-fetch-site")
+    if site is not None and site.lower() not in _SAME_SITE:
+        raise Refused(Reason.CROSS_SITE, "Basic with Sec-Fetch-Site of another site")
+    origin = values.get("origin")
+    if origin is None:
+        return
+    # RFC 6454 §7: an origin is `scheme://host[:port]` or `null`. The scheme isn't compared: whether TLS ended in
+    # front of us isn't known here, and a default port is never written in an origin.
+    scheme, separator, authority = origin.lower().partition("://")
+    default_port = _DEFAULT_PORTS.get(scheme)
+    host = values.get("host", "").lower()
+    if not separator or default_port is None or not host:
+        raise Refused(Reason.CROSS_SITE, "Basic with an Origin that isn't this site's")
+    if authority.removesuffix(default_port) != host.removesuffix(default_port):
+        raise Refused(Reason.CROSS_SITE, "Basic with an Origin of another site")
