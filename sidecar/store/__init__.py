@@ -1,0 +1,1 @@
+"""What outlives the process: tokens, and the changes to them that running sidecars follow."""

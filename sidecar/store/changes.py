@@ -1,0 +1,155 @@
+"""What has been revoked, in memory, followed from the database: `ports.Revocations`.
+
+Law: a revocation that has arrived is never forgotten before its token would have expired, whatever becomes of the
+database; and a feed that has not heard from the database for `STALENESS` seconds says so, so that nobody is let in on
+the strength of what may have been revoked meanwhile.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.credentials.opaque import revocation_id
+from sidecar.errors import Unavailable
+from sidecar.model import Principal
+from sidecar.store.token_store import PAGE, Change, TokenStore
+from sidecar.store.watch import Sight
+from sidecar.tokens import ChangeKind
+
+INTERVAL = 0.1
+"""Seconds between looks. A revocation counts after one interval and one read: half a second is promised."""
+STALENESS = 30.0
+_SWEEP = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Watch(Protocol):
+    async def look(self) -> Sight:
+        """Raises `Unavailable`."""
+
+    async def close(self) -> None: ...
+
+
+def _ignore() -> None:
+    return None
+
+
+class ChangeFeed:
+    """`start` it before the first request and `stop` it after the last."""
+
+    def __init__(
+        self,
+        store: TokenStore,
+        watch: Watch,
+        *,
+        on_change: Callable[[], None] = _ignore,
+        interval: float = INTERVAL,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`on_change` is called after each change of any kind has been taken in; it must not wait."""
+        self._store = store
+        self._watch = watch
+        self._on_change = on_change
+        self._interval = interval
+        self._clock = clock
+        self._until: dict[str, float] = {}
+        """Revocation id -> when the token would have expired anyway."""
+        self._epoch = 0
+        self._seq = 0
+        self._heard = float("-inf")
+        self._swept = 0.0
+        self._behind = True
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    @property
+    def seq(self) -> int:
+        """The newest change that has been taken in."""
+        return self._seq
+
+    def revoked(self, principal: Principal) -> bool:
+        return any(name in self._until for name in principal.revocation_ids)
+
+    def is_fresh(self, now: float) -> bool:
+        return now - self._heard <= STALENESS
+
+    async def start(self) -> None:
+        """Takes in every revocation that still matters, then follows. Raises `Unavailable`."""
+        await self.poll()
+        self._task = asyncio.create_task(self._follow(), name="change-feed")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._watch.close()
+
+    async def poll(self) -> None:
+        """One look, and a read if there is something to read. Raises `Unavailable`; the next one reads what this missed."""
+        began = self._clock()
+        sight = await self._watch.look()
+        if sight is Sight.REPLACED:
+            await self._store.reopen()
+            self._seq = 0
+        self._behind = self._behind or sight is not Sight.STILL
+        if self._behind:
+            await self._catch_up(began)
+            self._behind = False
+        self._heard = began
+        self._sweep(began)
+
+    async def _follow(self) -> None:
+        silent = False
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.poll()
+            except Unavailable as error:
+                if not silent:
+                    log.warning("revocations can't be followed: %s", error.detail)
+                silent = True
+            except Exception:
+                # A feed that ended would be a silent outage until a restart; one that goes on is stale, and says so.
+                if not silent:
+                    log.exception("revocations can't be followed")
+                silent = True
+            else:
+                if silent:
+                    log.warning("revocations are followed again")
+                silent = False
+
+    async def _catch_up(self, now: float) -> None:
+        if self._seq == 0:
+            # The number first: what is committed in between is then read twice, not missed.
+            last = await self._store.last_change()
+            async for change in self._store.revocations(now):
+                self._take(change)
+            self._seq = last
+            self._on_change()
+        while page := await self._store.changes_after(self._seq):
+            for change in page:
+                self._take(change)
+            self._seq = page[-1].seq
+            self._on_change()
+            if len(page) < PAGE:
+                break
+
+    def _take(self, change: Change) -> None:
+        name = revocation_id(change.token_id)
+        if change.kind == ChangeKind.REVOKED and name not in self._until:
+            # SQLite keeps whatever type somebody else wrote; a revocation without a sound end stays.
+            self._until[name] = change.expires_at if isinstance(change.expires_at, int) else float("inf")
+            self._epoch += 1
+
+    def _sweep(self, now: float) -> None:
+        if now - self._swept >= _SWEEP:
+            self._swept = now
+            self._until = {name: until for name, until in self._until.items() if until > now}

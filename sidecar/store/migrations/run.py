@@ -1,0 +1,26 @@
+"""Upgrading a store to this program's tables. Importing this loads Alembic: only the command line does, when asked to."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from sidecar.store.engine import Database, StoreUnusable
+
+
+async def migrate(database: Database) -> None:
+    """To the newest revision; nothing happens if it is that already. Raises `StoreUnusable`."""
+    try:
+        async with database.writer.begin() as connection:
+            await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        raise StoreUnusable(f"token store {database.path}: {error.orig}") from error
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
