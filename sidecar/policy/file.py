@@ -1,0 +1,166 @@
+"""A policy file's text -> `Workspace`. Whoever gets one holds a policy without contradictions in itself; what contradicts
+other files is told by `routes.conflicts`.
+
+Law: what this version doesn't do is refused, never ignored: a policy means all that it says or it isn't loaded.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+
+from sidecar.document import Document, Value, parse
+from sidecar.model import LEVELS, NOTHING, Permission, Permissions
+from sidecar.policy.cases import read_cases
+from sidecar.policy.compiled import Route, Workspace
+from sidecar.policy.names import known_name, method_name, plain_path, workspace_name
+from sidecar.policy.rules import Issuers, read_rules
+
+_PERMISSIONS = tuple(permission.value for permission in Permission)
+_NOT_YET = "this version doesn't support it yet; leave it out"
+_NO_NAMES: frozenset[str] = frozenset()
+_SALVAGE_LINES = 40
+"""How many lines before a syntax error are given up at most, to learn the routes from what stands above."""
+
+
+def compile_file(
+    text: str,
+    file: str,
+    *,
+    issuers: Issuers,
+    upstreams: Collection[str] | None,
+    profiles: Collection[str],
+) -> Workspace:
+    """Raises `DocumentError` with all problems. `file` is only a name for messages.
+
+    `issuers` and `upstreams` are the configuration's; with `None` their names are not checked, nor whether an issuer serves
+    everybody. `profiles` are the names that `client` may say.
+    """
+    document = parse(text, file)
+    workspace = _read(document, text, issuers, upstreams, profiles)
+    document.finish()
+    return workspace
+
+
+def salvage(text: str, file: str, *, profiles: Collection[str]) -> Workspace | None:
+    """Of a bad file: its name, its routes and with whom it shares, so that its requests meet `policy_missing` and nobody
+    takes over its paths or keys (rule 23). `None` where not even the name can be read."""
+    document = parse(text, file)
+    syntax = document.problems[0].line if document.root.is_known_bad and document.problems else 0
+    lines = text.splitlines(keepends=True)
+    for end in range(min(syntax - 1, len(lines)), max(syntax - _SALVAGE_LINES, 0), -1):
+        document = parse("".join(lines[:end]), file)
+        if document.root.is_mapping:
+            break
+    if not document.root.is_mapping:
+        return None
+    draft = _read(document, text, None, None, profiles)
+    if not draft.name:
+        return None
+    routes: dict[str, Route] = {}
+    for route in draft.routes:
+        client = route.client if route.client in profiles else next(iter(profiles), "")
+        upstream = route.upstream or f"unknown to {draft.name}"
+        routes.setdefault(
+            route.path, Route(draft.name, route.path, route.segments, client, upstream, route.upstream_path)
+        )
+    return Workspace(draft.name, file, draft.sha256, tuple(routes.values()), shares=draft.shares, broken=True)
+
+
+def _read(
+    document: Document, text: str, issuers: Issuers, upstreams: Collection[str] | None, profiles: Collection[str]
+) -> Workspace:
+    block = document.root.block()
+    name = workspace_name(block.need("workspace"))
+    routes = _read_routes(block.need("routes"), name, upstreams, profiles)
+    users, groups = block.get("members", _read_members, (_NO_NAMES, _NO_NAMES))
+    anonymous = block.get("anonymous", _read_level, NOTHING)
+    personal_tokens = block.get("personal_tokens", _read_level, NOTHING)
+    ci_tokens = block.get("ci_tokens", _read_level, NOTHING)
+    rules = block.get("rules", lambda value: read_rules(value, issuers), ())
+    write_once = block.get("write_once", Value.boolean, False)
+    shares = block.get("shares", lambda value: frozenset(value.texts()), _NO_NAMES)
+    settings = block.get("settings", _read_settings, {})
+    block.get("mode", _read_mode, None)
+    cases = block.get("cases", lambda value: read_cases(value, name, issuers), ())
+    for later in ("guard", "legacy"):
+        block.refuse(later, _NOT_YET)
+    return Workspace(
+        name=name,
+        file=document.file,
+        sha256=hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest(),
+        routes=routes,
+        anonymous=anonymous,
+        users=users,
+        groups=groups,
+        personal_tokens=personal_tokens,
+        ci_tokens=ci_tokens,
+        rules=rules,
+        write_once=write_once,
+        shares=shares,
+        settings=settings,
+        cases=cases,
+    )
+
+
+def _read_routes(
+    value: Value, workspace: str, upstreams: Collection[str] | None, profiles: Collection[str]
+) -> tuple[Route, ...]:
+    """Those whose path can be read."""
+    routes: list[Route] = []
+    lines: dict[str, int] = {}
+    items = value.items()
+    if value.is_list and not items:
+        value.problem("a workspace has at least one route")
+    for item in items:
+        block = item.block()
+        path_value = block.need("path")
+        path = plain_path(path_value)
+        client = known_name(block.need("client"), profiles, "client")
+        upstream = known_name(block.need("upstream"), upstreams, "upstream")
+        keys = block.get("upstream_path", plain_path, path) or path
+        verbs = block.get("verbs", _read_verbs, {})
+        block.refuse("legacy", _NOT_YET)
+        if not path:
+            continue
+        if path in lines:
+            path_value.problem(f"the route {path} is in line {lines[path]} already")
+        lines.setdefault(path, path_value.line)
+        segments = () if path == "/" else tuple(path[1:].split("/"))
+        routes.append(Route(workspace, path, segments, client, upstream, "" if keys == "/" else keys, verbs))
+    return tuple(routes)
+
+
+def _read_verbs(value: Value) -> Mapping[str, Permission]:
+    verbs: dict[str, Permission] = {}
+    for method, member in value.block().entries():
+        method_name(member, method)
+        verbs[method] = Permission(member.choice(_PERMISSIONS, "permission"))
+    return verbs
+
+
+def _read_members(value: Value) -> tuple[frozenset[str], frozenset[str]]:
+    block = value.block()
+    users = block.get("users", Value.texts, ())
+    groups = block.get("groups", Value.texts, ())
+    return frozenset(users), frozenset(groups)
+
+
+def _read_level(value: Value) -> Permissions:
+    return LEVELS[value.choice(tuple(LEVELS), "level")]
+
+
+def _read_settings(value: Value) -> Mapping[str, str]:
+    return {name: member.text() for name, member in value.block().entries()}
+
+
+def _read_mode(value: Value) -> None:
+    if value.is_mapping:
+        block = value.block()
+        report = block.find("report")
+        if report is not None:
+            value.problem(f"report mode: {_NOT_YET}")
+            return
+        block.problem("expected 'enforce'")
+    elif value.is_text and value.text() == "report":
+        value.problem(f"report mode: {_NOT_YET}")
+    else:
+        value.choice(("enforce",), "mode")
