@@ -66,8 +66,10 @@ class Problems:
         return len(self._found) >= MAX_PROBLEMS
 
     def add(self, line: int, path: str, message: str) -> None:
-        if not self.full:
-            self._found.append(Problem(self.file, line, path, message))
+        """The same problem, met twice on the way, counts once."""
+        problem = Problem(self.file, line, path, message)
+        if not self.full and problem not in self._found:
+            self._found.append(problem)
 
     def in_order(self) -> list[Problem]:
         return sorted(self._found, key=lambda problem: problem.line)

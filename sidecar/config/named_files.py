@@ -1,0 +1,208 @@
+"""What the configuration names: is it there, can it be read, and is it fit to be used?
+
+The law: a key that others may know (a sample, a placeholder) or that is too short stops the start, as a missing file does.
+No message repeats a byte of a secret.
+"""
+
+import os
+import ssl
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from sidecar.credentials import jwk
+from sidecar.credentials.pepper import Pepper, PepperUnusable
+from sidecar.settings import IssuerSettings, KiB, Settings, UpstreamSettings
+
+MAX_SECRET: Final = 64 * KiB
+MAX_KEYS: Final = 256 * KiB
+PLACEHOLDERS: Final = (
+    b"changeme change-me change_me placeholder replaceme replace-me replace_me example insecure do-not-use password"
+    b" your-secret your_secret your-256-bit-secret sample-key secretkey secret-key secret_key"
+    # RFC 7515 A.1's key, and what people type.
+    b" aym1syspbydfgzld3umj1qzkobwvmkoqq-estjqlr_t-1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow"
+    b" 0123456789abcdef abcdefghijklmnop 1234567890123456"
+).split()
+"""In lower case. In a random key of base64 or hexadecimal one of these turns up less than once in a million."""
+_DISTINCT: Final = 10
+
+
+class FileProblem(Struct, frozen=True):
+    """One thing that is wrong with what a setting names."""
+
+    setting: str
+    """Where in the configuration, as `$.tokens.pepper_file`."""
+    file: Path
+    message: str
+    warning: bool = False
+    """It works, but should be mended."""
+
+    def __str__(self) -> str:
+        return f"{'warning: ' if self.warning else ''}{self.setting}: {self.file}: {self.message}"
+
+
+def check_files(settings: Settings) -> list[FileProblem]:
+    """Everything that is wrong with what `settings` name; with nothing but warnings in it the process may start."""
+    check = _Check()
+    check.folder("$.policies", settings.policies)
+    for listen, setting in ((settings.listen, "$.listen"), (settings.ops, "$.ops")):
+        if listen.unix is not None:
+            check.parent(setting, listen.unix)
+    for name, upstream in settings.upstreams.items():
+        _upstream(check, f"$.upstreams.{name}", upstream)
+    if settings.tokens is not None:
+        check.secret("$.tokens.pepper_file", settings.tokens.pepper_file, _pepper_flaw)
+        check.parent("$.tokens.store", Path(settings.tokens.store.removeprefix("sqlite:///")))
+    for name, issuer in settings.issuers.items():
+        _issuer(check, f"$.issuers.{name}", issuer)
+    if settings.directory is not None:
+        check.content("$.directory.file", settings.directory.file)
+    for index, sink in enumerate(settings.audit):
+        if sink.file is not None:
+            check.parent(f"$.audit[{index}].file", sink.file)
+    return check.problems
+
+
+def _upstream(check: "_Check", setting: str, upstream: UpstreamSettings) -> None:
+    if upstream.url.startswith("file://"):
+        folder = Path(upstream.url.removeprefix("file://"))
+        if folder.exists():
+            check.folder(f"{setting}.url", folder, writable=True)
+        else:
+            check.parent(f"{setting}.url", folder)
+    if upstream.ca_file is not None:
+        check.certificates(f"{setting}.ca_file", upstream.ca_file)
+    if (credentials := upstream.credentials) is None:
+        return
+    at = f"{setting}.credentials"
+    if credentials.basic is not None:
+        check.secret(f"{at}.basic.password_file", credentials.basic.password_file, _header_flaw)
+    if credentials.bearer_file is not None:
+        check.secret(f"{at}.bearer_file", credentials.bearer_file, _header_flaw)
+    if credentials.header is not None:
+        check.secret(f"{at}.header.value_file", credentials.header.value_file, _header_flaw)
+
+
+def _issuer(check: "_Check", setting: str, issuer: IssuerSettings) -> None:
+    allowed = jwk.algorithms_of(issuer)
+    if issuer.secret_file is not None:
+        check.secret(f"{setting}.secret_file", issuer.secret_file, _hmac_flaw)
+    if issuer.jwks_file is not None:
+        check.keys(f"{setting}.jwks_file", issuer.jwks_file, lambda content: jwk.from_jwks(content, allowed))
+    if issuer.pem_file is not None:
+        check.keys(f"{setting}.pem_file", issuer.pem_file, lambda content: jwk.from_pem(content, allowed))
+    if issuer.ca_file is not None:
+        check.certificates(f"{setting}.ca_file", issuer.ca_file)
+
+
+def _pepper_flaw(content: bytes) -> str | None:
+    try:
+        Pepper(content)
+    except PepperUnusable as error:
+        return str(error)
+    return _known_flaw(content)
+
+
+def _hmac_flaw(content: bytes) -> str | None:
+    try:
+        jwk.from_secret(content)
+    except jwk.BadKeys as error:
+        return str(error)
+    return _known_flaw(content)
+
+
+def _known_flaw(content: bytes) -> str | None:
+    folded = content.strip().lower()
+    if len(set(folded)) < _DISTINCT or any(known in folded for known in PLACEHOLDERS):
+        return "this is a sample or placeholder that others know; make a random one, as with `openssl rand -hex 32`"
+    return None
+
+
+def _header_flaw(content: bytes) -> str | None:
+    """For what is sent to a store in a header; how strong it is, is the store's affair."""
+    text = content.strip()
+    if not text:
+        return "the file is empty"
+    if not all(32 <= byte < 127 for byte in text):
+        return "it can't be sent in a header: only printable ASCII on one line can"
+    return None
+
+
+class _Check:
+    """Gathers problems; each method looks at one thing."""
+
+    def __init__(self) -> None:
+        self.problems: list[FileProblem] = []
+
+    def _note(self, setting: str, file: Path, message: str, *, warning: bool = False) -> None:
+        self.problems.append(FileProblem(setting, file, message, warning))
+
+    def content(self, setting: str, file: Path, most: int | None = None) -> bytes | None:
+        """The bytes of a regular file, if it can be read."""
+        try:
+            if not stat.S_ISREG(file.stat().st_mode):
+                self._note(setting, file, "this is not a file")
+                return None
+            with file.open("rb") as opened:
+                content = opened.read() if most is None else opened.read(most + 1)
+        except OSError as error:
+            self._note(setting, file, _reason(error))
+            return None
+        if most is not None and len(content) > most:
+            self._note(setting, file, f"larger than {most} bytes")
+            return None
+        return content
+
+    def secret(self, setting: str, file: Path, flaw: Callable[[bytes], str | None]) -> None:
+        content = self.content(setting, file, MAX_SECRET)
+        if content is None:
+            return
+        if (message := flaw(content)) is not None:
+            self._note(setting, file, message)
+        # A warning only: Kubernetes mounts secrets with mode 0644 unless told otherwise, inside a container of one user.
+        if file.stat().st_mode & stat.S_IROTH:
+            self._note(setting, file, "every user of this machine can read it; chmod 600", warning=True)
+
+    def keys(self, setting: str, file: Path, read: Callable[[bytes], jwk.KeySet]) -> None:
+        content = self.content(setting, file, MAX_KEYS)
+        if content is None:
+            return
+        try:
+            found = read(content)
+        except jwk.BadKeys as error:
+            self._note(setting, file, str(error))
+            return
+        if not found.keys:
+            self._note(setting, file, f"no usable key: {'; '.join(found.ignored) or 'the set is empty'}")
+
+    def certificates(self, setting: str, file: Path) -> None:
+        if self.content(setting, file, MAX_KEYS) is None:
+            return
+        try:
+            ssl.create_default_context(cafile=file)
+        except (ssl.SSLError, OSError):
+            self._note(setting, file, "no PEM certificates can be read from it")
+
+    def folder(self, setting: str, folder: Path, *, writable: bool = False) -> None:
+        if not folder.exists():
+            self._note(setting, folder, "no such directory")
+        elif not folder.is_dir():
+            self._note(setting, folder, "this is not a directory")
+        elif not os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writable else 0)):
+            self._note(setting, folder, f"not {'writable' if writable else 'readable'} for this user")
+
+    def parent(self, setting: str, file: Path) -> None:
+        """For what is made when it is missing."""
+        if file.is_dir() and not file.is_symlink():
+            self._note(setting, file, "this is a directory")
+        elif not file.parent.is_dir():
+            self._note(setting, file, "its directory does not exist")
+        elif not os.access(file if file.exists() else file.parent, os.W_OK):
+            self._note(setting, file, "not writable for this user")
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
