@@ -1,0 +1,229 @@
+"""How the embedded store lies on the disk, and every blocking step on it. Runs in threads, never on the event loop.
+
+    DIR/objects/ab/<62 hex digits>    an object, named by the SHA-256 of its key
+    DIR/tmp/<32 hex digits>           an upload in progress, under an exclusive flock while its writer lives
+
+Laws. No byte of a client becomes part of a path: only its hash does. A file under `objects/` is complete and synced
+before it gets its name. Names there change only under the flock of their folder, in every process alike.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from enum import Enum, auto
+from pathlib import Path
+
+from sidecar.ports import HeaderList
+from sidecar.upstream.file_format import Meta, Stored, open_object, tail_of
+
+SWEEP_AGE = 60.0
+"""Seconds that a temporary file without a lock is left alone: its writer may be about to take it."""
+
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+Guard = Callable[[Meta | None], bool]
+"""Whether a change may happen, given what is stored."""
+
+
+class Change(Enum):
+    CREATED = auto()
+    REPLACED = auto()
+    REMOVED = auto()
+    ABSENT = auto()
+    PRECONDITION_FAILED = auto()
+
+
+class Layout:
+    def __init__(self, directory: Path) -> None:
+        self._objects = str(directory / "objects")
+        self._temporary = str(directory / "tmp")
+
+    def prepare(self) -> None:
+        """Create what is missing, see that it can be written and locked, remove what a crash left. Raises `OSError`."""
+        shards = (f"{self._objects}/{number:02x}" for number in range(256))
+        for folder in (os.path.dirname(self._objects), self._temporary, self._objects, *shards):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        if os.stat(self._objects).st_dev != os.stat(self._temporary).st_dev:
+            raise OSError(errno.EXDEV, "objects/ and tmp/ must be on one filesystem")
+        probe = Upload(self, b"")
+        try:
+            probe.write([b"probe"])
+        except OSError as error:
+            if error.errno not in _FULL:  # a full disk can still be read, and be deleted from
+                raise
+        finally:
+            probe.discard()
+        with _locked(self._objects):
+            self._sweep()
+        for folder in (self._objects, os.path.dirname(self._objects)):
+            _sync(folder)
+
+    def open(self, key: bytes) -> Stored | None:
+        """Raises `Damaged` or `OSError`."""
+        try:
+            fd = os.open(self._path(key), _READ)
+        except FileNotFoundError:
+            return None
+        return open_object(fd, key)
+
+    def meta(self, key: bytes) -> Meta | None:
+        """Raises `Damaged` or `OSError`."""
+        stored = self.open(key)
+        if stored is None:
+            return None
+        stored.close()
+        return stored.meta
+
+    def upload(self, key: bytes) -> "Upload":
+        return Upload(self, key)
+
+    def temporary_path(self) -> str:
+        return f"{self._temporary}/{secrets.token_hex(16)}"
+
+    def place(self, temporary: str, key: bytes, guard: Guard | None) -> Change:
+        """Give a finished file its name; durable on return. Raises `Damaged` (only with a guard) or `OSError`."""
+        path = self._path(key)
+        with _locked(os.path.dirname(path)) as unlock:
+            if guard is not None and not guard(self.meta(key)):
+                return Change.PRECONDITION_FAILED
+            change = Change.REPLACED if os.path.lexists(path) else Change.CREATED
+            os.rename(temporary, path)
+            unlock()
+        return change
+
+    def remove(self, key: bytes, guard: Guard | None) -> Change:
+        """Durable on return. Raises `Damaged` (only with a guard) or `OSError`."""
+        path = self._path(key)
+        try:
+            with _locked(os.path.dirname(path)) as unlock:
+                if guard is not None:
+                    meta = self.meta(key)
+                    if meta is not None and not guard(meta):
+                        return Change.PRECONDITION_FAILED
+                os.unlink(path)
+                unlock()
+        except FileNotFoundError:
+            return Change.ABSENT
+        return Change.REMOVED
+
+    def _path(self, key: bytes) -> str:
+        digest = hashlib.sha256(key).hexdigest()
+        return f"{self._objects}/{digest[:2]}/{digest[2:]}"
+
+    def _sweep(self) -> None:
+        oldest = time.time() - SWEEP_AGE
+        for entry in os.scandir(self._temporary):
+            # Another process's sweep or upload may take a file away at any moment.
+            with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                if entry.stat(follow_symlinks=False).st_mtime > oldest:
+                    continue
+                fd = os.open(entry.path, _READ)
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    os.unlink(entry.path)
+                finally:
+                    os.close(fd)
+
+
+class Upload:
+    """A body on its way in. Whatever becomes of it, `discard()` at the end leaves nothing but a committed object."""
+
+    def __init__(self, layout: Layout, key: bytes) -> None:
+        self._layout = layout
+        self._key = key
+        self._fd = -1
+        self._path = ""
+        self._size = 0
+        self._done = False
+        # A cancelled upload is discarded while its last write may still run, or wait for its thread.
+        self._lock = threading.Lock()
+
+    @property
+    def done(self) -> bool:
+        """Committed or discarded: nothing is left to clean up."""
+        return self._done
+
+    def write(self, pieces: Sequence[bytes]) -> None:
+        """Append. Raises `OSError`."""
+        with self._lock:
+            self._append(pieces)
+
+    def commit(
+        self, pieces: Sequence[bytes], headers: HeaderList, now: float, guard: Guard | None
+    ) -> tuple[Change, Meta]:
+        """Append the last pieces and put the object in place, durably. Raises `Damaged` (only with a guard) or `OSError`."""
+        with self._lock:
+            self._append(pieces)
+            meta = Meta(self._key, self._size, f'"{secrets.token_hex(16)}"', int(now), tuple(headers))
+            self._append([tail_of(meta)])
+            if self._done:
+                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
+            os.fsync(self._fd)
+            change = self._layout.place(self._path, self._key, guard)
+            if change is not Change.PRECONDITION_FAILED:
+                self._done = True
+                os.close(self._fd)
+            return change, meta
+
+    def discard(self) -> None:
+        with self._lock:
+            if not self._done:
+                self._done = True
+                if self._fd >= 0:
+                    os.close(self._fd)
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self._path)
+
+    def _append(self, pieces: Sequence[bytes]) -> None:
+        if self._done:
+            return
+        if self._fd < 0:
+            self._path = self._layout.temporary_path()
+            self._fd = os.open(self._path, _CREATE, 0o600)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        left = [memoryview(piece) for piece in pieces if piece]
+        while left:
+            written = os.writev(self._fd, left)
+            self._size += written
+            while left and written >= len(left[0]):
+                written -= len(left.pop(0))
+            if written:
+                left[0] = left[0][written:]
+
+
+def is_full(error: OSError) -> bool:
+    """The disk, a quota or the largest file's size."""
+    return error.errno in _FULL
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[Callable[[], None]]:
+    """Alone with the folder's names, among threads and processes. The yielded call says that they changed:
+    the lock ends there, and then the folder is synced, so that nobody waits for another's disk."""
+    fd = os.open(folder, _READ | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+
+        def unlock() -> None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+            os.fsync(fd)
+
+        yield unlock
+    finally:
+        os.close(fd)
+
+
+def _sync(folder: str) -> None:
+    fd = os.open(folder, _READ | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
