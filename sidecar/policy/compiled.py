@@ -90,3 +90,5 @@ class Route(Struct, frozen=True, gc=False):
     """Where the keys live behind the sidecar: `/web`, or empty for the store's root."""
     verbs: Mapping[str, Permission] = {}
     """Method -> permission, overriding the profile's own table."""
+    line: int = 1
+    """Where the file says it."""

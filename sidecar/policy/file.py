@@ -7,6 +7,8 @@ Law: what this version doesn't do is refused, never ignored: a policy means all 
 import hashlib
 from collections.abc import Collection, Mapping
 
+from msgspec import structs
+
 from sidecar.document import Document, Value, parse
 from sidecar.model import LEVELS, NOTHING, Permission, Permissions
 from sidecar.policy.cases import read_cases
@@ -59,9 +61,7 @@ def salvage(text: str, file: str, *, profiles: Collection[str]) -> Workspace | N
     for route in draft.routes:
         client = route.client if route.client in profiles else next(iter(profiles), "")
         upstream = route.upstream or f"unknown to {draft.name}"
-        routes.setdefault(
-            route.path, Route(draft.name, route.path, route.segments, client, upstream, route.upstream_path)
-        )
+        routes.setdefault(route.path, structs.replace(route, client=client, upstream=upstream))
     return Workspace(draft.name, file, draft.sha256, tuple(routes.values()), shares=draft.shares, broken=True)
 
 
@@ -125,7 +125,7 @@ def _read_routes(
             path_value.problem(f"the route {path} is in line {lines[path]} already")
         lines.setdefault(path, path_value.line)
         segments = () if path == "/" else tuple(path[1:].split("/"))
-        routes.append(Route(workspace, path, segments, client, upstream, "" if keys == "/" else keys, verbs))
+        routes.append(Route(workspace, path, segments, client, upstream, "" if keys == "/" else keys, verbs, item.line))
     return tuple(routes)
 
 

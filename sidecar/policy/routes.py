@@ -80,44 +80,49 @@ class Snapshot(Struct, frozen=True, gc=False):
         return self.routes.match(segments)
 
 
-def conflicts(new: Workspace, routes: Routes, workspaces: Mapping[str, Workspace]) -> list[tuple[Route, str]]:
-    """What of `new` contradicts the workspaces that are there (rule 1): its route, and why, for each. Empty is fine.
+class Conflict(Struct, frozen=True):
+    """What keeps two workspaces from standing side by side."""
+
+    route: Route
+    """The new one's."""
+    other: str
+    """The other workspace."""
+    message: str
+
+
+def conflicts(new: Workspace, routes: Routes, workspaces: Mapping[str, Workspace]) -> list[Conflict]:
+    """What of `new` contradicts the workspaces that are there (rule 1). Empty is fine.
 
     The outer one's file must say `shares: [inner]`; where two reach the very same keys, each is the other's outer one.
     """
-    found: list[tuple[Route, str]] = []
+    found: list[Conflict] = []
     for route in new.routes:
         for other, place in _related(routes.paths, route.segments, route):
-            where = f"{other.path} of workspace {other.workspace!r} ({workspaces[other.workspace].file})"
+            owner = workspaces[other.workspace]
+            where = f"{other.path} of workspace {owner.name!r} ({owner.file})"
             if place == "same":
-                found.append((route, f"the route {route.path} is also that of {where}"))
-            elif not _agreed(new, workspaces[other.workspace], place):
-                outer, inner = _by_place(new.name, other.workspace, place)
-                found.append((route, f"the route {route.path} and {where} nest; {_remedy(outer, inner)}"))
+                found.append(Conflict(route, owner.name, f"the route {route.path} is also that of {where}"))
+            elif not _agreed(new, owner, place):
+                message = f"the routes {route.path} and {where} nest; {_remedy(new, owner, place)}"
+                found.append(Conflict(route, owner.name, message))
         for other, place in _related(routes.keys, _key_place(route), route):
-            if _agreed(new, workspaces[other.workspace], place):
-                continue
-            outer, inner = _by_place(new.name, other.workspace, place)
-            reached = f"{route.upstream}:{route.upstream_path or '/'}"
-            theirs = f"{other.upstream}:{other.upstream_path or '/'} of workspace {other.workspace!r}"
-            which = "are the same keys as" if place == "same" else "nest with"
-            both = ", and the other way round" if place == "same" else ""
-            found.append(
-                (
-                    route,
-                    f"the keys at {reached} {which} {theirs} ({workspaces[other.workspace].file}); {_remedy(outer, inner)}{both}",
+            owner = workspaces[other.workspace]
+            if not _agreed(new, owner, place):
+                ours, theirs = route.upstream_path or "/", other.upstream_path or "/"
+                where = f"{theirs} of workspace {owner.name!r} ({owner.file})"
+                how = "the same" if place == "same" else "nested"
+                message = (
+                    f"in upstream {route.upstream!r}, {ours} and {where} are {how} keys; {_remedy(new, owner, place)}"
                 )
-            )
+                found.append(Conflict(route, owner.name, message))
     return found
 
 
-def _remedy(outer: str, inner: str) -> str:
-    return f"this needs 'shares: [{inner}]' in the file of {outer!r}"
-
-
-def _by_place(new: str, other: str, place: str) -> tuple[str, str]:
-    """Outer and inner; `place` is where the other one is."""
-    return (other, new) if place != "below" else (new, other)
+def _remedy(new: Workspace, other: Workspace, place: str) -> str:
+    if place == "same":
+        return f"both files need 'shares': [{other.name}] here, [{new.name}] there"
+    outer, inner = (other, new) if place == "above" else (new, other)
+    return f"the file of {outer.name!r} needs 'shares: [{inner.name}]'"
 
 
 def _agreed(new: Workspace, other: Workspace, place: str) -> bool:

@@ -1,0 +1,246 @@
+"""What every policy file last said, and how the files stand together (rules 1 and 23). Pure: versions in, a snapshot out.
+
+Law: a file stands alone. A bad version changes nothing but its own status; a file that never had a good one serves its routes
+with `policy_missing`. A version that contradicts another file's is bad, however good in itself, and is tried again whenever
+anything changes: the file that was there first never loses a path or a key to one that came later.
+
+At a cold start nobody has seen who came first. The files' times tell only where they are at least a second apart (a checkout
+or a ConfigMap writes all files at once, in any order); where they don't, both sides of a contradiction are refused.
+"""
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+
+from msgspec import Struct, field, structs
+
+from sidecar.errors import Problem
+from sidecar.policy.compiled import Route, Workspace
+from sidecar.policy.routes import FileStatus, Routes, Snapshot, conflicts
+
+MOMENT = 1.0
+"""Seconds. Files whose times are nearer than this were written together."""
+
+
+class Version(Struct, frozen=True):
+    """What a file says now. Without `workspace` and `problems` it is gone."""
+
+    file: str
+    workspace: Workspace | None = None
+    problems: tuple[Problem, ...] = ()
+    salvaged: Workspace | None = None
+    """Of a bad version: what could be read of its name and routes, marked `broken`."""
+    written: float | None = None
+    """When it was written, in Unix seconds; `None` where its time tells nothing."""
+
+
+class EventKind(StrEnum):
+    LOADED = "loaded"
+    REJECTED = "rejected"
+    REMOVED = "removed"
+
+
+class PolicyEvent(Struct, frozen=True):
+    """What became of one file's new version."""
+
+    kind: EventKind
+    file: str
+    workspace: str | None
+    sha256: str | None
+    """Of what is served now."""
+    previous: str | None
+    """Of what was served before."""
+    generation: int
+    problems: tuple[Problem, ...] = ()
+
+
+class _File(Struct):
+    active: Workspace | None = None
+    candidate: Workspace | None = None
+    """A version that is good in itself and waits for others to make room."""
+    problems: tuple[Problem, ...] = ()
+    written: float | None = None
+    rivals: set[str] = field(default_factory=set)
+    """Files that it contradicts, where nobody knows who came first. It waits until none of them is as it was."""
+
+
+class PolicyFiles:
+    def __init__(self) -> None:
+        self._files: dict[str, _File] = {}
+        self._owners: dict[str, str] = {}
+        """Workspace name -> the file that serves it."""
+        self._workspaces: dict[str, Workspace] = {}
+        self._routes = Routes()
+        self.snapshot = Snapshot()
+
+    def load(self, versions: Iterable[Version]) -> tuple[PolicyEvent, ...]:
+        """The first versions of all files: a cold start."""
+        ordered = sorted(versions, key=lambda version: (version.written or 0.0, version.file))
+        before = self._take(ordered)
+        for version in ordered:
+            file, state = version.file, self._files[version.file]
+            if state.candidate is None:
+                continue
+            blocking = self._in_the_way(file, state.candidate)
+            if self._settle(file):
+                continue
+            for other in blocking:
+                if _together(state.written, self._files[other].written):
+                    self._refuse_both(file, other)
+        return self._publish(before, [version.file for version in ordered])
+
+    def apply(self, versions: Sequence[Version]) -> tuple[PolicyEvent, ...]:
+        """New versions of some files, in the order in which they changed."""
+        changed = [version.file for version in versions]
+        before = self._take(versions)
+        if not self._settle_together([file for file in changed if file in self._files]):
+            self._settle_one_by_one(changed)
+        return self._publish(before, changed)
+
+    def _take(self, versions: Sequence[Version]) -> dict[str, str | None]:
+        """Note what is new; returns each known file's digest from before."""
+        before = {file: _digest(state.active) for file, state in self._files.items() if state.candidate}
+        changed = {version.file for version in versions}
+        for state in self._files.values():
+            state.rivals -= changed
+        for version in versions:
+            state = self._files.setdefault(version.file, _File())
+            before[version.file] = _digest(state.active)
+            state.candidate, state.problems, state.written = version.workspace, version.problems, version.written
+            state.rivals = set()
+            if version.workspace is not None:
+                continue
+            if not version.problems:
+                self._serve(version.file, None)
+                del self._files[version.file]
+            elif state.active is None or state.active.broken:
+                self._serve(version.file, None)
+                self._serve(version.file, self._without_contradictions(version.file, version.salvaged))
+        return before
+
+    def _waiting(self, first: Sequence[str]) -> list[str]:
+        """Files whose candidate may be tried: those just changed, then those that have waited for long."""
+        order = dict.fromkeys([*first, *self._files])
+        return [file for file in order if file in self._files and self._files[file].candidate is not None]
+
+    def _settle_together(self, files: Sequence[str]) -> bool:
+        """Put all of these into service, or none: so two files may exchange their routes in one go."""
+        moving = [(file, workspace) for file in files if (workspace := self._files[file].candidate) is not None]
+        if len(moving) < 2:
+            return False
+        saved = [(file, self._files[file].active) for file, _ in moving]
+        for file, _ in moving:
+            self._serve(file, None)
+        for file, workspace in moving:
+            if self._contradictions(file, workspace):
+                for other, _ in moving:
+                    self._serve(other, None)
+                for other, active in saved:
+                    self._serve(other, active)
+                return False
+            self._serve(file, workspace)
+        for file, _ in moving:
+            self._files[file].candidate = None
+            self._files[file].problems = ()
+        return not self._waiting(())
+
+    def _settle_one_by_one(self, first: Sequence[str]) -> None:
+        """Each that gets in may make room for another."""
+        progress = True
+        while progress:
+            progress = False
+            for file in self._waiting(first):
+                progress = self._settle(file) or progress
+
+    def _settle(self, file: str) -> bool:
+        """Put a file's candidate into service if nothing contradicts it; otherwise say what does."""
+        state = self._files[file]
+        if state.candidate is None or state.rivals:
+            return False
+        active = state.active
+        self._serve(file, None)
+        problems = self._contradictions(file, state.candidate)
+        if not problems:
+            self._serve(file, state.candidate)
+            state.candidate, state.problems = None, ()
+            return True
+        if active is None or active.broken:
+            active = self._without_contradictions(file, structs.replace(state.candidate, broken=True))
+        self._serve(file, active)
+        state.problems = problems
+        return False
+
+    def _refuse_both(self, file: str, other: str) -> None:
+        """Nobody knows which of the two came first."""
+        state = self._files[other]
+        self._files[file].rivals.add(other)
+        state.rivals.add(file)
+        if state.active is None or state.active.broken:
+            return
+        problem = Problem(other, 1, "$", f"{file} contradicts it, and nobody can tell which came first; see there")
+        state.candidate, state.problems = state.active, (problem,)
+        self._serve(other, structs.replace(state.active, broken=True, rules=(), cases=()))
+
+    def _contradictions(self, file: str, workspace: Workspace) -> tuple[Problem, ...]:
+        owner = self._owners.get(workspace.name)
+        if owner is not None:
+            return (Problem(file, 1, "$.workspace", f"the workspace {workspace.name!r} is in {owner} already"),)
+        return tuple(
+            Problem(file, found.route.line, f"$.routes[{workspace.routes.index(found.route)}]", found.message)
+            for found in conflicts(workspace, self._routes, self._workspaces)
+        )
+
+    def _in_the_way(self, file: str, workspace: Workspace) -> set[str]:
+        """The files that `workspace` contradicts."""
+        found = {conflict.other for conflict in conflicts(workspace, self._routes, self._workspaces)}
+        found.update({workspace.name} & self._owners.keys())
+        return {self._owners[name] for name in found} - {file}
+
+    def _without_contradictions(self, file: str, broken: Workspace | None) -> Workspace | None:
+        """What of a broken workspace may be served (with refusals) without taking anything from others."""
+        if broken is None or broken.name in self._owners:
+            return None
+        contradicting = {id(found.route) for found in conflicts(broken, self._routes, self._workspaces)}
+        kept: list[Route] = [route for route in broken.routes if id(route) not in contradicting]
+        return structs.replace(broken, routes=tuple(kept), rules=(), cases=())
+
+    def _serve(self, file: str, workspace: Workspace | None) -> None:
+        """Exchange what a file serves."""
+        state = self._files[file]
+        if state.active is not None:
+            self._routes = self._routes.removing(state.active.routes)
+            del self._workspaces[state.active.name], self._owners[state.active.name]
+        state.active = workspace
+        if workspace is not None:
+            self._routes = self._routes.adding(workspace.routes)
+            self._workspaces[workspace.name] = workspace
+            self._owners[workspace.name] = file
+
+    def _publish(self, before: dict[str, str | None], changed: Sequence[str]) -> tuple[PolicyEvent, ...]:
+        generation = self.snapshot.generation + 1
+        self.snapshot = Snapshot(self._routes, dict(self._workspaces), generation, self._statuses())
+        events = []
+        for file, previous in before.items():
+            state = self._files.get(file)
+            active = state.active if state is not None else None
+            if state is not None and file not in changed and _digest(active) == previous:
+                continue
+            kind = EventKind.REMOVED if state is None else EventKind.REJECTED if state.problems else EventKind.LOADED
+            problems = state.problems if state is not None else ()
+            name = active.name if active is not None else None
+            events.append(PolicyEvent(kind, file, name, _digest(active), previous, generation, problems))
+        return tuple(events)
+
+    def _statuses(self) -> dict[str, FileStatus]:
+        return {
+            file: FileStatus(file, not state.problems, state.active.name if state.active else None, state.problems)
+            for file, state in self._files.items()
+        }
+
+
+def _digest(workspace: Workspace | None) -> str | None:
+    """Of a version that grants something; a broken one has none."""
+    return None if workspace is None or workspace.broken else workspace.sha256
+
+
+def _together(one: float | None, other: float | None) -> bool:
+    return one is None or other is None or abs(one - other) < MOMENT
