@@ -116,6 +116,18 @@ def read_tree(content: bytes | str, problems: Problems, max_bytes: int = MAX_BYT
     return builder.root
 
 
+def lines_by_path(node: Node, path: str = "$") -> dict[str, int]:
+    """Where each place of the tree stands."""
+    lines = {} if node is None else {path: node.line}
+    if isinstance(node, Items):
+        for index, child in enumerate(node.nodes):
+            lines |= lines_by_path(child, child_path(path, index))
+    elif isinstance(node, Entries):
+        for key, child in node.nodes.items():
+            lines |= lines_by_path(child, child_path(path, key))
+    return lines
+
+
 def _decode(content: bytes | str, problems: Problems, max_bytes: int) -> str | None:
     raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
     if len(raw) > max_bytes:

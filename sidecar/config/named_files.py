@@ -15,7 +15,9 @@ from msgspec import Struct
 
 from sidecar.credentials import jwk
 from sidecar.credentials.pepper import Pepper, PepperUnusable
+from sidecar.errors import Problem
 from sidecar.settings import IssuerSettings, KiB, Settings, UpstreamSettings
+from sidecar.yaml_tree import Problems, lines_by_path, read_tree
 
 MAX_SECRET: Final = 64 * KiB
 MAX_KEYS: Final = 256 * KiB
@@ -30,23 +32,21 @@ PLACEHOLDERS: Final = (
 _DISTINCT: Final = 10
 
 
-class FileProblem(Struct, frozen=True):
-    """One thing that is wrong with what a setting names."""
-
-    setting: str
-    """Where in the configuration, as `$.tokens.pepper_file`."""
-    file: Path
-    message: str
-    warning: bool = False
+class FileReport(Struct, frozen=True):
+    problems: list[Problem]
+    """Any of these stops the start."""
+    warnings: list[Problem]
     """It works, but should be mended."""
 
-    def __str__(self) -> str:
-        return f"{'warning: ' if self.warning else ''}{self.setting}: {self.file}: {self.message}"
+
+def check_files(settings: Settings) -> list[Problem]:
+    """What is wrong with what `settings` name, so that the process can't start."""
+    return inspect_files(settings).problems
 
 
-def check_files(settings: Settings) -> list[FileProblem]:
-    """Everything that is wrong with what `settings` name; with nothing but warnings in it the process may start."""
-    check = _Check()
+def inspect_files(settings: Settings) -> FileReport:
+    """Everything worth saying about what `settings` name; each problem stands at the line that names it."""
+    check = _Check(settings.path)
     check.folder("$.policies", settings.policies)
     for listen, setting in ((settings.listen, "$.listen"), (settings.ops, "$.ops")):
         if listen.unix is not None:
@@ -63,7 +63,7 @@ def check_files(settings: Settings) -> list[FileProblem]:
     for index, sink in enumerate(settings.audit):
         if sink.file is not None:
             check.parent(f"$.audit[{index}].file", sink.file)
-    return check.problems
+    return check.report()
 
 
 def _upstream(check: "_Check", setting: str, upstream: UpstreamSettings) -> None:
@@ -134,11 +134,30 @@ def _header_flaw(content: bytes) -> str | None:
 class _Check:
     """Gathers problems; each method looks at one thing."""
 
-    def __init__(self) -> None:
-        self.problems: list[FileProblem] = []
+    def __init__(self, config: Path) -> None:
+        self._config = config
+        self._problems: list[tuple[str, str]] = []
+        self._warnings: list[tuple[str, str]] = []
 
-    def _note(self, setting: str, file: Path, message: str, *, warning: bool = False) -> None:
-        self.problems.append(FileProblem(setting, file, message, warning))
+    def report(self) -> FileReport:
+        lines = self._lines() if self._problems or self._warnings else {}
+        problems, warnings = (
+            [Problem(str(self._config), lines.get(setting, 1), setting, message) for setting, message in found]
+            for found in (self._problems, self._warnings)
+        )
+        return FileReport(problems, warnings)
+
+    def _lines(self) -> dict[str, int]:
+        try:
+            return lines_by_path(read_tree(self._config.read_bytes(), Problems(str(self._config))))
+        except OSError:
+            return {}
+
+    def _note(self, setting: str, file: Path, message: str) -> None:
+        self._problems.append((setting, f"{file}: {message}"))
+
+    def _warn(self, setting: str, file: Path, message: str) -> None:
+        self._warnings.append((setting, f"{file}: {message}"))
 
     def content(self, setting: str, file: Path, most: int | None = None) -> bytes | None:
         """The bytes of a regular file, if it can be read."""
@@ -164,7 +183,7 @@ class _Check:
             self._note(setting, file, message)
         # A warning only: Kubernetes mounts secrets with mode 0644 unless told otherwise, inside a container of one user.
         if file.stat().st_mode & stat.S_IROTH:
-            self._note(setting, file, "every user of this machine can read it; chmod 600", warning=True)
+            self._warn(setting, file, "every user of this machine can read it; chmod 600")
 
     def keys(self, setting: str, file: Path, read: Callable[[bytes], jwk.KeySet]) -> None:
         content = self.content(setting, file, MAX_KEYS)
