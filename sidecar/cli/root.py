@@ -1,0 +1,62 @@
+"""The root of the command line: which commands there are, and how mistakes are told."""
+
+from typing import Annotated
+
+import typer
+
+from sidecar import __version__
+from sidecar.cli import config
+from sidecar.cli.init import init
+from sidecar.cli.options import Exit, complain
+from sidecar.cli.serve import serve
+from sidecar.errors import DocumentError, SidecarError
+
+HELP = """
+An auth sidecar for stores that know no users: artifact stores, build caches, buckets.
+
+It knows who asks (a verified token), what for (an operation on a key) and whether the workspace's policy grants it;
+then it streams the request to the store, and leaves a metric and an audit record.
+
+Begin with [bold]sidecar init[/bold], look it over with [bold]sidecar config check[/bold], run [bold]sidecar serve[/bold].
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or an invalid file, 3 a named file is missing or unfit.
+"""
+
+app = typer.Typer(
+    name="sidecar",
+    help=HELP,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    # A traceback with local variables would show tokens and keys.
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(init)
+app.command()(serve)
+app.add_typer(config.app, name="config")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sidecar {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """A person's mistake is told in one line each; only a defect of the program shows a traceback."""
+    try:
+        app()
+    except DocumentError as error:
+        complain(error.problems)
+        raise SystemExit(Exit.INVALID) from None
+    except SidecarError as error:
+        complain([f"error: {error}"])
+        raise SystemExit(Exit.FAILED) from None
