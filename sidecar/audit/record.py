@@ -38,7 +38,13 @@ RECORD_LIMIT = 16 * 1024
 
 _ACTORS_KEPT = 1024
 
-_ENCODER = msgspec.json.Encoder()
+
+def _unwritable(value: object) -> str:
+    """A type that JSON doesn't have, a `Secret` above all, is named and never looked into."""
+    return f"<{type(value).__name__.lower()}>"
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_unwritable)
 _RANDOM = random.Random(os.urandom(16))  # noqa: S311 (ids must not collide; nobody has to be unable to guess them)
 os.register_at_fork(after_in_child=lambda: _RANDOM.seed(os.urandom(16)))
 

@@ -10,8 +10,6 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
-from sidecar.model import Secret
-
 TAKEN_OUT = "REDACTED"
 CUT = "…"
 """A text that ends in it was cut."""
@@ -79,7 +77,7 @@ def _parameter(part: str) -> str:
 def fit(value: Any, limit: int, items: int) -> Any:
     """A copy that can be encoded: texts of at most `limit` characters, lists and maps of at most `items` members.
 
-    Lone surrogates become their escape's text (`\\udc80`): JSON in UTF-8 can't hold them. A secret becomes `<secret>`.
+    Lone surrogates become their escape's text (`\\udc80`): JSON in UTF-8 can't hold them.
     """
     if isinstance(value, str):
         if not value.isascii():
@@ -91,4 +89,4 @@ def fit(value: Any, limit: int, items: int) -> Any:
         return {fit(str(key), limit, items): fit(value[key], limit, items) for key in list(value)[:items]}
     if isinstance(value, (list, tuple)):
         return [fit(item, limit, items) for item in value[:items]]
-    return "<secret>" if isinstance(value, Secret) else value
+    return value

@@ -1,0 +1,325 @@
+"""One record: the same keys always, whatever came in; no credential in it; never longer than its limit."""
+
+import hashlib
+import hmac
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sidecar.audit.access import Access, Completion, Delivery, delivery
+from sidecar.audit.record import RECORD_LIMIT, STRING_LIMIT, Records, record_id
+from sidecar.audit.schema import Instance
+from sidecar.model import ANONYMOUS, Action, Limits, Permission, Principal, PrincipalKind, Secret
+from sidecar.reasons import Outcome, Reason
+
+KEY = b"k" * 32
+NOW = 1_795_321_501.123456
+RECORDS = Records(Instance(pod="store-0", version="1.4.0"), KEY)
+ADA = Principal(
+    kind=PrincipalKind.PERSONAL,
+    subject="ada@example.com",
+    groups=frozenset({"web-team", "all"}),
+    token_id="0123456789ab",
+    token_name="laptop",
+    limits=Limits(permissions=frozenset({Permission.READ})),
+    expires_at=NOW + 60,
+)
+TOKEN = "asc_pat_0123456789ab_" + "s" * 43 + "abc123"
+DONE = Completion(status=200, duration=0.0124, bytes_in=3, bytes_out=182, upstream_status=200)
+
+KEYS = {
+    "": "v id time duration_ms kind action stage outcome reason severity workspace request response client actor resource "
+    "decision changes instance trace chain",
+    "request": "id protocol method host path query user_agent bytes",
+    "response": "status bytes upstream_status upstream_request_id aborted",
+    "client": "ip peer_ip forwarded tls",
+    "client.tls": "version cert_sha256",
+    "actor": "type token_id token_name owner principal groups auth_method scopes token_expires unknown_token_hmac",
+    "resource": "store container name version digest",
+    "decision": "rule policy_sha256 policy_generation token_state_seq staleness_ms cache",
+    "instance": "pod namespace node version replica",
+    "trace": "trace_id span_id",
+}
+
+
+def keys(record: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    found = {prefix: " ".join(record)}
+    for name, value in record.items():
+        if isinstance(value, dict) and name != "changes":
+            found |= keys(value, f"{prefix}.{name}".lstrip("."))
+    return found
+
+
+def access(**fields: Any) -> Access:
+    known: dict[str, Any] = {
+        "request_id": "r-1",
+        "method": "GET",
+        "path": "/web/a",
+        "peer": "10.1.2.3",
+        "profile": "plain",
+    }
+    return Access(**(known | fields))
+
+
+def made(fields: Access, end: Completion | None = DONE) -> dict[str, Any]:
+    line = RECORDS.access(fields, NOW, end)
+    assert b"\n" not in line
+    return json.loads(line)  # type: ignore[no-any-return]
+
+
+EVERY_KIND = {
+    "complete": RECORDS.access(access(principal=ADA, actions=(Action(Permission.READ, "a"),)), NOW, DONE),
+    "intent": RECORDS.access(access(principal=ADA, actions=(Action(Permission.WRITE, "a"),)), NOW),
+    "anonymous": RECORDS.access(access(principal=ANONYMOUS), NOW, DONE),
+    "unknown": RECORDS.access(access(unknown_token=Secret(TOKEN)), NOW, DONE),
+    "nobody": RECORDS.access(access(), NOW, DONE),
+    "long": RECORDS.access(access(user_agent="x" * 100_000), NOW, DONE),
+    "token": RECORDS.token_event(
+        "revoke", NOW, token_id="0123456789ab", by="root", kind=PrincipalKind.CI, workspace="web"
+    ),
+    "policy": RECORDS.policy_event(
+        "reject", NOW, workspace="web", sha256="ab", problems=("policies/web.yaml:3 $: no",)
+    ),
+    "system": RECORDS.system("gap", NOW, severity="error", changes={"count": 3}),
+}
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_every_record_has_exactly_the_same_keys(kind: str) -> None:
+    assert keys(json.loads(EVERY_KIND[kind])) == KEYS
+
+
+def test_a_request_is_told_whole() -> None:
+    record = made(
+        access(
+            query="versionId=3",
+            host="store.example",
+            user_agent="curl/8",
+            workspace="web",
+            upstream="artifacts",
+            actions=(Action(Permission.READ, "k x"),),
+            principal=ADA,
+            carrier="bearer",
+            rule="members",
+            policy_sha256="ab" * 32,
+            policy_generation=7,
+            token_state_seq=4711,
+            staleness=0.18,
+            cache="hit",
+        )
+    )
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", record.pop("id"))
+    assert record == {
+        "v": "sidecar.audit/v1",
+        "time": "2026-11-22T04:25:01.123456Z",
+        "duration_ms": 12.4,
+        "kind": "access",
+        "action": "object.read",
+        "stage": "complete",
+        "outcome": "allow",
+        "reason": "granted",
+        "severity": "info",
+        "workspace": "web",
+        "request": {
+            "id": "r-1",
+            "protocol": "plain",
+            "method": "GET",
+            "host": "store.example",
+            "path": "/web/a",
+            "query": "versionId=3",
+            "user_agent": "curl/8",
+            "bytes": 3,
+        },
+        "response": {
+            "status": 200,
+            "bytes": 182,
+            "upstream_status": 200,
+            "upstream_request_id": None,
+            "aborted": False,
+        },
+        "client": {
+            "ip": "10.1.2.3",
+            "peer_ip": "10.1.2.3",
+            "forwarded": None,
+            "tls": {"version": None, "cert_sha256": None},
+        },
+        "actor": {
+            "type": "personal",
+            "token_id": "0123456789ab",
+            "token_name": "laptop",
+            "owner": "ada@example.com",
+            "principal": "ada@example.com",
+            "groups": ["all", "web-team"],
+            "auth_method": "bearer",
+            "scopes": ["read"],
+            "token_expires": "2026-11-22T04:26:01.123456Z",
+            "unknown_token_hmac": None,
+        },
+        "resource": {"store": "artifacts", "container": None, "name": "k x", "version": None, "digest": None},
+        "decision": {
+            "rule": "members",
+            "policy_sha256": "ab" * 32,
+            "policy_generation": 7,
+            "token_state_seq": 4711,
+            "staleness_ms": 180,
+            "cache": "hit",
+        },
+        "changes": None,
+        "instance": {"pod": "store-0", "namespace": None, "node": None, "version": "1.4.0", "replica": None},
+        "trace": {"trace_id": None, "span_id": None},
+        "chain": None,
+    }
+
+
+def test_an_intent_has_no_end_yet_and_the_id_of_its_completion() -> None:
+    fields = access(actions=(Action(Permission.WRITE, "a"),), principal=ADA)
+    intent, complete = made(fields, None), made(fields)
+    assert (intent["stage"], complete["stage"]) == ("intent", "complete")
+    assert intent["request"]["id"] == complete["request"]["id"]
+    assert (intent["response"]["status"], intent["duration_ms"], intent["request"]["bytes"]) == (None, None, None)
+
+
+def test_the_end_may_differ_from_the_decision() -> None:
+    end = Completion(status=504, duration=30.0, reason=Reason.UPSTREAM_TIMEOUT, outcome=Outcome.ERROR, aborted=True)
+    record = made(access(principal=ADA), end)
+    assert (record["outcome"], record["reason"], record["severity"]) == ("error", "upstream_timeout", "error")
+    assert record["response"]["aborted"] is True
+
+
+def test_several_actions_are_named_by_the_strongest() -> None:
+    moved = (Action(Permission.READ, "a"), Action(Permission.DELETE, "a"), Action(Permission.WRITE, "b"))
+    assert made(access(actions=moved))["action"] == "object.delete"
+
+
+@pytest.mark.parametrize(
+    ("principal", "owner"),
+    [
+        (ADA, "ada@example.com"),
+        (Principal(kind=PrincipalKind.CI, subject="ci-bot", workspace="web"), "web"),
+        (Principal(kind=PrincipalKind.JWT, subject="repo:x/y", issuer="github"), "github"),
+    ],
+)
+def test_the_owner_says_whose_word_the_identity_rests_on(principal: Principal, owner: str) -> None:
+    assert made(access(principal=principal))["actor"]["owner"] == owner
+
+
+def test_another_principal_is_never_described_by_a_remembered_one() -> None:
+    for number in range(3000):
+        principal = Principal(kind=PrincipalKind.PERSONAL, subject=f"person-{number}")
+        for carrier in ("bearer", "basic"):
+            actor = made(access(principal=principal, carrier=carrier))["actor"]
+            assert (actor["principal"], actor["auth_method"]) == (f"person-{number}", carrier)
+
+
+def test_an_unknown_credential_leaves_its_hmac_alone() -> None:
+    line = EVERY_KIND["unknown"]
+    assert TOKEN.encode() not in line
+    assert b"s" * 10 not in line
+    expected = hmac.new(KEY, TOKEN.encode(), hashlib.sha256).hexdigest()
+    actor = json.loads(line)["actor"]
+    assert (actor["type"], actor["unknown_token_hmac"]) == ("unknown", expected)
+    assert expected != hashlib.sha256(TOKEN.encode()).hexdigest()
+
+
+def test_a_known_caller_has_no_hmac() -> None:
+    assert made(access(principal=ADA, unknown_token=Secret(TOKEN)))["actor"]["unknown_token_hmac"] is None
+
+
+def test_no_secret_reaches_a_record_by_any_field() -> None:
+    line = RECORDS.access(
+        access(
+            method=TOKEN,
+            path=f"/web/{TOKEN}",
+            query=f"access_token={TOKEN}&x={TOKEN}&password=hunter2hunter2",
+            host=TOKEN,
+            user_agent=f"curl {TOKEN}",
+            actions=(Action(Permission.READ, TOKEN),),
+            unknown_token=Secret(TOKEN),
+        ),
+        NOW,
+        DONE,
+    )
+    event = RECORDS.token_event("create", NOW, token_id="id", changes={"token": Secret(TOKEN), "deep": [Secret(TOKEN)]})
+    for text in (line, event):
+        assert TOKEN.encode() not in text
+        assert b"s" * 43 not in text
+        assert b"hunter2" not in text
+
+
+def test_a_short_install_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        Records(Instance(), b"")
+
+
+HOSTILE = st.text(
+    alphabet=st.one_of(st.characters(), st.characters(categories=["Cs"]), st.sampled_from('\x00\n\r\u2028"\\\x7f')),
+    max_size=300,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(HOSTILE, st.integers(1, 400), HOSTILE)
+def test_hostile_text_stays_one_line_of_valid_json_with_the_same_keys(text: str, times: int, name: str) -> None:
+    big = text * times
+    principal = Principal(
+        kind=PrincipalKind.JWT, subject=big, token_name=big, groups=frozenset(big[:200]) | {big}, issuer="corp"
+    )
+    fields = access(
+        **dict.fromkeys(("method", "path", "query", "host", "user_agent", "workspace", "upstream", "client_ip"), big),
+        actions=(Action(Permission.READ, big),),
+        forwarded=tuple([big] * 50),
+        principal=principal,
+        rule=big,
+    )
+    line = RECORDS.access(fields, NOW, DONE)
+    assert b"\n" not in line
+    assert len(line) <= RECORD_LIMIT
+    assert keys(json.loads(line.decode("utf-8"))) == KEYS
+    event = RECORDS.system("x", NOW, changes={name: big, "many": [big] * 500, "deep": {name: {name: [big] * 90}}})
+    assert len(event) <= RECORD_LIMIT
+    assert keys(json.loads(event)) == KEYS
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    agent = json.loads(EVERY_KIND["long"])["request"]["user_agent"]
+    assert agent == "x" * (STRING_LIMIT - 1) + "…"
+    exactly = made(access(user_agent="x" * STRING_LIMIT))["request"]["user_agent"]
+    assert exactly == "x" * STRING_LIMIT
+
+
+def test_lone_surrogates_are_written_as_their_escape() -> None:
+    assert made(access(user_agent="a\udc80b"))["request"]["user_agent"] == "a\\udc80b"
+
+
+def test_ids_sort_by_time_and_differ() -> None:
+    assert record_id(1000.0) < record_id(1000.002) < record_id(2_000_000_000.0)
+    assert len({record_id(NOW) for _ in range(2000)}) == 2000
+
+
+@pytest.mark.parametrize(
+    ("fields", "owed"),
+    [
+        ({"actions": (Action(Permission.READ, "a"),), "principal": ADA}, Delivery.RELAXED),
+        ({"actions": (), "principal": ADA}, Delivery.RELAXED),
+        ({"actions": (Action(Permission.WRITE, "a"),), "principal": ADA}, Delivery.STRICT),
+        ({"actions": (Action(Permission.WRITE, "a"),), "principal": ANONYMOUS}, Delivery.STRICT),
+        ({"actions": (Action(Permission.OVERWRITE, "a"),), "principal": ADA}, Delivery.STRICT),
+        ({"actions": (Action(Permission.ADMIN, "a"),), "principal": ADA}, Delivery.STRICT),
+        (
+            {"actions": (Action(Permission.READ, "a"), Action(Permission.DELETE, "a")), "principal": ADA},
+            Delivery.STRICT,
+        ),
+        ({"outcome": Outcome.DENY, "principal": ADA, "actions": (Action(Permission.READ, "a"),)}, Delivery.STRICT),
+        ({"outcome": Outcome.ERROR, "principal": ADA}, Delivery.STRICT),
+        (
+            {"outcome": Outcome.DENY, "principal": ANONYMOUS, "actions": (Action(Permission.WRITE, "a"),)},
+            Delivery.COUNTED,
+        ),
+        ({"outcome": Outcome.UNAUTHENTICATED, "principal": None}, Delivery.COUNTED),
+    ],
+)
+def test_what_law_8_owes(fields: dict[str, Any], owed: Delivery) -> None:
+    assert delivery(access(**fields)) is owed
