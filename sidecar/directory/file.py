@@ -1,0 +1,147 @@
+"""A directory of people in a YAML file that is picked up when it changes.
+
+    users:
+      ada@example.com: {groups: [web-team]}
+      bob@example.com: {groups: [], active: false}
+
+Law: the last good version counts until there is a better one. A bad edit, or a file that is gone, neither locks everybody out
+nor brings anybody back; but where there never was a good version, nobody's standing is known and `person` refuses.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from msgspec import Struct
+
+from sidecar.document import Block, Value, parse
+from sidecar.errors import DocumentError, Problem, Unavailable
+from sidecar.model import Person
+from sidecar.reasons import Reason
+from sidecar.settled import Reading, Settled
+from sidecar.yaml_tree import MAX_BYTES
+
+log = logging.getLogger(__name__)
+
+_COLD_READS = 10
+
+
+class DirectoryEvent(Struct, frozen=True):
+    """What became of a new version of the file."""
+
+    accepted: bool
+    sha256: str | None
+    """Of the version that counts now; `None` if there never was a good one."""
+    people: int
+    problems: tuple[Problem, ...] = ()
+
+
+class DirectoryFile:
+    """Implements `ports.Directory`. `load_now()` before serving, then `start()` and `stop()` in the loop; `on_event` is
+    called for each new version and must not raise."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        on_event: Callable[[DirectoryEvent], None] | None = None,
+        interval: float = 0.25,
+        settle: float = 0.2,
+    ) -> None:
+        self._path = path
+        self._on_event = on_event
+        self._interval = interval
+        self._settle = settle
+        self._settled = Settled(MAX_BYTES, settle)
+        self._people: Mapping[str, Person] | None = None
+        self._sha256: str | None = None
+        self._problems: tuple[Problem, ...] = ()
+        self._task: asyncio.Task[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def person(self, subject: str) -> Person | None:
+        """Raises `Unavailable(DIRECTORY_UNAVAILABLE)` if the file never could be read."""
+        people = self._people
+        if people is None:
+            raise Unavailable(Reason.DIRECTORY_UNAVAILABLE, f"{self._path.name} has never been readable")
+        return people.get(subject)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with the file as it is on disk now."""
+        return self._problems
+
+    def load_now(self) -> None:
+        """Reads the file, blocking. A bad or missing one doesn't raise; `problems` and the event say so."""
+        event = self._poll()
+        for _ in range(_COLD_READS):
+            if event is not None or not self._settled.waiting:
+                break
+            time.sleep(self._settle)
+            event = self._poll()
+        self._publish(event)
+
+    async def start(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="directory")
+        self._task = asyncio.create_task(self._follow(self._thread), name="directory-file")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    async def _follow(self, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                self._publish(await loop.run_in_executor(thread, self._poll))
+            except Exception:
+                log.exception("a poll of the directory file failed; the directory stays as it is")
+            await asyncio.sleep(self._settle if self._settled.waiting else self._interval)
+
+    def _publish(self, event: DirectoryEvent | None) -> None:
+        if event is not None and self._on_event is not None:
+            self._on_event(event)
+
+    def _poll(self) -> DirectoryEvent | None:
+        name = self._path.name
+        readings = self._settled.poll({name: str(self._path)})
+        return self._take(readings[name]) if name in readings else None
+
+    def _take(self, reading: Reading) -> DirectoryEvent:
+        name = self._path.name
+        if reading.content is None:
+            self._problems = (Problem(name, 1, "$", f"the file can't be read: {reading.error}"),)
+        else:
+            try:
+                # One assignment each: a reader in the loop sees the old people or the new ones, never a mixture.
+                self._people = read_people(reading.content, name)
+                self._sha256 = hashlib.sha256(reading.content).hexdigest()
+                self._problems = ()
+            except DocumentError as error:
+                self._problems = error.problems
+        return DirectoryEvent(not self._problems, self._sha256, len(self._people or ()), self._problems)
+
+
+def read_people(content: bytes, file: str) -> dict[str, Person]:
+    """Subject -> person. Raises `DocumentError` with all problems."""
+    document = parse(content, file)
+    users = document.root.block().need("users").block()
+    people = {subject: _read_person(value.block()) for subject, value in users.entries()}
+    document.finish()
+    return people
+
+
+def _read_person(block: Block) -> Person:
+    groups = block.get("groups", Value.texts, ())
+    return Person(block.get("active", Value.boolean, True), frozenset(groups))

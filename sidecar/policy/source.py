@@ -1,0 +1,215 @@
+"""The policy directory, followed while the process runs (rules 23 and 24).
+
+Law: whoever asks for `snapshot` gets one whole, immutable policy at once; what happens on the disk happens in a thread of its
+own, and reaches the loop as one exchanged reference.
+
+A ConfigMap is read through one resolved `..data`, so that all files of one poll belong to one version of it.
+Polling, because watches on symlinked mounts go silent after the first swap and see nothing on network file systems.
+"""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from sidecar.errors import DocumentError, Problem
+from sidecar.policy.file import compile_file, salvage
+from sidecar.policy.files import PolicyEvent, PolicyFiles, Version
+from sidecar.policy.routes import Snapshot
+from sidecar.policy.rules import Issuers
+from sidecar.settled import Reading, Settled
+from sidecar.yaml_tree import MAX_BYTES
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".yaml", ".yml")
+_BUSY_SHARE = 20
+"""A poll that takes long is followed by a pause of this many times its length: at most 5 % of one CPU."""
+_LONGEST_PAUSE = 2.0
+_COLD_READS = 10
+
+
+class SourceStatus(Struct, frozen=True):
+    """For metrics and `/readyz`."""
+
+    generation: int
+    good: int
+    """Files whose present version is served."""
+    bad: int
+    """Files whose present version is not."""
+    last_success: float
+    """Unix seconds of the last poll that could read the directory; 0 if none could."""
+    error: str
+    """Why the directory can't be read now; empty if it can."""
+
+
+class PolicySource:
+    """`load_now()` once before serving, then `start()` and `stop()` in the loop. `on_event` is called in the loop (and by
+    `load_now` in its caller's thread) for each file whose new version was taken or refused; it must not raise."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        issuers: Issuers,
+        upstreams: Collection[str] | None,
+        profiles: Collection[str],
+        on_event: Callable[[PolicyEvent], None] | None = None,
+        interval: float = 0.25,
+        settle: float = 0.2,
+    ) -> None:
+        self._directory = directory
+        self._issuers = issuers
+        self._upstreams = upstreams
+        self._profiles = profiles
+        self._on_event = on_event
+        self._interval = interval
+        self._settle = settle
+        self._settled = Settled(MAX_BYTES, settle)
+        self._files = PolicyFiles()
+        self._snapshot = self._files.snapshot
+        self._task: asyncio.Task[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._last_success = 0.0
+        self._error = ""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """Take it once for each request and use it to the end."""
+        return self._snapshot
+
+    def status(self) -> SourceStatus:
+        files = self._snapshot.files.values()
+        good = sum(file.ok for file in files)
+        return SourceStatus(self._snapshot.generation, good, len(files) - good, self._last_success, self._error)
+
+    def load_now(self) -> None:
+        """The cold start: reads everything, blocking. Bad files don't stop it (their status and events say so); files that
+        keep changing are taken up later by polling. Raises `OSError` if the directory itself can't be listed."""
+        readings = self._settled.poll(self._list())
+        for _ in range(_COLD_READS):
+            if not self._settled.waiting:
+                break
+            time.sleep(self._settle)
+            readings.update(self._settled.poll(self._list()))
+        # A volume's files are all written anew with every change: their times tell nothing.
+        dated = not self._is_mounted()
+        with _without_collector():
+            versions = [self._version(name, reading, dated) for name, reading in readings.items()]
+            events = self._files.load([version for version in versions if version.workspace or version.problems])
+        self._last_success = time.time()
+        self._publish(events)
+
+    async def start(self) -> None:
+        """Follow the directory from now on."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
+        self._task = asyncio.create_task(self._follow(self._thread), name="policy-source")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        if self._thread is not None:
+            self._thread.shutdown(wait=False)
+            self._thread = None
+
+    async def _follow(self, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = time.monotonic()
+            try:
+                events = await loop.run_in_executor(thread, self._poll)
+                self._publish(events)
+            except Exception:
+                log.exception("a poll of the policy directory failed; the policies stay as they are")
+            took = time.monotonic() - began
+            pause = self._settle if self._settled.waiting else max(self._interval, took * _BUSY_SHARE)
+            await asyncio.sleep(min(pause, _LONGEST_PAUSE))
+
+    def _poll(self) -> tuple[PolicyEvent, ...]:
+        """In the thread."""
+        try:
+            paths = self._list()
+        except OSError as error:
+            # The whole directory gone is a broken mount, not a decision that nobody may do anything.
+            if not self._error:
+                log.error("the policy directory can't be read, the policies stay as they are: %s", error.strerror)
+            self._error = error.strerror or type(error).__name__
+            return ()
+        self._error = ""
+        readings = self._settled.poll(paths)
+        self._last_success = time.time()
+        if not readings:
+            return ()
+        versions = [self._version(name, reading) for name, reading in readings.items()]
+        versions.sort(key=lambda version: (version.written or 0.0, version.file))
+        return self._files.apply(versions)
+
+    def _publish(self, events: tuple[PolicyEvent, ...]) -> None:
+        self._snapshot = self._files.snapshot
+        if self._on_event is not None:
+            for event in events:
+                self._on_event(event)
+
+    def _list(self) -> Mapping[str, str]:
+        base = self._directory / "..data" if self._is_mounted() else self._directory
+        resolved = os.path.realpath(base)
+        return {
+            name: f"{resolved}/{name}"
+            for name in sorted(os.listdir(resolved))
+            if name.endswith(SUFFIXES) and not name.startswith(".")
+        }
+
+    def _is_mounted(self) -> bool:
+        """Whether the directory is a ConfigMap's or Secret's volume."""
+        return (self._directory / "..data").is_symlink()
+
+    def _version(self, name: str, reading: Reading, dated: bool = True) -> Version:
+        return compile_version(
+            f"{self._directory.name}/{name}",
+            reading if dated else structs.replace(reading, modified=None),
+            issuers=self._issuers,
+            upstreams=self._upstreams,
+            profiles=self._profiles,
+        )
+
+
+def compile_version(
+    file: str, reading: Reading, *, issuers: Issuers, upstreams: Collection[str] | None, profiles: Collection[str]
+) -> Version:
+    """What a file's bytes mean; never raises."""
+    if reading.content is None:
+        problems = (Problem(file, 1, "$", f"the file can't be read: {reading.error}"),) if reading.error else ()
+        return Version(file, problems=problems)
+    try:
+        text = reading.content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = reading.content.count(b"\n", 0, error.start) + 1
+        return Version(file, problems=(Problem(file, line, "$", "the file is not UTF-8 text"),))
+    try:
+        workspace = compile_file(text, file, issuers=issuers, upstreams=upstreams, profiles=profiles)
+    except DocumentError as error:
+        salvaged = salvage(text, file, profiles=profiles)
+        return Version(file, None, error.problems, salvaged, reading.modified)
+    return Version(file, workspace, written=reading.modified)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Thousands of files make millions of short-lived objects and no cycles: the collector would only walk them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
