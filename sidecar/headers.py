@@ -31,12 +31,13 @@ ONCE = frozenset({
     "x-scope-orgid", "x-tenant", "x-tenant-id", "x-team-id", "x-workspace", "x-workspace-id",
     "x-copy-from", "x-copy-from-account", "x-object-manifest", "x-symlink-target", "x-symlink-target-account",
 })  # fmt: skip
-ONCE_PREFIXES = ("x-amz-", "x-goog-", "x-ms-", "x-checksum-", "x-explode-archive")
+ONCE_PREFIXES = ("x-amz-", "x-goog-", "x-ms-", "x-oss-", "x-cos-", "x-obs-", "x-checksum-", "x-explode-archive")
 
 LOCAL = frozenset({
     "host", "content-length", "transfer-encoding", "expect",
     "authorization", "proxy-authorization", "bearer", "x-amz-security-token",
     "x-api-key", "api-key", "apikey", "x-apikey", "x-nuget-apikey", "x-jfrog-art-api", "x-access-token",
+    "x-checksum-deploy",  # stores by digest instead of by body: never forwarded, refused where it is not "false"
     "private-token", "job-token", "deploy-token", "x-vault-token", "x-gitlab-token",
 })  # fmt: skip
 

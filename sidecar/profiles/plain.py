@@ -1,0 +1,69 @@
+"""The profile of any HTTP client: GET and HEAD read, PUT, POST and PATCH write, DELETE deletes, the rest is refused.
+
+It knows nothing of the store behind, so it refuses what some stores read as more than one object: a write or delete
+without a name or of a name that ends in `/` (nginx deletes the whole tree), a part that would be stored as the whole,
+and every header by which a store reads or writes another key than the path's.
+"""
+
+from sidecar import target
+from sidecar.errors import Refused
+from sidecar.model import Action, Head, Oddity, Permission
+from sidecar.policy.compiled import Route
+from sidecar.profiles import denial, tenant
+from sidecar.profiles.profile import LocalAnswer
+from sidecar.reasons import Reason
+
+# RFC 9110 §9.1: method names are case-sensitive, so `get` is an unknown operation.
+VERBS = {
+    "GET": Permission.READ,
+    "HEAD": Permission.READ,
+    "PUT": Permission.WRITE,
+    "POST": Permission.WRITE,
+    "PATCH": Permission.WRITE,
+    "DELETE": Permission.DELETE,
+}
+
+OTHER_KEYS = frozenset({
+    "destination",  # WebDAV MOVE and COPY
+    "x-amz-copy-source", "x-goog-copy-source", "x-ms-copy-source", "x-oss-copy-source", "x-cos-copy-source",
+    "x-obs-copy-source", "x-copy-from",  # a PUT that reads another object
+    "x-object-manifest", "x-symlink-target",  # Swift: an object that shows others
+    "x-checksum-deploy",  # Artifactory: stores what it already has under that digest, whoever may read it
+    "x-explode-archive", "x-explode-archive-atomic",  # Artifactory: a PUT that writes every file of an archive
+})  # fmt: skip
+"""Headers that make a request touch another key than its path's. `headers.ONCE` and `LOCAL` hold all of them."""
+
+OVERRIDES = frozenset(
+    {"_method", "method_override", "http_method", "x-http-method", "x-http-method-override", "$httpmethod"}
+)
+"""Query parameters that frameworks (Rails, Laravel, Google's APIs) take for the method, in place of the real one."""
+
+
+class Plain:
+    name = "plain"
+    allowed = Oddity.NONE
+
+    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | LocalAnswer:
+        method, values = head.method, head.headers.values
+        permission = route.verbs.get(method) or VERBS.get(method)
+        if permission is None:
+            if method == "OPTIONS":
+                return LocalAnswer(204, ((b"allow", ", ".join({**VERBS, "OPTIONS": None, **route.verbs}).encode()),))
+            raise Refused(Reason.UNKNOWN_OPERATION, "a method without a permission")
+        if any(name in OVERRIDES for name, _ in tenant.parameters(head.target.raw_query)):
+            raise Refused(Reason.UNKNOWN_OPERATION, "a parameter that names another method")
+        tenant.check_headers(values, route.workspace)
+        key = target.key(head.target, len(route.segments))
+        if method == "GET" or method == "HEAD":
+            return (Action(permission, key),)
+        if any(values[name].lower() != "false" for name in OTHER_KEYS & values.keys()):
+            raise Refused(Reason.UNKNOWN_OPERATION, "a header that names another object")
+        # RFC 9110 §14.5: a server that doesn't know partial PUT may store the part as the whole; nginx does, Apache splices.
+        if method == "PUT" and "content-range" in values:
+            raise Refused(Reason.UNKNOWN_OPERATION, "a partial PUT")
+        if permission is not Permission.READ and (not key or key.endswith("/")):
+            raise Refused(Reason.KEY_REQUIRED)
+        return (Action(permission, key, creates=permission is Permission.WRITE),)
+
+    def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
+        return denial.plain(head, reason, hint, challenge, workspace)
