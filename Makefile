@@ -1,0 +1,61 @@
+# One command each; `make` alone lists them. Needs python3 >= 3.11 with venv; what Python needs comes from hash-locked files.
+
+PYTHON ?= python3
+UV ?= uv
+ARGS ?=
+BIN := .venv/bin
+
+# The demo needs no tools for tests: it takes what `make venv` has made, or makes the smaller one.
+DEMO := $(if $(wildcard .venv/.stamp),.venv,.venv-demo)
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test test-quick lint bench lock clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
+
+venv: .venv/.stamp ## Make the virtual environment for development (again only if a lock changes)
+
+demo: $(DEMO)/.stamp ## Run the sidecar on 127.0.0.1:8080 with an example workspace and tokens to try
+	@$(DEMO)/bin/sidecar demo $(ARGS)
+
+test: .venv/.stamp ## Run the whole test suite (ARGS="-k name" for a part)
+	$(BIN)/pytest $(ARGS)
+
+test-quick: .venv/.stamp ## Run the tests that take less than a few seconds
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+lint: .venv/.stamp ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/.stamp ## Measure nginx, HAProxy, a plain proxy and the sidecar side by side
+	$(BIN)/python -m bench $(ARGS)
+
+lock: ## Bring the hash-locked requirements up to date (needs uv)
+	echo 'setuptools>=80' | $(COMPILE) - -o requirements/build.txt
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
+
+clean: ## Remove everything that was made here
+	rm -rf .venv .venv-demo .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants bench/results
+	find sidecar tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# setuptools is locked too, and used without an isolated build, which would fetch whatever is newest.
+define make-venv
+	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "$(PYTHON) must be Python 3.11 or newer, with venv (Debian: apt install python3-venv); PYTHON=... names another" >&2; exit 1; }
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/build.txt -r $(1)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+endef
+
+.venv/.stamp: requirements/build.txt requirements/dev.txt
+	$(call make-venv,requirements/dev.txt)
+
+.venv-demo/.stamp: requirements/build.txt requirements/runtime.txt
+	$(call make-venv,requirements/runtime.txt)
