@@ -1,0 +1,214 @@
+"""Law 12: a store's answer can't act on our origin, on a proxy or on a shared cache, and can't lead out of the route."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sidecar import answers
+from sidecar.errors import Refused
+from sidecar.headers import fold
+from sidecar.model import Oddity
+from sidecar.policy.compiled import Route
+from sidecar.reasons import Reason
+
+Line = tuple[bytes, bytes]
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+SANDBOX = (b"content-security-policy", b"default-src 'none'; sandbox")
+PRIVATE = (b"cache-control", b"private")
+ORIGINS = ("http://127.0.0.1:3000",)
+
+
+def kept(*lines: Line, public: bool = False) -> list[Line]:
+    """What is left of the store's own headers."""
+    filtered = answers.filter_headers(lines, public=public)
+    assert filtered[-2:] == [NOSNIFF, SANDBOX]
+    if public:
+        return filtered[:-2]
+    assert filtered[-3][0] == b"cache-control"
+    return filtered[:-3]
+
+
+DROPPED = (
+    "Connection", "Keep-Alive", "Proxy-Connection", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "Content-Length",
+    "WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",
+    "Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Alt-Svc", "Strict-Transport-Security", "Public-Key-Pins",
+    "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Max-Age", "Service-Worker-Allowed",
+    "Report-To", "Reporting-Endpoints", "NEL", "Refresh", "Accept-CH", "Permissions-Policy",
+    "Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy",
+    "Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Content-Type-Options", "Sidecar-Reason",
+    "X-Accel-Redirect", "X-Accel-Expires", "X-Sendfile", "X-LIGHTTPD-send-file",
+    "Surrogate-Control", "CDN-Cache-Control", "Cloudflare-CDN-Cache-Control",
+)  # fmt: skip
+
+KEPT: tuple[Line, ...] = (
+    (b"Content-Type", b"text/html"), (b"ETag", b'"a"'), (b"Last-Modified", b"Sun, 22 Nov 2026 06:00:00 GMT"),
+    (b"Content-Range", b"bytes 0-1/2"), (b"Accept-Ranges", b"bytes"), (b"Content-Encoding", b"gzip"), (b"Vary", b"Accept"),
+    (b"Server", b"nginx"), (b"Date", b"Sun, 22 Nov 2026 06:00:00 GMT"), (b"Content-Disposition", b'attachment; filename="\xe9"'),
+    (b"x-artifact-tag", b"a"), (b"x-a", b"a\tb"), (b"Age", b"1"), (b"Vary", b"Origin"), (b"Allow", b"GET"),
+    (b"X" * 65, b"a"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("public", [True, False])
+@pytest.mark.parametrize("name", DROPPED)
+def test_dropped(name: str, public: bool) -> None:
+    for spelling in (name, name.lower(), name.upper(), name.replace("-", "_")):
+        assert kept((spelling.encode(), b"x"), KEPT[0], public=public) == [KEPT[0]]
+
+
+def test_the_rest_is_kept_as_it_came_in_its_order() -> None:
+    assert kept(*KEPT) == list(KEPT)
+
+
+def test_what_connection_names_is_dropped() -> None:
+    assert kept((b"Connection", b"close, x-hop"), (b"X-Hop", b"1"), KEPT[0]) == [KEPT[0]]
+
+
+def test_an_answer_without_headers_still_gets_ours() -> None:
+    assert answers.filter_headers([], public=True) == [NOSNIFF, SANDBOX]
+    assert answers.filter_headers([], public=False) == [PRIVATE, NOSNIFF, SANDBOX]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        (b"X", b"a\nb"),
+        (b"X", b"a\rb"),
+        (b"X", b"\0"),
+        (b"X", b"\x7f"),
+        (b"X Y", b""),
+        (b"", b""),
+        (b"X\r\nSet-Cookie", b""),
+    ],
+)
+def test_what_is_no_header_breaks_the_answer(line: Line) -> None:
+    with pytest.raises(Refused) as refused:
+        answers.filter_headers([KEPT[0], line], public=True)
+    assert refused.value.reason is Reason.UPSTREAM_BROKEN
+
+
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ("", "private"),
+        ("public", "private"),
+        ("private", "private"),
+        ("no-store", "private, no-store"),
+        ("public, max-age=60", "private, max-age=60"),
+        ("s-maxage=60", "private"),
+        ("s-maxage=60, max-age=5, immutable", "private, max-age=5, immutable"),
+        ("MAX-AGE=5, No-Cache", "private, max-age=5, no-cache"),
+        ('private="set-cookie"', "private"),
+        ('no-cache="x", must-revalidate', "private, no-cache, must-revalidate"),
+        ("max-age=5, max-age=5", "private, max-age=5"),
+        ("x-max-age=5, max-age-x=5, max-age=5x, max-age=99999999999", "private"),
+        ("stale-while-revalidate=60, no-transform", "private, no-transform"),
+        ("\xe9", "private"),
+    ],
+)
+def test_no_shared_cache_keeps_what_only_some_may_read(said: str, becomes: str) -> None:
+    filtered = answers.filter_headers([(b"Cache-Control", said.encode("latin-1"))], public=False)
+    assert filtered == [(b"cache-control", becomes.encode()), NOSNIFF, SANDBOX]
+
+
+def test_cache_control_on_several_lines_is_one() -> None:
+    lines = [(b"cache-control", b"no-store"), (b"Cache-Control", b"public, max-age=1")]
+    assert answers.filter_headers(lines, public=False)[0] == (b"cache-control", b"private, no-store, max-age=1")
+
+
+def test_what_anonymous_may_read_is_cached_as_the_store_says() -> None:
+    assert kept((b"Cache-Control", b"public, s-maxage=60"), public=True) == [(b"Cache-Control", b"public, s-maxage=60")]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*DROPPED, "Cache-Control", "X-A"]).map(str.encode), st.binary(max_size=8)),
+        max_size=5,
+    )
+)
+def test_whatever_the_store_says_nothing_of_it_acts_on_others(lines: Sequence[Line]) -> None:
+    try:
+        filtered = answers.filter_headers(lines, public=False)
+    except Refused as refused:
+        if refused.reason is not Reason.UPSTREAM_BROKEN:
+            raise
+        return
+    names = [fold(name.decode()) for name, _ in filtered]
+    assert set(names) <= {"x-a", "cache-control", "x-content-type-options", "content-security-policy"}
+    assert names.count("cache-control") == 1
+    assert dict(filtered)[b"cache-control"].startswith(b"private")
+
+
+def test_a_store_that_asks_for_credentials_speaks_to_us() -> None:
+    assert {401, 407} == answers.STORE_REFUSED_US
+
+
+def route(path: str = "/web", upstream_path: str = "/store/web") -> Route:
+    segments = tuple(path.strip("/").split("/")) if path != "/" else ()
+    return Route("web", path, segments, "plain", "artifacts", upstream_path)
+
+
+@pytest.mark.parametrize(
+    ("location", "mapped"),
+    [
+        ("/store/web/a", "/web/a"),
+        ("/store/web/a/", "/web/a/"),
+        ("/store/web", "/web"),
+        ("/store/web/", "/web/"),
+        ("/store/web/a%20b?x=%2f", "/web/a%20b?x=%2f"),
+        ("http://127.0.0.1:3000/store/web/a", "/web/a"),
+        ("HTTP://127.0.0.1:3000/store/web/a", "/web/a"),
+        ("/store/w%65b/a", "/web/a"),
+    ],
+)
+def test_a_redirect_within_the_route_is_mapped_to_what_the_client_knows(location: str, mapped: str) -> None:
+    assert answers.map_location(location, route(), origins=ORIGINS) == mapped
+    assert not answers.redirect_leaves(location, route(), origins=ORIGINS)
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream_path", "location", "mapped"),
+    [
+        ("/", "", "/a/b", "/a/b"),
+        ("/", "", "/", "/"),
+        ("/", "/web", "/web", "/"),
+        ("/", "/web", "/web/a", "/a"),
+        ("/web", "", "/a", "/web/a"),
+        ("/web", "/", "/a", "/web/a"),
+        ("/web", "", "/", "/web/"),
+        ("/a/b", "/c", "/c/d?e", "/a/b/d?e"),
+    ],
+)
+def test_routes_and_store_paths_of_every_depth(path: str, upstream_path: str, location: str, mapped: str) -> None:
+    assert answers.map_location(location, route(path, upstream_path), origins=ORIGINS) == mapped
+
+
+LEAVES = (
+    "", "/", "/store", "/store/", "/store/other", "/store/webx", "/store/web2/a", "/other", "/web/a", "//evil.example/a",
+    "///evil.example", "/\\evil.example", "\\\\evil.example", "/store/web\\..\\x", "/store/web/../other", "/store/web/./a",
+    "/store/web/%2e%2e/x", "/store/web/..%2fx", "/store/web/..;/x", "/store/web//a", "/store/web/a%2fb", "/store/web/a;b",
+    "/store/web/a%00", "/store/web/a b", "/store/web/a#b", "/store/web/%", "/store/web/\xe9", "/store//web/a", "/store/web/a?b#c",
+    "/STORE/WEB/a", "http://evil.example/store/web/a", "https://127.0.0.1:3000/store/web/a", "http://127.0.0.1/store/web/a",
+    "http://127.0.0.1:30000/store/web/a", "http://127.0.0.1:3000@evil.example/store/web/a", "http://127.0.0.1:3000.evil.example/store/web",
+    "http://127.0.0.1:3000", "http://127.0.0.1:3000?x", "http://127.0.0.1:3000\\store\\web", "http://127.0.0.1:3000//store/web/a",
+    "http:/store/web/a", "http:store/web/a", "http:///store/web/a", "http://user@127.0.0.1:3000/store/web/a", "store/web/a", "a", "./a",
+    "../web/a", "?x", "#x", "javascript:alert(1)", "data:text/html,x", "file:///store/web/a", " /store/web/a", "\t/store/web/a",
+    "\r\n/store/web/a", "//127.0.0.1:3000/store/web/a",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("location", LEAVES)
+def test_every_other_redirect_leaves(location: str) -> None:
+    assert answers.redirect_leaves(location, route(), origins=ORIGINS)
+
+
+def test_a_profile_may_allow_odd_paths_in_a_redirect_too() -> None:
+    mapped = answers.map_location("/store/web/a%2fb", route(), origins=ORIGINS, allowed=Oddity.ENCODED_SLASH)
+    assert mapped == "/web/a%2fb"
+
+
+@given(st.text(max_size=20), st.sampled_from(["", "/store/web", "/store/web/", "http://127.0.0.1:3000/store/web/"]))
+def test_a_mapped_redirect_is_always_below_the_route(tail: str, start: str) -> None:
+    mapped = answers.map_location(start + tail, route(), origins=ORIGINS)
+    assert mapped is None or mapped.split("?")[0] == "/web" or mapped.startswith(("/web/", "/web?"))
