@@ -1,0 +1,46 @@
+"""The marks that a release has to reach, as ratios within one run wherever there is something to compare with."""
+
+from msgspec import Struct
+
+from bench.peers.sidecar import NAME
+from bench.results import Results
+
+
+class Mark(Struct, frozen=True):
+    row: str
+    bound: float
+    """The greatest multiple of `reference`; without one, the greatest value in the row's unit."""
+    reference: str | None = None
+
+
+MARKS = (
+    Mark("hot", 1.5, "haproxy-jwt"),
+    Mark("get", 1.5, "haproxy-splice"),
+    Mark("put", 1.0, "nginx-unbuffered"),
+    Mark("memory", 96.0),
+)
+
+
+class Judgement(Struct, frozen=True):
+    passed: bool
+    text: str
+
+
+def judge(mark: Mark, results: Results) -> Judgement:
+    """What wasn't measured has not been passed."""
+    row = results.row(mark.row)
+    own = row.median(NAME) if row is not None else None
+    if row is None or own is None:
+        return Judgement(False, f"{mark.row}: not measured")
+    if mark.reference is None:
+        return Judgement(own <= mark.bound, f"{mark.row}: {own:.1f} {row.unit}, at most {mark.bound:g}")
+    other = row.median(mark.reference)
+    if not other:
+        return Judgement(False, f"{mark.row}: {mark.reference} wasn't measured, so there is nothing to compare with")
+    ratio = own / other
+    title = results.titles.get(mark.reference, mark.reference)
+    return Judgement(ratio <= mark.bound, f"{mark.row}: {ratio:.2f} x {title}, at most {mark.bound:g}")
+
+
+def render(judgements: list[Judgement]) -> str:
+    return "".join(f"{'reached' if each.passed else 'MISSED '}  {each.text}\n" for each in judgements)
