@@ -13,7 +13,7 @@ from sidecar import headers, target
 from sidecar.credentials import carriers
 from sidecar.credentials.identities import CacheResult, Identities
 from sidecar.errors import Refused
-from sidecar.model import ANONYMOUS, Action, Head, Principal, PrincipalKind, Verdict
+from sidecar.model import ANONYMOUS, Action, Head, Principal, PrincipalKind, Secret, Verdict
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.policy.evaluate import Trace, evaluate
 from sidecar.policy.routes import Snapshot
@@ -38,6 +38,8 @@ class Decision(Struct):
     profile: Profile | None = None
     principal: Principal | None = None
     """`None` where the caller was never identified: the request was malformed, or its credential was not accepted."""
+    token: Secret | None = None
+    """The credential that was sent, for the HMAC of one that was refused."""
     actions: tuple[Action, ...] = ()
     answer: LocalAnswer | None = None
     """Set where the profile answers by itself and the store is not asked."""
@@ -130,7 +132,7 @@ class Gate:
         if parsed.oddities & ~profile.allowed:
             raise Refused(Reason.BAD_TARGET, f"{parsed.oddities & ~profile.allowed!r}")
 
-        token = carriers.find(head, self._token_headers)
+        decision.token = token = carriers.find(head, self._token_headers)
         if token is None:
             principal = ANONYMOUS
         else:

@@ -108,7 +108,8 @@ METHODS = frozenset(
         "SEARCH",
     ]
 )
-STAGES = ("authn", "authz", "audit", "total")
+STAGES = ("decide", "audit", "total")
+"""From the head to the decision; waiting for a strict audit record; all until the store or the answer has its turn."""
 RESULTS = ("ok", "error")
 OTHER = "other"
 _CODE_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "error")
@@ -201,6 +202,11 @@ class Metrics:
         self._decisions[decision] = self._decisions.get(decision, 0) + 1
         self._bytes_in[(profile,)] += bytes_in
         self._bytes_out[(profile,)] += bytes_out
+
+    def turned_away(self, reason: Reason) -> None:
+        """A connection was ended before it had made a request."""
+        decision = REASONS[reason].outcome, reason
+        self._decisions[decision] = self._decisions.get(decision, 0) + 1
 
     def upstream_answered(self, upstream: str, status: int | None, seconds: float) -> None:
         """A store has sent its answer's head after `seconds`; `status` is `None` where it didn't answer."""

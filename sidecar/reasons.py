@@ -60,6 +60,7 @@ class Reason(StrEnum):
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_BROKEN = "upstream_broken"
     UPSTREAM_REDIRECT = "upstream_redirect"
+    UPSTREAM_CREDENTIALS = "upstream_credentials"
     STORE_FULL = "store_full"
     INTERNAL_ERROR = "internal_error"
 
@@ -116,6 +117,9 @@ REASONS: dict[Reason, Row] = {
     Reason.UPSTREAM_TIMEOUT: Row(504, _ERROR, "The store did not answer in time; try again shortly."),
     Reason.UPSTREAM_BROKEN: Row(502, _ERROR, "The store's answer was broken off or malformed."),
     Reason.UPSTREAM_REDIRECT: Row(502, _ERROR, "The store redirected outside of this path, which is not followed."),
+    Reason.UPSTREAM_CREDENTIALS: Row(
+        502, _ERROR, "The store refused the sidecar's own credentials; its operator has to mend them."
+    ),
     Reason.STORE_FULL: Row(507, _ERROR, "The store has no space left."),
     Reason.INTERNAL_ERROR: Row(500, _ERROR, "The sidecar failed; its log says why."),
 }

@@ -7,6 +7,7 @@ and an entry goes in only if no revocation arrived since its verification began.
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -42,7 +43,7 @@ class _Bad(Struct, frozen=True):
 
 
 class Identities:
-    """All credential kinds behind one question. `used` is told of each successful identification (for `last_used`)."""
+    """All credential kinds behind one question. `used` hears of each successful identification (for `last_used`)."""
 
     def __init__(
         self,
@@ -51,11 +52,14 @@ class Identities:
         settings: IdentityCacheSettings,
         *,
         used: Callable[[Principal, float], None] = lambda principal, now: None,
+        verified: Callable[[str, float], None] = lambda kind, seconds: None,
     ) -> None:
+        """`verified` hears of each verification that took place: the principal's kind or `refused`, and seconds."""
         self._verifiers = tuple(verifiers)
         self._revocations = revocations
         self._settings = settings
         self._used = used
+        self._verified = verified
         self._known: LRUCache[bytes, _Known] = LRUCache(
             max(1, settings.size) * _BYTES_PER_ENTRY, getsizeof=lambda entry: entry.weight
         )
@@ -103,11 +107,13 @@ class Identities:
         return tuple(verifier.generation for verifier in self._verifiers)
 
     async def _verify(self, digest: bytes, token: Secret, now: float) -> Principal:
-        epoch, generations = self._revocations.epoch, self._generations()
+        epoch, generations, began = self._revocations.epoch, self._generations(), time.perf_counter()
+        kind = "refused"
         try:
             for verifier, generation in zip(self._verifiers, generations, strict=True):
                 principal = await verifier.verify(token, now)
                 if principal is not None:
+                    kind = principal.kind.value
                     self._remember(digest, token, principal, verifier, generation, epoch, now)
                     return principal
             raise CredentialRefused(Reason.BAD_TOKEN, "of no kind that is configured")
@@ -117,6 +123,8 @@ class Identities:
                 until = now + self._settings.negative_ttl
                 self._bad[digest] = _Bad(refusal.reason, refusal.detail, generations, until)
             raise
+        finally:
+            self._verified(kind, time.perf_counter() - began)
 
     def _remember(
         self,

@@ -7,6 +7,7 @@ every kind of store. An answer that was not finished breaks the connection off.
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -44,10 +45,12 @@ class Exchange:
         "bytes_in",
         "bytes_out",
         "content_length",
+        "handed_over_at",
         "headers",
         "keep_alive",
         "method",
         "started",
+        "started_at",
         "status",
         "upstream_path",
     )
@@ -74,6 +77,8 @@ class Exchange:
         self._length: int | None = None
         self._finished = False
         self.started = False
+        self.handed_over_at = self.started_at = 0.0
+        """`time.perf_counter()` when an upstream got it, and when the answer's head was there."""
         self.status = 0
         self.bytes_in = self.bytes_out = 0
 
@@ -100,14 +105,15 @@ class Exchange:
 
     # --- the answer -------------------------------------------------------------------------------------------------------
 
-    def pass_on(self, upstream_path: str, headers: HeaderList, answers: AnswerFilter) -> None:
-        """Make ready to be handed to an upstream."""
+    def hand_over(self, upstream_path: str, headers: HeaderList, answers: AnswerFilter) -> None:
+        """Make ready to be given to an upstream."""
         self.upstream_path, self.headers, self._filter = upstream_path, headers, answers
+        self.handed_over_at = time.perf_counter()
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         if self._filter is not None:
             headers = self._filter(status, headers)
-        self.started, self.status, self._length = True, status, length
+        self.started, self.started_at, self.status, self._length = True, time.perf_counter(), status, length
         head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status]
         for name, value in headers:
             head += (name, b": ", value, b"\r\n")

@@ -60,7 +60,10 @@ class ChangeFeed:
         """Revocation id -> when the token would have expired anyway."""
         self._epoch = 0
         self._seq = 0
-        self._heard = float("-inf")
+        self.heard = 0.0
+        """Unix seconds of the last look that succeeded; 0 if there was none."""
+        self.errors = 0
+        """Looks that failed."""
         self._swept = 0.0
         self._behind = True
         self._task: asyncio.Task[None] | None = None
@@ -78,7 +81,7 @@ class ChangeFeed:
         return any(name in self._until for name in principal.revocation_ids)
 
     def is_fresh(self, now: float) -> bool:
-        return now - self._heard <= STALENESS
+        return now - self.heard <= STALENESS
 
     async def start(self) -> None:
         """Takes in every revocation that still matters, then follows. Raises `Unavailable`."""
@@ -103,7 +106,7 @@ class ChangeFeed:
         if self._behind:
             await self._catch_up(began)
             self._behind = False
-        self._heard = began
+        self.heard = began
         self._sweep(began)
 
     async def _follow(self) -> None:
@@ -113,11 +116,13 @@ class ChangeFeed:
             try:
                 await self.poll()
             except Unavailable as error:
+                self.errors += 1
                 if not silent:
                     log.warning("revocations can't be followed: %s", error.detail)
                 silent = True
             except Exception:
                 # A feed that ended would be a silent outage until a restart; one that goes on is stale, and says so.
+                self.errors += 1
                 if not silent:
                     log.exception("revocations can't be followed")
                 silent = True

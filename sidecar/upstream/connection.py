@@ -104,14 +104,17 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if self._complete:
-                self.reusable = False
-            else:
-                self._fail(_broken(f"not HTTP: {type(error).__name__}"))
+            self._malformed(type(error).__name__)
             return
         client = self._client
         if self._relaying and (client.congested or (self._remaining >= _SPLICE_FROM and not self._sending)):
             self._pause()
+
+    def _malformed(self, what: str) -> None:
+        if self._complete:
+            self.reusable = False  # the answer was whole; what follows it is not
+        else:
+            self._fail(_broken(f"not HTTP: {what}"))
 
     @property
     def _relaying(self) -> bool:

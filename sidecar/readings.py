@@ -1,0 +1,157 @@
+"""What the running parts show of themselves: numbers for the scrape, checks for readiness, records for the audit log.
+
+The parts don't know of metrics or of one another; here each is asked for what it knows.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+
+from sidecar.audit.log import AuditLog
+from sidecar.audit.record import Records
+from sidecar.credentials.identities import Identities
+from sidecar.errors import Problem
+from sidecar.jwks import IssuerKeys
+from sidecar.metrics import Metrics
+from sidecar.model import PrincipalKind
+from sidecar.policy.files import PolicyEvent
+from sidecar.policy.source import PolicySource
+from sidecar.server.client import Listener
+from sidecar.server.data_plane import DataPlane
+from sidecar.server.ops import Check, Checks
+from sidecar.store.changes import ChangeFeed
+from sidecar.store.token_store import TokenEvent
+
+log = logging.getLogger(__name__)
+
+_Labelled = dict[tuple[str, ...], float]
+
+
+def of_requests(metrics: Metrics, listener: Listener, plane: DataPlane, identities: Identities) -> None:
+    metrics.read("requests_in_flight", lambda: plane.in_flight)
+    metrics.read("connections_open", lambda: listener.open_connections)
+    metrics.read("upstream_up", lambda: plane.upstream_up)
+    metrics.read("identity_cache_entries", lambda: len(identities))
+    metrics.read("identity_cache_hits_total", lambda: identities.hits)
+    metrics.read("identity_cache_negative_hits_total", lambda: identities.negative_hits)
+    metrics.read("identity_cache_misses_total", lambda: identities.misses)
+    metrics.read("identity_cache_evictions_total", lambda: identities.evictions)
+
+
+def of_audit(metrics: Metrics, audit: AuditLog) -> None:
+    metrics.read("audit_queue_depth", lambda: audit.depth)
+    metrics.read("audit_queue_capacity", lambda: audit.capacity)
+    metrics.read("audit_suppressed_total", lambda: audit.suppressed)
+    metrics.read("audit_last_success_timestamp_seconds", audit.last_success)
+
+
+def of_token_state(metrics: Metrics, checks: Checks, feed: ChangeFeed) -> None:
+    metrics.read("token_state_sequence", lambda: feed.seq)
+    metrics.read("token_state_last_sync_timestamp_seconds", lambda: feed.heard)
+    metrics.read("token_state_staleness_seconds", lambda: max(0.0, time.time() - feed.heard))
+    metrics.read("token_state_sync_errors_total", lambda: feed.errors)
+    checks.add("token_state", lambda: None if feed.is_fresh(time.time()) else "revocations can't be followed")
+
+
+def of_keys(metrics: Metrics, checks: Checks, sources: Mapping[str, IssuerKeys]) -> None:
+    """An issuer that is down must not make a fleet unready: its check informs."""
+
+    def ages() -> _Labelled:
+        found = {name: source.status().age for name, source in sources.items()}
+        return {(name,): age for name, age in found.items() if age is not None}
+
+    def refreshes() -> _Labelled:
+        counts: _Labelled = {}
+        for name, source in sources.items():
+            status = source.status()
+            counts[name, "ok"] = status.fetches
+            counts[name, "error"] = status.failures
+        return counts
+
+    def check(source: IssuerKeys) -> Check:
+        def problem() -> str | None:
+            status = source.status()
+            return None if status.usable else status.last_error or "no keys yet"
+
+        return problem
+
+    metrics.read("jwks_age_seconds", ages)
+    metrics.read("jwks_refreshes_total", refreshes)
+    for name, source in sources.items():
+        checks.add(f"issuer {name}", check(source), required=False)
+
+
+def first_of(problems: Sequence[Problem]) -> str | None:
+    return str(problems[0]) if problems else None
+
+
+class PolicyNews:
+    """What becomes of policy files: to the audit log, the metrics and the process's log."""
+
+    def __init__(self, audit: AuditLog, records: Records, metrics: Metrics) -> None:
+        self._audit = audit
+        self._records = records
+        self._metrics = metrics
+        self.last_success = 0.0
+
+    def heard(self, event: PolicyEvent) -> None:
+        problems = tuple(str(problem) for problem in event.problems)
+        now = time.time()
+        self._metrics.count("policy_reloads_total", "error" if problems else "ok")
+        if not problems:
+            self.last_success = now
+        for problem in problems:
+            log.warning("policy %s", problem)
+        self._audit.put(
+            self._records.policy_event(
+                event.kind,
+                now,
+                workspace=event.workspace or "",
+                sha256=event.sha256 or "",
+                generation=event.generation,
+                problems=problems,
+            )
+        )
+
+
+def of_policies(metrics: Metrics, checks: Checks, policies: PolicySource, news: PolicyNews) -> None:
+    """A bad edit must not take down a working fleet: readiness fails only where there is nothing to decide by."""
+
+    def digest() -> _Labelled:
+        """One digest over all files, so that replicas can be compared."""
+        sha = hashlib.sha256()
+        for name, workspace in sorted(policies.snapshot.workspaces.items()):
+            sha.update(f"{name}\0{workspace.sha256}\0".encode())
+        return {(sha.hexdigest(),): 1.0}
+
+    def workspaces() -> _Labelled:
+        status = policies.status()
+        return {("ok",): status.good, ("bad",): status.bad}
+
+    metrics.read("policy_info", digest)
+    metrics.read("policy_workspaces", workspaces)
+    metrics.read("policy_rules", lambda: sum(len(each.rules) for each in policies.snapshot.workspaces.values()))
+    metrics.read("policy_last_reload_successful", lambda: float(policies.status().bad == 0))
+    metrics.read("policy_last_reload_success_timestamp_seconds", lambda: news.last_success)
+    checks.add("policy", lambda: None if policies.snapshot.workspaces else "no workspace is loaded")
+    checks.add("policy files", lambda: _bad_files(policies), required=False)
+
+
+def _bad_files(policies: PolicySource) -> str | None:
+    bad = [name for name, status in policies.snapshot.files.items() if not status.ok]
+    return f"not as they are on disk: {', '.join(sorted(bad)[:10])}" if bad else None
+
+
+def token_record(records: Records, event: TokenEvent) -> bytes:
+    """A token event that the command line left in the store."""
+    change, token = event.change, event.token
+    return records.token_event(
+        change.kind,
+        change.at,
+        token_id=change.token_id,
+        token_name=token.name if token is not None else "",
+        kind=PrincipalKind(token.kind) if token is not None else None,
+        subject=token.subject if token is not None else "",
+        by=change.actor,
+    )

@@ -1,0 +1,92 @@
+"""The serving process: `python -m sidecar.serving CONFIG`, which is what `sidecar serve` turns into.
+
+It loads nothing that serving doesn't need (no command line, no migrations): a sidecar's memory is paid for in every pod.
+"""
+
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+from aiohttp import http_parser
+
+from sidecar import config, logs
+from sidecar.errors import DocumentError, SidecarError
+from sidecar.settings import Settings
+from sidecar.wiring import Sidecar
+
+log = logging.getLogger(__name__)
+
+EXIT_FAILED, EXIT_INVALID = 1, 2
+
+
+def main() -> None:
+    """Exits 0 after a clean end, 1 where it could not serve, 2 where the configuration is invalid."""
+    if len(sys.argv) != 2:
+        raise SystemExit("usage: python -m sidecar.serving CONFIG (people run: sidecar serve --config CONFIG)")
+    logs.set_up()
+    require_c_parser()
+    try:
+        settings = config.load(Path(sys.argv[1]))
+        problems = config.check_files(settings)
+        if problems:
+            raise DocumentError(problems)
+    except DocumentError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(EXIT_INVALID) from None
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        raise SystemExit(runner.run(serve(settings)))
+
+
+def require_c_parser() -> None:
+    """aiohttp falls back to a pure-Python parser in silence, and that one has a history of request smuggling (law 10)."""
+    if http_parser.HttpRequestParser is not getattr(http_parser, "HttpRequestParserC", None):
+        raise SystemExit(
+            "aiohttp's C parser is missing, and its Python one is not safe here: install a binary wheel of aiohttp"
+        )
+
+
+async def serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+    sidecar = Sidecar(settings)
+    try:
+        await sidecar.start()
+    except (SidecarError, OSError) as error:
+        print(f"sidecar can't start: {_said(error, settings)}", file=sys.stderr)
+        await sidecar.stop(grace=0)
+        return EXIT_FAILED
+    asked, insisted = asyncio.Event(), asyncio.Event()
+
+    def stop() -> None:
+        (insisted if asked.is_set() else asked).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    log.info("serving on %s, ops on %s", settings.listen, settings.ops)
+    await asked.wait()
+    # Endpoints are withdrawn while SIGTERM is already here: whoever still comes is served for a moment longer.
+    log.info("stopping: no longer ready, accepting for %g s more, then up to %g s to finish", *_delays(settings))
+    ending = loop.create_task(sidecar.drain())
+    impatience = loop.create_task(insisted.wait())
+    await asyncio.wait((ending, impatience), return_when=asyncio.FIRST_COMPLETED)
+    impatience.cancel()
+    if not ending.done():
+        ending.cancel()
+        await asyncio.gather(ending, return_exceptions=True)
+        await sidecar.stop(grace=0)
+    log.info("stopped")
+    return 0
+
+
+def _delays(settings: Settings) -> tuple[float, float]:
+    return settings.limits.drain_delay, settings.limits.grace
+
+
+def _said(error: Exception, settings: Settings) -> str:
+    return f"{error}; see {settings.path}"
+
+
+if __name__ == "__main__":
+    main()
