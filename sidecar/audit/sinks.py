@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from sidecar.audit.record import RECORD_LIMIT, Records
 from sidecar.audit.schema import SCHEMA
 
@@ -113,14 +115,15 @@ class FileSink:
         self._sync_directory()
 
     def _cut_fragment(self) -> str | None:
-        """The unfinished last line, taken out of the file. What isn't a record of ours is left, on a line of its own."""
+        """The unfinished last line, taken out of the file. What isn't a record of ours, or only lacks its newline, stays."""
         # After a power failure a file system may have left zeros where the record was.
         start = max(0, self._size - FRAGMENT_LIMIT)
         tail = os.pread(self._descriptor, self._size - start, start)
         if not tail or tail.endswith(b"\n"):
             return None
         fragment = tail[tail.rfind(b"\n") + 1 :]
-        if not _OUR_BEGINNING.startswith(fragment.lstrip(b"\0")[: len(_OUR_BEGINNING)]):
+        ours = _OUR_BEGINNING.startswith(fragment.lstrip(b"\0")[: len(_OUR_BEGINNING)])
+        if not ours or _is_whole(fragment):
             self._append(b"\n")
             self._size += 1
             return None
@@ -176,6 +179,14 @@ class FileSink:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _is_whole(line: bytes) -> bool:
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        return False
+    return True
 
 
 class StdoutSink:

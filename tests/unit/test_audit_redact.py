@@ -43,7 +43,6 @@ SECRET = "hunter2hunter2"
             "tok%65n",
             "%70assword",
             "X-Amz-Sig%6Eature",
-            "pass+word",
             "private_token",
         ),
     ],
