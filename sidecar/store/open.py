@@ -1,5 +1,6 @@
 """From the `tokens:` section to an open store: for the serving process and the command line alike."""
 
+import asyncio
 from pathlib import Path
 
 from msgspec import Struct
@@ -7,7 +8,7 @@ from msgspec import Struct
 from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat
 from sidecar.credentials.pepper import Pepper, PepperUnusable
 from sidecar.settings import TokenSettings
-from sidecar.store.engine import Database, create_file, prepare_schema, sqlite_path
+from sidecar.store.engine import Database, create_file, sqlite_path
 from sidecar.store.token_store import TokenStore
 from sidecar.store.watch import SqliteWatch
 from sidecar.tokens import Tokens
@@ -35,7 +36,7 @@ async def open_token_store(settings: TokenSettings) -> OpenStore:
     create_file(path)
     database = Database(path)
     try:
-        await prepare_schema(database)
+        await asyncio.to_thread(database.prepare_schema)
     except BaseException:
         await database.close()
         raise

@@ -4,18 +4,27 @@ MACs are made and checked by `credentials/opaque.py`.
 A change to a token and the row in `changes` that announces it are one transaction.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Insert, Row, and_, bindparam, func, insert, literal, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    Row,
+    Select,
+    bindparam,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from sidecar.credentials.opaque import TokenRow
-from sidecar.errors import Unavailable
-from sidecar.reasons import Reason
 from sidecar.store.engine import Database
 from sidecar.store.tables import changes, marks, tokens
 from sidecar.tokens import ChangeKind, TokenFilter
@@ -23,15 +32,6 @@ from sidecar.tokens import ChangeKind, TokenFilter
 PAGE = 500
 _AUDITED = "audited"
 _COLUMNS = [tokens.c[name] for name in TokenRow.__struct_fields__]
-_GET = select(*_COLUMNS).where(tokens.c.id == bindparam("wanted"))
-_TOUCH = (
-    update(tokens)
-    .where(
-        tokens.c.id == bindparam("wanted"),
-        or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < bindparam("used")),
-    )
-    .values(last_used_at=bindparam("used"))
-)
 
 
 class Change(Struct, frozen=True):
@@ -60,73 +60,65 @@ class TokenStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def close(self) -> None:
-        await self._database.close()
-
     async def reopen(self) -> None:
-        """Lets go of the connections, so that the next statement opens the file that is there now."""
+        """The next statement opens the file that is there now."""
+        await self._database.reopen()
+
+    async def close(self) -> None:
         await self._database.close()
 
     # Tokens
 
     async def create(self, row: TokenRow, actor: str) -> None:
-        async with self._writing() as connection:
-            await connection.execute(insert(tokens).values(_values(row)))
-            await connection.execute(_announcement(row.id, ChangeKind.CREATED, row.created_at, actor, row.expires_at))
+        def statements(connection: Connection) -> None:
+            connection.execute(insert(tokens).values(_values(row)))
+            connection.execute(_announcement(row.id, ChangeKind.CREATED, row.created_at, actor, row.expires_at))
+
+        await self._database.write(statements)
 
     async def get(self, token_id: str) -> TokenRow | None:
         """By primary key."""
-        async with self._reading() as connection:
-            found = (await connection.execute(_GET, {"wanted": token_id})).one_or_none()
-        return None if found is None else TokenRow(*found)
+
+        def statements(connection: Connection) -> TokenRow | None:
+            found = connection.execute(_GET, {"wanted": token_id}).one_or_none()
+            return None if found is None else TokenRow(*found)
+
+        return await self._database.read(statements)
 
     async def list(self, wanted: TokenFilter, now: int) -> Sequence[TokenRow]:
         """A page, newest first; the next one starts `after` this one's last id."""
-        query = select(*_COLUMNS).order_by(tokens.c.created_at.desc(), tokens.c.id.desc()).limit(wanted.limit)
-        if wanted.kind is not None:
-            query = query.where(tokens.c.kind == str(wanted.kind))
-        if wanted.subject is not None:
-            query = query.where(tokens.c.subject == wanted.subject)
-        if wanted.workspace is not None:
-            # LIKE ignores case on SQLite and not on PostgreSQL; replace() minds it on both.
-            names = literal(" ") + tokens.c.workspaces + literal(" ")
-            query = query.where(func.replace(names, f" {wanted.workspace} ", "") != names)
-        if not wanted.ended:
-            query = query.where(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
-        if wanted.after is not None:
-            last = select(tokens.c.created_at).where(tokens.c.id == wanted.after).scalar_subquery()
-            query = query.where(
-                or_(tokens.c.created_at < last, and_(tokens.c.created_at == last, tokens.c.id < wanted.after))
-            )
-        async with self._reading() as connection:
-            return [TokenRow(*found) for found in await connection.execute(query)]
+        query = _listing(wanted, now)
+        return await self._database.read(lambda connection: [TokenRow(*found) for found in connection.execute(query)])
 
     async def replace(self, old: TokenRow, new: TokenRow, kind: ChangeKind, at: int, actor: str) -> bool:
         """Writes `new` over `old` and announces it; false, and nothing happened, if the row isn't `old` any more."""
-        change = update(tokens).where(tokens.c.id == old.id, tokens.c.mac == old.mac).values(_values(new))
-        async with self._writing() as connection:
-            if (await connection.execute(change)).rowcount != 1:
+
+        def statements(connection: Connection) -> bool:
+            unchanged = (tokens.c.id == old.id, tokens.c.mac == old.mac)
+            if connection.execute(update(tokens).where(*unchanged).values(_values(new))).rowcount != 1:
                 return False
-            await connection.execute(_announcement(new.id, kind, at, actor, new.expires_at))
-        return True
+            connection.execute(_announcement(new.id, kind, at, actor, new.expires_at))
+            return True
+
+        return await self._database.write(statements)
 
     async def announce(self, token_id: str, kind: ChangeKind, at: int, actor: str, expires_at: int) -> None:
         """A change alone, for a token whose row must be left as it is."""
-        async with self._writing() as connection:
-            await connection.execute(_announcement(token_id, kind, at, actor, expires_at))
+        await self._database.write(
+            lambda connection: connection.execute(_announcement(token_id, kind, at, actor, expires_at))
+        )
 
     async def touch_last_used(self, used: Mapping[str, int]) -> None:
         """Token id -> when, in one transaction. Never moves a time backwards."""
         if used:
             rows = [{"wanted": token_id, "used": at} for token_id, at in sorted(used.items())]
-            async with self._writing() as connection:
-                await connection.execute(_TOUCH, rows)
+            await self._database.write(lambda connection: connection.execute(_TOUCH, rows))
 
     # Changes
 
     async def last_change(self) -> int:
-        async with self._reading() as connection:
-            return (await connection.execute(select(func.max(changes.c.seq)))).scalar() or 0
+        query = select(func.max(changes.c.seq))
+        return await self._database.read(lambda connection: connection.execute(query).scalar() or 0)
 
     async def revocations(self, now: float) -> AsyncIterator[Change]:
         """All that still matter: those of tokens that would be alive otherwise."""
@@ -141,45 +133,58 @@ class TokenStore:
         return await self._changes(seq)
 
     async def _changes(self, after: int, *conditions: ColumnElement[bool]) -> Sequence[Change]:
-        query = select(changes).where(changes.c.seq > after, *conditions)
-        async with self._reading() as connection:
-            return [_change(found) for found in await connection.execute(query.order_by(changes.c.seq).limit(PAGE))]
+        query = select(changes).where(changes.c.seq > after, *conditions).order_by(changes.c.seq).limit(PAGE)
+        return await self._database.read(lambda connection: [_change(found) for found in connection.execute(query)])
 
     async def unaudited(self) -> Sequence[TokenEvent]:
         """The next page of events, in order, that no audit log has confirmed."""
-        mark = select(marks.c.value).where(marks.c.name == _AUDITED).scalar_subquery()
-        query = (
-            select(changes, *_COLUMNS)
-            .outerjoin_from(changes, tokens, tokens.c.id == changes.c.token_id)
-            .where(changes.c.seq > func.coalesce(mark, 0))
-            .order_by(changes.c.seq)
-            .limit(PAGE)
-        )
-        width = len(changes.c)
-        async with self._reading() as connection:
-            return [
-                TokenEvent(_change(found), None if found[width] is None else TokenRow(*found[width:]))
-                for found in await connection.execute(query)
-            ]
+        return await self._database.read(lambda connection: [_event(found) for found in connection.execute(_UNAUDITED)])
 
     async def mark_audited(self, seq: int) -> None:
         """Every event up to this one is in the audit log."""
-        async with self._writing() as connection:
+
+        def statements(connection: Connection) -> None:
             moved = update(marks).where(marks.c.name == _AUDITED).values(value=seq)
-            if (await connection.execute(moved)).rowcount == 0:
-                await connection.execute(insert(marks).values(name=_AUDITED, value=seq))
+            if connection.execute(moved).rowcount == 0:
+                connection.execute(insert(marks).values(name=_AUDITED, value=seq))
 
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        with _outages():
-            async with self._database.reader.connect() as connection:
-                yield connection
+        await self._database.write(statements)
 
-    @asynccontextmanager
-    async def _writing(self) -> AsyncIterator[AsyncConnection]:
-        with _outages():
-            async with self._database.writer.begin() as connection:
-                yield connection
+
+_GET = select(*_COLUMNS).where(tokens.c.id == bindparam("wanted"))
+_TOUCH = (
+    update(tokens)
+    .where(
+        tokens.c.id == bindparam("wanted"),
+        or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < bindparam("used")),
+    )
+    .values(last_used_at=bindparam("used"))
+)
+_UNAUDITED = (
+    select(changes, *_COLUMNS)
+    .outerjoin_from(changes, tokens, tokens.c.id == changes.c.token_id)
+    .where(changes.c.seq > func.coalesce(select(marks.c.value).where(marks.c.name == _AUDITED).scalar_subquery(), 0))
+    .order_by(changes.c.seq)
+    .limit(PAGE)
+)
+
+
+def _listing(wanted: TokenFilter, now: int) -> Select[Any]:
+    query = select(*_COLUMNS).order_by(tokens.c.created_at.desc(), tokens.c.id.desc()).limit(wanted.limit)
+    if wanted.kind is not None:
+        query = query.where(tokens.c.kind == str(wanted.kind))
+    if wanted.subject is not None:
+        query = query.where(tokens.c.subject == wanted.subject)
+    if wanted.workspace is not None:
+        # LIKE ignores case on SQLite and not on PostgreSQL; replace() minds it on both.
+        names = literal(" ") + tokens.c.workspaces + literal(" ")
+        query = query.where(func.replace(names, f" {wanted.workspace} ", "") != names)
+    if not wanted.ended:
+        query = query.where(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
+    if wanted.after is not None:
+        last = select(tokens.c.created_at).where(tokens.c.id == wanted.after).scalar_subquery()
+        query = query.where(tuple_(tokens.c.created_at, tokens.c.id) < tuple_(last, literal(wanted.after)))
+    return query
 
 
 def _values(row: TokenRow) -> dict[str, Any]:
@@ -194,10 +199,6 @@ def _change(found: Row[Any]) -> Change:
     return Change(found.seq, found.kind, found.token_id, found.at, found.actor, found.expires_at)
 
 
-@contextmanager
-def _outages() -> Iterator[None]:
-    try:
-        yield
-    except SQLAlchemyError as error:
-        # The type alone: a driver's text may quote what was being written.
-        raise Unavailable(Reason.TOKEN_STORE_UNAVAILABLE, f"token store: {type(error).__name__}") from error
+def _event(found: Row[Any]) -> TokenEvent:
+    of_token = found[len(changes.c) :]
+    return TokenEvent(_change(found), None if of_token[0] is None else TokenRow(*of_token))

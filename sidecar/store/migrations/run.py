@@ -5,18 +5,13 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
-from sidecar.store.engine import Database, StoreUnusable
+from sidecar.store.engine import Database
 
 
-async def migrate(database: Database) -> None:
+def migrate(database: Database) -> None:
     """To the newest revision; nothing happens if it is that already. Raises `StoreUnusable`."""
-    try:
-        async with database.writer.begin() as connection:
-            await connection.run_sync(_upgrade)
-    except DBAPIError as error:
-        raise StoreUnusable(f"token store {database.path}: {error.orig}") from error
+    database.upgrade(_upgrade)
 
 
 def _upgrade(connection: Connection) -> None:
