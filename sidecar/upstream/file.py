@@ -8,9 +8,8 @@ is sent only once the write is durable, and a body that isn't whole never become
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVar
 from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
@@ -21,6 +20,7 @@ from sidecar.reasons import Reason
 from sidecar.upstream.conditions import Conditions, Outcome, byte_range, evaluate, http_date, read_conditions
 from sidecar.upstream.file_format import SMALL, Damaged, Meta, Stored
 from sidecar.upstream.file_layout import Change, Guard, Layout, is_full
+from sidecar.upstream.file_threads import Threads
 
 PIECE = 256 * 1024
 """Bytes that go to or come from the disk at once."""
@@ -48,7 +48,6 @@ _SENT_WITH_304 = frozenset({b"ETag", b"Last-Modified", b"cache-control", b"expir
 """RFC 9110 §15.4.5."""
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 
 class _Answer(Struct, gc=False):
@@ -76,13 +75,13 @@ class FileStore:
         self._directory = directory
         self._clock = clock
         self._layout = Layout(directory)
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="store-read")
-        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
+        self._readers = Threads(_READERS, "store-read")
+        self._writers = Threads(_WRITERS, "store-write")
 
     async def open(self) -> None:
         """Prepare the directory. Raises `Unavailable(UPSTREAM_UNREACHABLE)` where it can't be used, saying why."""
         try:
-            await asyncio.wrap_future(self._writers.submit(self._layout.prepare))
+            await self._writers.run(self._layout.prepare)
         except OSError as error:
             raise Unavailable(
                 Reason.UPSTREAM_UNREACHABLE,
@@ -91,13 +90,13 @@ class FileStore:
             ) from error
 
     async def close(self) -> None:
-        """Returns when the last step on the disk has ended."""
-        for pool in (self._readers, self._writers):
-            await asyncio.to_thread(pool.shutdown)
+        """Once no exchange runs any more. Returns when the last step on the disk has ended."""
+        await self._readers.stop()
+        await self._writers.stop()
 
     async def exists(self, upstream_path: str) -> bool:
         try:
-            return await self._run(self._readers, self._layout.meta, _key_of(upstream_path)) is not None
+            return await _told(self._readers.run(self._layout.meta, _key_of(upstream_path))) is not None
         except Refused as refusal:
             raise Unavailable(Reason.EXISTENCE_UNKNOWN, refusal.detail) from refusal
 
@@ -106,14 +105,14 @@ class FileStore:
         conditions = read_conditions(exchange.headers)
         match exchange.method:
             case "GET" | "HEAD":
-                answer = await self._run(self._readers, self._read, key, conditions, exchange.method == "GET")
+                answer = await _told(self._readers.run(self._read, key, conditions, exchange.method == "GET"))
                 if answer.stored is not None:
                     await self._stream(exchange, answer, answer.stored)
                     return
             case "PUT":
                 answer = await self._put(exchange, key, conditions)
             case "DELETE":
-                answer = await self._run(self._writers, self._remove, key, _guard(conditions))
+                answer = await _told(self._writers.run(self._remove, key, _guard(conditions)))
             case _:
                 answer = _NOT_ALLOWED
         exchange.start(answer.status, answer.headers, answer.length)
@@ -160,41 +159,43 @@ class FileStore:
             while offset < answer.end:
                 if not piece:
                     return
-                ahead = self._readers.submit(stored.read, offset, min(answer.end - offset, PIECE))
+                ahead = self._readers.run(stored.read, offset, min(answer.end - offset, PIECE))
                 exchange.write(piece)
                 await exchange.drain()
-                piece = await asyncio.wrap_future(ahead)
+                piece = await ahead
                 offset += len(piece)
             exchange.write(piece)
             await exchange.drain()
             exchange.finish()
         finally:
             # In a thread: closing a deleted file's last descriptor frees its blocks.
-            self._readers.submit(stored.close)
+            self._readers.run(stored.close)
 
     async def _put(self, exchange: Downstream, key: bytes, conditions: Conditions) -> _Answer:
         kept = _kept_of(exchange.headers, key)
         guard = _guard(conditions)
-        if guard is not None and not await self._run(self._writers, self._allows, key, guard):
+        if guard is not None and not await _told(self._writers.run(self._allows, key, guard)):
             return _PRECONDITION_FAILED  # before the body is invited; the commit looks again
         upload = self._layout.upload(key)
         total = 0
-        writing: Future[None] | None = None
+        writing: asyncio.Future[None] | None = None
         try:
             while True:
                 pieces, size, ended = await _next_pieces(exchange)
                 total += size
                 if writing is not None:
-                    await _translated(asyncio.wrap_future(writing))
+                    await _told(writing)
                 if ended:
                     break
-                writing = self._writers.submit(upload.write, pieces)
+                writing = self._writers.run(upload.write, pieces)
             if exchange.content_length is not None and total != exchange.content_length:
                 raise Refused(Reason.BAD_REQUEST, "the body is not as long as its Content-Length says")
-            change, meta = await self._run(self._writers, upload.commit, pieces, kept, self._clock(), guard)
+            change, meta = await _told(self._writers.run(upload.commit, pieces, kept, self._clock(), guard))
         finally:
+            if writing is not None and writing.done() and not writing.cancelled():
+                writing.exception()  # told already, or of a body that broke off: nobody needs to hear of it
             if not upload.done:
-                await asyncio.shield(self._run(self._writers, upload.discard))
+                await asyncio.shield(_told(self._writers.run(upload.discard)))
         if change is Change.PRECONDITION_FAILED:
             return _PRECONDITION_FAILED
         created = change is Change.CREATED
@@ -211,11 +212,8 @@ class FileStore:
                 return _PRECONDITION_FAILED
         return _Answer(204, length=None)
 
-    async def _run(self, pool: ThreadPoolExecutor, step: Callable[[*Ts], T], *args: *Ts) -> T:
-        return await _translated(asyncio.wrap_future(pool.submit(step, *args)))
 
-
-async def _translated(step: Awaitable[T]) -> T:
+async def _told(step: Awaitable[T]) -> T:
     """What the disk says, as a refusal. Its text reaches audit and log, so it names no path."""
     try:
         return await step
