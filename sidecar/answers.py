@@ -45,6 +45,9 @@ OURS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; sandbox"),
 )
+_PRIVATE = (b"cache-control", b"private")
+_PLAIN_CONNECTION = (b"keep-alive", b"close")
+"""What most stores say there; it names no header."""
 
 _KEEP, _DROP, _CONNECTION, _CACHE_CONTROL = range(4)
 _MAX_REMEMBERED_LENGTH = 64
@@ -117,12 +120,12 @@ def filter_headers(raw_headers: Sequence[tuple[bytes, bytes]], *, public: bool) 
             kept.append(pair)
         elif fate == _CACHE_CONTROL:
             cache_control.append(pair[1])
-        elif fate == _CONNECTION:
+        elif fate == _CONNECTION and pair[1].lower() not in _PLAIN_CONNECTION:
             nominated.update(fold(option.strip()) for option in pair[1].decode("latin-1").split(","))
     if nominated:
         kept = [pair for pair in kept if fold(pair[0].decode("ascii")) not in nominated]
     if not public:
-        kept.append((b"cache-control", private(b", ".join(cache_control))))
+        kept.append((b"cache-control", private(b", ".join(cache_control))) if cache_control else _PRIVATE)
     kept.extend(OURS)
     return kept
 
