@@ -1,0 +1,294 @@
+"""A policy file means all that it says, or it isn't loaded: rules 11, 14, 15, 16 and 25, problem by problem."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from sidecar.errors import DocumentError
+from sidecar.model import LEVELS, Permission, PrincipalKind
+from sidecar.policy.compiled import ClaimGlob, Rule, Workspace
+from sidecar.policy.file import compile_file, salvage
+from sidecar.policy.glob import Glob
+from sidecar.settings import IssuerSettings
+
+EXAMPLE = Path(__file__).parents[2] / "config/policies/web.yaml"
+ISSUERS = {
+    name: IssuerSettings(name, url, "cache", multi_tenant=name == "shared")
+    for name, url in {
+        "github": "https://token.actions.githubusercontent.com",
+        "enterprise": "https://token.actions.githubusercontent.com/acme",
+        "gitlab": "https://gitlab.com",
+        "buildkite": "https://agent.buildkite.com",
+        "circleci": "https://oidc.circleci.com/org/1",
+        "corp": "https://idp.example.com",
+        "shared": "https://login.example.com",
+    }.items()
+}
+HEAD = "workspace: web\nroutes: [{path: /web, client: plain, upstream: store}]\n"
+
+
+def load(text: str, *, checked: bool = True) -> Workspace:
+    issuers, upstreams = (ISSUERS, ["store", "artifacts"]) if checked else (None, None)
+    return compile_file(text, "policies/web.yaml", issuers=issuers, upstreams=upstreams, profiles=["plain", "nx"])
+
+
+def problems(text: str) -> list[str]:
+    with pytest.raises(DocumentError) as caught:
+        load(text)
+    return [str(problem).removeprefix("policies/web.yaml:") for problem in caught.value.problems]
+
+
+def rule(text: str) -> Rule:
+    return load(f"{HEAD}rules: [{text}]").rules[0]
+
+
+def test_the_example_means_what_it_says() -> None:
+    web = load(EXAMPLE.read_text())
+    assert (web.name, web.anonymous, web.personal_tokens, web.ci_tokens) == (
+        "web",
+        LEVELS["none"],
+        LEVELS["read"],
+        LEVELS["read-write"],
+    )
+    assert (web.users, web.groups) == ({"ada@example.com"}, {"web-team"})
+    [route] = web.routes
+    assert (route.path, route.segments, route.upstream, route.upstream_path) == ("/web", ("web",), "artifacts", "/web")
+    first, *_, last = web.rules
+    assert first.claims == {
+        "repository_id": "123456",
+        "ref_protected": "true",
+        "event_name": ("push", "schedule", "workflow_dispatch"),
+    }
+    assert (last.deny, last.path) == ({Permission.OVERWRITE, Permission.DELETE}, Glob("releases/**"))
+
+
+def test_a_file_is_known_by_the_digest_of_its_bytes() -> None:
+    text = HEAD + "# gr\u00fc\u00dfe\r\n"
+    assert load(text).sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_what_is_left_out_grants_nothing() -> None:
+    bare = load(HEAD)
+    assert not bare.anonymous | bare.personal_tokens | bare.ci_tokens
+    assert not bare.rules
+    assert bare.routes[0].upstream_path == "/web"
+
+
+@pytest.mark.parametrize(
+    ("written", "upstream_path"),
+    [
+        ("path: /", ""),
+        ("path: /web, upstream_path: /", ""),
+        ("path: /a/b", "/a/b"),
+        ("path: /a, upstream_path: /x/y", "/x/y"),
+    ],
+)
+def test_where_the_keys_live(written: str, upstream_path: str) -> None:
+    [route] = load(f"workspace: w\nroutes: [{{{written}, client: plain, upstream: store}}]").routes
+    assert route.upstream_path == upstream_path
+
+
+def test_read_write_in_a_list_is_read_and_write() -> None:
+    assert rule("{allow: [read-write, delete], users: [ada]}").allow == {
+        Permission.READ,
+        Permission.WRITE,
+        Permission.DELETE,
+    }
+
+
+def test_a_rule_without_a_name_gets_its_number() -> None:
+    text = "rules: [{name: first, deny: [read]}, {deny: [write]}]"
+    assert [r.name for r in load(HEAD + text).rules] == ["first", "rule 2"]
+
+
+def test_types_of_claims_are_what_they_look_like() -> None:
+    text = '{a: "true", b: true, c: 7, d: "off", e: {glob: "r/*"}, k.io/x: {of: [1, "1"]}}'
+    assert rule(f"{{deny: [read], issuer: corp, claims: {text}}}").claims == {
+        "a": "true",
+        "b": True,
+        "c": 7,
+        "d": "off",
+        "e": ClaimGlob(Glob("r/*")),
+        "k.io/x": {"of": (1, "1")},
+    }
+
+
+def test_verbs_of_a_route() -> None:
+    text = "workspace: w\nroutes: [{path: /w, client: plain, upstream: store, verbs: {POST: read, PURGE: admin}}]"
+    assert load(text).routes[0].verbs == {"POST": Permission.READ, "PURGE": Permission.ADMIN}
+
+
+GOOD_RULES = [
+    "{allow: [read], users: [ada]}",
+    "{allow: [read], kinds: [anonymous], path: 'public/**'}",
+    "{allow: [read], kinds: [personal, ci]}",
+    "{allow: [read], kinds: [personal], groups: [team]}",
+    "{allow: [read], issuer: corp}",
+    "{allow: [read], issuer: corp, users: [ada], groups: [team]}",
+    "{allow: [read], issuer: github, claims: {repository_id: '1'}}",
+    "{allow: [read], issuer: github, claims: {repository_owner_id: ['1', '2'], ref: {glob: 'refs/heads/*'}}}",
+    "{allow: [read], issuer: gitlab, claims: {namespace_id: '1'}}",
+    "{allow: [read], issuer: buildkite, claims: {pipeline_id: '1'}}",
+    "{allow: [read], issuer: circleci, claims: {oidc.circleci.com/project-id: '1'}}",
+    "{allow: [read], issuer: shared, claims: {project_id: 1}}",
+    "{deny: [write]}",
+    "{deny: [write], kinds: [jwt]}",
+    "{deny: [write], issuer: github, claims: {event_name: pull_request}}",
+]
+
+
+@pytest.mark.parametrize("text", GOOD_RULES)
+def test_rules_that_load(text: str) -> None:
+    assert rule(text)
+
+
+WHO = "an allow rule says who"
+PIN = "serves everybody"
+BAD_RULES = [
+    ("{users: [ada]}", "exactly one of 'allow' and 'deny'"),
+    ("{allow: [read], deny: [write], users: [ada]}", "exactly one of 'allow' and 'deny'"),
+    ("{allow: [], users: [ada]}", "an empty list says nothing"),
+    ("{allow: read, users: [ada]}", "expected a list"),
+    ("{allow: [wirte], users: [ada]}", "unknown permission 'wirte'; did you mean 'write'?"),
+    ("{allow: [none], users: [ada]}", "unknown permission"),
+    ("{allow: [read]}", WHO),
+    ("{allow: [read], path: 'a/**'}", WHO),
+    ("{allow: [read], kinds: [jwt]}", "lets in the JWTs of all issuers"),
+    ("{allow: [read], kinds: [personal, jwt]}", "lets in the JWTs of all issuers"),
+    ("{allow: [read], users: []}", "an empty list matches nobody"),
+    ("{allow: [read], kinds: []}", "an empty list matches nobody"),
+    ("{allow: [read], users: [ada], claims: {a: b}}", "say which 'issuer'"),
+    ("{deny: [read], claims: {a: b}}", "say which 'issuer'"),
+    ("{allow: [read], groups: [team]}", "need their 'issuer'"),
+    ("{allow: [read], groups: [team], kinds: [jwt]}", "need their 'issuer'"),
+    ("{allow: [read], groups: [team], kinds: [personal, jwt]}", "need their 'issuer'"),
+    ("{deny: [read], users: [ada], kinds: [jwt]}", "those of personal tokens"),
+    ("{deny: [read], issuer: corp, kinds: [personal]}", "about its JWTs alone"),
+    ("{allow: [read], issuer: crop}", "unknown issuer 'crop'; did you mean 'corp'?"),
+    ("{allow: [read], issuer: github}", PIN),
+    ("{allow: [read], issuer: github, users: ['repo:o/r:ref:refs/heads/main']}", PIN),
+    ("{allow: [read], issuer: github, claims: {repository: o/r}}", PIN),
+    ("{allow: [read], issuer: github, claims: {repository_id: {glob: '*'}}}", PIN),
+    ("{allow: [read], issuer: github, claims: {repository_id: ['1', {glob: '*'}]}}", PIN),
+    ("{allow: [read], issuer: github, claims: {repository_id: ''}}", PIN),
+    ("{allow: [read], issuer: github, claims: {project_id: '1'}}", PIN),
+    ("{allow: [read], issuer: github, claims: {repository_id: 1}}", "quote its value"),
+    ("{allow: [read], issuer: enterprise, groups: [team]}", PIN),
+    ("{allow: [read], issuer: gitlab, claims: {project_path: g/p}}", PIN),
+    ("{allow: [read], issuer: buildkite, claims: {organization_slug: o}}", PIN),
+    ("{allow: [read], issuer: circleci, claims: {project-id: '1'}}", PIN),
+    ("{allow: [read], issuer: shared, groups: [team]}", PIN),
+    ("{allow: [read], issuer: corp, claims: {}}", "an empty mapping says nothing"),
+    ("{allow: [read], issuer: corp, claims: {a: []}}", "an empty list matches nothing"),
+    ("{allow: [read], issuer: corp, claims: {a: [[b]]}}", "a list in a list"),
+    ("{allow: [read], issuer: corp, claims: {a: {}}}", "an empty mapping says nothing"),
+    ("{allow: [read], issuer: corp, claims: {a: }}", "nothing is written here"),
+    ("{allow: [read], issuer: corp, claims: {a: 12:30}}", "quote it"),
+    ("{allow: [read], issuer: corp, claims: {a: {glob: 'x', b: c}}}", "'glob' stands alone"),
+    ("{allow: [read], issuer: corp, claims: {a: {glob: 'x**'}}}", "'**' is a whole segment"),
+    ("{deny: [read], path: /releases/**}", "no leading slash"),
+    ("{deny: [read], path: 'a/../b'}", "never has a segment"),
+    ("{deny: [read], path: 'a**'}", "'**' is a whole segment"),
+    ("{deny: [read], nmae: x}", "unknown key 'nmae'; did you mean 'name'?"),
+    ("{deny: [read], kinds: [robot]}", "unknown kind"),
+    ("{name: a, deny: [read]}, {name: a, deny: [read]}", "used in line 3 already"),
+    ("{name: rule 2, deny: [read]}, {deny: [read]}", "used in line 3 already"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_RULES)
+def test_rules_that_do_not_load(text: str, message: str) -> None:
+    found = problems(f"{HEAD}rules: [{text}]")
+    assert any(message in problem for problem in found), found
+    assert len(found) == 1, found
+
+
+BAD_FILES = [
+    ("routes: []", "workspace' is missing"),
+    ("workspace: web", "routes' is missing"),
+    ("workspace: web\nroutes: []", "at least one route"),
+    ("workspace: we/b\nroutes: [{path: /a, client: plain, upstream: store}]", "a workspace's name is"),
+    (HEAD + "anonymous: write", "unknown level 'write'"),
+    (HEAD + "anonymous: on", "unknown level 'on'"),
+    (HEAD + "write_once: yes", "expected true or false"),
+    (HEAD + "write_once: 'true'", "expected true or false"),
+    (HEAD + "mode: {report: {until: 2026-12-31}}", "doesn't support it yet"),
+    (HEAD + "mode: report", "doesn't support it yet"),
+    (HEAD + "mode: off", "unknown mode 'off'"),
+    (HEAD + "guard: true", "doesn't support it yet"),
+    (HEAD + "legacy: true", "doesn't support it yet"),
+    (HEAD + "anonymus: read", "unknown key 'anonymus'; did you mean 'anonymous'?"),
+    (HEAD + "anonymous: read\nanonymous: none", "is here twice"),
+    (HEAD + "members: {user: [ada]}", "did you mean 'users'?"),
+    (HEAD + "settings: {a: [b]}", "expected a string"),
+    (HEAD + "cases: [{name: x}]", "'who' is missing"),
+]
+BAD_ROUTES = [
+    ("{path: web, client: plain, upstream: store}", "starts with a slash; write '/web'"),
+    ("{path: /web/, client: plain, upstream: store}", "no trailing slash; write '/web'"),
+    ("{path: //web, client: plain, upstream: store}", "none is empty"),
+    ("{path: /a%20b, client: plain, upstream: store}", "letters, digits"),
+    ("{path: /a/../b, client: plain, upstream: store}", "no segment '.' or '..'"),
+    ("{path: /a;b, client: plain, upstream: store}", "letters, digits"),
+    ("{path: /a, client: plian, upstream: store}", "unknown client 'plian'; did you mean 'plain'?"),
+    ("{path: /a, client: plain, upstream: stroe}", "unknown upstream 'stroe'; did you mean 'store'?"),
+    ("{path: /a, client: plain, upstream: store, upstream_path: x}", "starts with a slash"),
+    ("{path: /a, client: plain, upstream: store, verbs: {post: read}}", "no HTTP method"),
+    ("{path: /a, client: plain, upstream: store, verbs: {POST: read-write}}", "unknown permission"),
+    ("{path: /a, client: plain, upstream: store, branches: x}", "unknown key 'branches'"),
+    ("{path: /a, client: plain}", "'upstream' is missing"),
+    ("{path: /a, client: plain, upstream: store}, {path: /a, client: nx, upstream: store}", "in line 2 already"),
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), BAD_FILES + [(f"workspace: web\nroutes: [{text}]", message) for text, message in BAD_ROUTES]
+)
+def test_files_that_do_not_load(text: str, message: str) -> None:
+    found = problems(text)
+    assert any(message in problem for problem in found), found
+
+
+def test_all_problems_are_told_at_once_each_with_line_and_path() -> None:
+    text = EXAMPLE.read_text().replace("[read, write]", "[read, wirte]").replace("issuer: corp", "issuer: crop")
+    assert problems(text.replace("anonymous: none", "anonymous: raed")) == [
+        "9 $.anonymous: unknown level 'raed'; did you mean 'read'?",
+        "18 $.rules[0].allow: unknown permission 'wirte'; did you mean 'write'?",
+        "30 $.rules[2].issuer: unknown issuer 'crop'; did you mean 'corp'?",
+    ]
+
+
+def test_without_a_configuration_names_are_not_checked() -> None:
+    text = HEAD.replace("store", "somewhere") + "rules: [{allow: [read], issuer: anybody}]"
+    assert load(text, checked=False).rules[0].issuer == "anybody"
+
+
+# --- what of a bad file can still be told (rule 23) -------------------------------------------------------------------
+
+
+def rescued(text: str) -> tuple[str, list[tuple[str, str, str]], bool] | None:
+    found = salvage(text, "f", profiles=["plain"])
+    return found and (found.name, [(r.path, r.client, r.upstream_path) for r in found.routes], found.broken)
+
+
+def test_of_a_bad_file_its_routes_are_kept_so_that_they_are_refused() -> None:
+    web = ("web", [("/web", "plain", "/web")], True)
+    assert rescued(HEAD + "anonymous: nobody") == web
+    assert rescued(HEAD + "rules: [{allow: [read, {") == web
+    assert rescued(HEAD + "\n" * 5 + "rules:\n  - name: x\n allow: y\n") == web
+    assert rescued(HEAD.replace("plain", "unknown")) == web
+    assert rescued(HEAD.replace("upstream: store", "upstream: store, upstream_path: a//b")) == web
+    assert rescued("") is None
+    assert rescued("- a") is None
+    assert rescued("routes: [{path: /web, client: plain, upstream: store}]") is None
+
+
+def test_what_is_kept_of_a_bad_file_grants_nothing() -> None:
+    found = salvage(HEAD + "anonymous: read\nrules: [{allow: [read], users: [ada]}, {}]", "f", profiles=["plain"])
+    assert found is not None
+    assert (found.anonymous, found.rules, found.broken) == (LEVELS["none"], (), True)
+
+
+def test_all_kinds_of_principals_can_be_named() -> None:
+    kinds = ", ".join(kind.value for kind in PrincipalKind)
+    assert rule(f"{{deny: [read], kinds: [{kinds}]}}").kinds == set(PrincipalKind)
