@@ -1,7 +1,5 @@
 """What is counted comes out at the scrape, under bounded labels, with zeros from the start."""
 
-import os
-import shutil
 import subprocess
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +9,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from sidecar.metrics import METRICS, Kind, Metrics
 from sidecar.reasons import REASONS, Outcome, Reason
+
+from tests.programs import require_program
 
 FORBIDDEN_LABELS = {
     "token",
@@ -199,12 +199,9 @@ def test_names_and_labels_follow_the_conventions() -> None:
     assert len({metric.name for metric in METRICS}) == len(METRICS)
 
 
-@pytest.mark.skipif(
-    shutil.which("promtool") is None and os.environ.get("CI") != "true",
-    reason="promtool (Debian: prometheus) is not installed",
-)
 def test_promtool_has_nothing_to_say(metrics: Metrics) -> None:
+    promtool = require_program("promtool")
     finish(metrics)
     body, _ = metrics.expose("")
-    checked = subprocess.run(["promtool", "check", "metrics"], input=body, capture_output=True, check=False)
+    checked = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
