@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from sidecar.credentials.opaque import TokenFormat, TokenRow, intact, sealed
 from sidecar.credentials.pepper import Pepper
+from sidecar.document import suggestion
 from sidecar.errors import SidecarError
 from sidecar.model import Permission, PrincipalKind, Secret
 from sidecar.policy import glob
@@ -209,7 +210,7 @@ def _narrowing_problems(wanted: NewToken) -> list[str]:
         if _WORKSPACE.fullmatch(name) is None
     ]
     problems += [
-        f"permission {name!r}: one of {', '.join(PERMISSION_NAMES)}"
+        f"unknown permission {name!r}{suggestion(name, PERMISSION_NAMES)}"
         for name in wanted.permissions
         if name not in _PERMISSIONS
     ]

@@ -56,7 +56,7 @@ class ChangeFeed:
         self._on_change = on_change
         self._interval = interval
         self._clock = clock
-        self._until: dict[str, float] = {}
+        self._until: dict[str, int] = {}
         """Revocation id -> when the token would have expired anyway."""
         self._epoch = 0
         self._seq = 0
@@ -150,8 +150,7 @@ class ChangeFeed:
     def _take(self, change: Change) -> None:
         name = revocation_id(change.token_id)
         if change.kind == ChangeKind.REVOKED and name not in self._until:
-            # SQLite keeps whatever type somebody else wrote; a revocation without a sound end stays.
-            self._until[name] = change.expires_at if isinstance(change.expires_at, int) else float("inf")
+            self._until[name] = change.expires_at
             self._epoch += 1
 
     def _sweep(self, now: float) -> None:

@@ -54,9 +54,11 @@ class TokenEvents:
             try:
                 while await self._page():
                     pass
-            except SidecarError as error:
+            except Exception as error:
+                # Whatever it was: a task that ended would lose every later event without a word.
                 if not failing:
-                    log.warning("token events can't be audited, they wait in the store: %s", error)
+                    unforeseen = None if isinstance(error, SidecarError) else error
+                    log.warning("token events can't be audited, they wait in the store: %s", error, exc_info=unforeseen)
                 failing = True
                 self._news.set()
                 await asyncio.sleep(self._retry)

@@ -7,7 +7,7 @@ A change to a token and the row in `changes` that announces it are one transacti
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, convert, to_builtins
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -25,11 +25,13 @@ from sqlalchemy import (
 )
 
 from sidecar.credentials.opaque import TokenRow
+from sidecar.model import PrincipalKind
 from sidecar.store.engine import Database
 from sidecar.store.tables import changes, marks, tokens
 from sidecar.tokens import ChangeKind, TokenFilter
 
 PAGE = 500
+NEVER = 2**53
 _AUDITED = "audited"
 _COLUMNS = [tokens.c[name] for name in TokenRow.__struct_fields__]
 
@@ -51,7 +53,7 @@ class TokenEvent(Struct, frozen=True):
 
     change: Change
     token: TokenRow | None
-    """As it is now; `None` where its row is gone."""
+    """As it is now; `None` where its row is gone, or holds what no row of ours does."""
 
 
 class TokenStore:
@@ -196,9 +198,26 @@ def _announcement(token_id: str, kind: ChangeKind, at: int, actor: str, expires_
 
 
 def _change(found: Row[Any]) -> Change:
-    return Change(found.seq, found.kind, found.token_id, found.at, found.actor, found.expires_at)
+    # SQLite's columns hold any type, and nothing signs these rows. What is unsound in one must neither stop the followers
+    # nor end a revocation early.
+    at, expires_at = found.at, found.expires_at
+    return Change(
+        seq=found.seq,
+        kind=str(found.kind),
+        token_id=str(found.token_id),
+        at=at if isinstance(at, int) else 0,
+        actor=str(found.actor),
+        expires_at=expires_at if isinstance(expires_at, int) else NEVER,
+    )
 
 
 def _event(found: Row[Any]) -> TokenEvent:
-    of_token = found[len(changes.c) :]
-    return TokenEvent(_change(found), None if of_token[0] is None else TokenRow(*of_token))
+    return TokenEvent(_change(found), _sound(TokenRow(*found[len(changes.c) :])))
+
+
+def _sound(row: TokenRow) -> TokenRow | None:
+    try:
+        PrincipalKind(row.kind)
+        return convert(to_builtins(row), TokenRow)
+    except (ValueError, TypeError):
+        return None

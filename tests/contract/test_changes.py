@@ -17,7 +17,7 @@ from sidecar.model import Principal, PrincipalKind
 from sidecar.store.changes import STALENESS, ChangeFeed
 from sidecar.store.open import OpenStore
 from sidecar.store.token_events import TokenEvents
-from sidecar.store.token_store import PAGE, TokenEvent
+from sidecar.store.token_store import NEVER, PAGE, TokenEvent
 from sidecar.tokens import ChangeKind, NewToken
 
 from tests.contract.stores import ENGINES
@@ -357,6 +357,40 @@ async def test_an_event_that_the_log_does_not_take_is_offered_again(opened: Open
         await until(lambda: log.taken == [(ChangeKind.CREATED, principal.token_id)])
         await asyncio.wait_for(marked(opened), 10)
     assert len(log.taken) == 1
+
+
+async def test_nonsense_in_the_tables_reaches_the_log_as_sound_values(opened: OpenStore) -> None:
+    events: list[TokenEvent] = []
+
+    async def record(event: TokenEvent) -> None:
+        events.append(event)
+
+    principal = await create(opened)
+    with sqlite3.connect(opened.path) as connection:
+        connection.execute("UPDATE tokens SET kind = 'root', subject = X'00'")
+        connection.execute("UPDATE changes SET at = 'x', actor = X'00', expires_at = 'soon'")
+    connection.close()
+    async with auditing(opened, record):
+        await until(lambda: len(events) == 1)
+    change = events[0].change
+    assert (change.token_id, change.at, change.expires_at) == (principal.token_id, 0, NEVER)
+    assert isinstance(change.actor, str)
+    assert events[0].token is None
+
+
+@pytest.mark.parametrize("error", [SidecarError("the disk is full"), ValueError("a defect")])
+async def test_a_log_that_fails_in_any_way_is_told_the_next_time(opened: OpenStore, error: Exception) -> None:
+    asked: list[int] = []
+
+    async def record(event: TokenEvent) -> None:
+        asked.append(event.change.seq)
+        if len(asked) == 1:
+            raise error
+
+    await create(opened)
+    async with auditing(opened, record):
+        await until(lambda: len(asked) == 2)
+        await asyncio.wait_for(marked(opened), 10)
 
 
 async def test_a_log_that_hangs_does_not_hold_revocations_up(opened: OpenStore) -> None:

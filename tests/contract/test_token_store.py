@@ -147,7 +147,7 @@ async def test_a_whole_token_names_its_id(opened: OpenStore) -> None:
         ({"workspaces": ("",)}, "workspace"),
         ({"workspaces": ("../x",)}, "workspace"),
         ({"workspaces": tuple(f"w{n}" for n in range(101))}, "workspace"),
-        ({"permissions": ("wirte",)}, "permission 'wirte': one of read, write"),
+        ({"permissions": ("wirte",)}, "unknown permission 'wirte'; did you mean 'write'"),
         ({"permissions": ("",)}, "permission"),
         ({"path": "a**b"}, "path"),
         ({"path": ""}, "path"),
