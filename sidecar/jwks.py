@@ -82,15 +82,12 @@ class _Source:
         self._allowed = jwk.algorithms_of(settings)
         self._pace = pace or Pace()
         self._clock = clock
+        self.generation = 0
         self._keys: KeySet | None = None
         self._read_at = float("-inf")
         self._fetches = self._failures = 0
         self._last_error = ""
         self._loop: asyncio.Task[None] | None = None
-
-    @property
-    def generation(self) -> str:
-        return self._keys.digest if self._keys is not None else ""
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         keys = self._usable()
@@ -108,6 +105,12 @@ class _Source:
             failures=self._failures,
             last_error=self._last_error,
         )
+
+    def _swap(self, keys: KeySet) -> bool:
+        changed = self._keys is None or self._keys.digest != keys.digest
+        self._keys = keys
+        self.generation += changed
+        return changed
 
     def _usable(self) -> KeySet | None:
         return self._keys
@@ -195,9 +198,8 @@ class RemoteKeys(_Source):
         if self._last_error:
             _log.info("keys of issuer %s: fetched again", self._settings.name)
         self._last_error = ""
-        if self._keys is None or self._keys.digest != keys.digest:
+        if self._swap(keys):
             self._missing.clear()
-        self._keys = keys
 
     def _failed(self, problem: Exception) -> None:
         if not self._last_error:
@@ -278,7 +280,7 @@ class FileKeys(_Source):
             content = await asyncio.to_thread(_content, self._path)
             if content != self._content:
                 self._fetches += 1
-                self._keys = self._parse(content)
+                self._swap(self._parse(content))
                 self._content = content
         except (OSError, BadKeys) as problem:
             said = _said(problem)

@@ -82,9 +82,7 @@ def _password(encoded: str) -> Secret:
         pair = base64.b64decode(encoded.strip(" "), validate=True).decode("latin-1")
     except (binascii.Error, ValueError):
         raise CredentialRefused(Reason.BAD_TOKEN, "Basic with malformed base64") from None
-    user, colon, password = pair.partition(":")
-    if not colon:
-        raise CredentialRefused(Reason.BAD_TOKEN, "Basic without a password")
+    user, _, password = pair.partition(":")
     if looks_like_token(user) and looks_like_token(password):
         raise Refused(Reason.TWO_CREDENTIALS, "Basic with a token on either side")
     if not password.isprintable():

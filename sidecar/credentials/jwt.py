@@ -33,9 +33,8 @@ _UNWRITABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class KeySource(Protocol):
     """The keys of one issuer, kept current by somebody else."""
 
-    @property
-    def generation(self) -> str:
-        """Changes with the set of keys."""
+    generation: int
+    """Grows with every change of the set. A plain attribute: it is read at every request."""
 
     def find(self, kid: str | None, algorithm: str) -> Key | None:
         """From memory: the key, or `None` if it isn't there or the set is too old. The fast way."""
@@ -67,11 +66,19 @@ class JwtVerifier:
             digest.update(msgspec.json.encode(settings, enc_hook=str) + b"\n")
         self._settings_digest = digest.hexdigest()[:16]
         self._sources = tuple(issuer.keys for issuer in self._issuers.values())
+        self._generation = ""
+        self._key_changes = -1
 
     @property
     def generation(self) -> str:
         """Of the settings and of every issuer's keys: a key that was rotated out takes its identities along."""
-        return ".".join([self._settings_digest, *(source.generation for source in self._sources)])
+        changes = 0
+        for source in self._sources:
+            changes += source.generation
+        if changes != self._key_changes:
+            self._key_changes = changes
+            self._generation = f"{self._settings_digest}.{changes}"
+        return self._generation
 
     async def verify(self, token: Secret, now: float) -> Principal | None:
         """`None` where the text isn't shaped like a JWT. Raises `CredentialRefused(BAD_TOKEN | EXPIRED)`, `Unavailable`."""

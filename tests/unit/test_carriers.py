@@ -90,6 +90,7 @@ MALFORMED = {
     "negotiate": "Negotiate YII=",
     "aws, not configured": "AWS4-HMAC-SHA256 Credential=x/20260101/eu/s3/aws4_request",
     "token": f"Token {JWT}",
+    "another scheme with a pair": basic("ada", JWT).replace("Basic", "Token"),
     "two schemes": f"Bearer Bearer {JWT}",
     "basic, empty": "Basic ",
     "basic, not base64": "Basic !!!!",
