@@ -63,6 +63,14 @@ def tree(root: int, parents: Mapping[int, int]) -> list[int]:
     return found
 
 
+def alive(pid: int) -> bool:
+    """False for a zombie too: it holds nothing any more."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def find_program(name: str) -> str | None:
     return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *SBIN]))
 
@@ -154,6 +162,7 @@ class Process:
 
     def stop(self) -> None:
         """End the whole tree: ask first, insist after `STOP_DEADLINE`."""
+        tree_before = self.pids()
         if self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -161,3 +170,6 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        until = time.monotonic() + STOP_DEADLINE
+        while any(alive(pid) for pid in tree_before) and time.monotonic() < until:
+            time.sleep(0.005)
