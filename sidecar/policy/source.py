@@ -66,6 +66,7 @@ class PolicySource:
         settle: float = 0.2,
     ) -> None:
         self._directory = directory
+        self._shown = os.path.basename(os.path.abspath(directory))
         self._issuers = issuers
         self._upstreams = upstreams
         self._profiles = profiles
@@ -175,7 +176,7 @@ class PolicySource:
 
     def _version(self, name: str, reading: Reading, dated: bool = True) -> Version:
         return compile_version(
-            f"{self._directory.name}/{name}",
+            f"{self._shown}/{name}",
             reading if dated else structs.replace(reading, modified=None),
             issuers=self._issuers,
             upstreams=self._upstreams,

@@ -1,0 +1,139 @@
+"""`sidecar policy check` and `sidecar policy explain`: is it right, and what does it say to this request?"""
+
+import asyncio
+import json as jsonlib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from sidecar.cli.explain import Explanation, Question, explain_request, stated_principal
+from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, complain
+from sidecar.config import load
+from sidecar.errors import Problem
+from sidecar.model import Principal, Secret
+from sidecar.policy.rules import Issuers
+from sidecar.policy.source import PolicySource
+from sidecar.profiles import PROFILES
+from sidecar.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Look at the policies.")
+
+_MAX_INPUT = 256 * 1024
+
+
+@app.callback()
+def policy() -> None:
+    """Look at the policies."""
+
+
+@app.command()
+def check(
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", show_default="the configuration's")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE"),
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Tell everything that is wrong with the policy files of a directory, and where they contradict each other.
+
+    With a configuration the names of issuers and upstreams are checked, too. Exits 2 if anything is wrong.
+    """
+    settings = load(config or DEFAULT_CONFIG) if config is not None or directory is None else None
+    folder = directory or (settings.policies if settings is not None else Path())
+    issuers: Issuers = settings.issuers if settings is not None else None
+    upstreams = settings.upstreams if settings is not None else None
+    problems, files = _inspect(folder, issuers, upstreams)
+    if json:
+        said = {"ok": not problems, "files": files, "names_checked": settings is not None, "problems": problems}
+        typer.echo(msgspec.json.encode(said))
+    else:
+        complain(problems)
+        if settings is None:
+            complain(["note: without --config, names of issuers and upstreams are not checked"])
+        if not problems:
+            typer.echo(f"{folder}: {files} policy {'file is' if files == 1 else 'files are'} right")
+    if problems:
+        raise typer.Exit(Exit.INVALID)
+
+
+def _inspect(folder: Path, issuers: Issuers, upstreams: Collection[str] | None) -> tuple[list[Problem], int]:
+    source = PolicySource(folder, issuers=issuers, upstreams=upstreams, profiles=PROFILES, settle=0.0)
+    try:
+        source.load_now()
+    except OSError as error:
+        return [Problem(str(folder), 1, "$", f"the directory can't be read: {error.strerror}")], 0
+    files = source.snapshot.files
+    if not files:
+        return [Problem(str(folder), 1, "$", "there is no policy file (*.yaml, *.yml) in it")], 0
+    return [problem for name in sorted(files) for problem in files[name].problems], len(files)
+
+
+@app.command()
+def explain(
+    method: Annotated[str, typer.Argument(help="As in the request, for example GET.")],
+    path: Annotated[str, typer.Argument(help="As in the request, for example /web/a.tar?x=1.")],
+    token_file: Annotated[Path | None, typer.Option(help="Ask with this token.", metavar="FILE")] = None,
+    claims: Annotated[Path | None, typer.Option(help="Ask as a JWT with these claims (JSON).", metavar="FILE")] = None,
+    anonymous: Annotated[bool, typer.Option("--anonymous", help="Ask without a credential.")] = False,
+    issuer: Annotated[
+        str | None, typer.Option(help="With --claims: the configured issuer; else their iss tells.", metavar="NAME")
+    ] = None,
+    exists: Annotated[
+        bool | None, typer.Option("--exists/--missing", help="Whether the key exists, where it matters (rule 17).")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    json: JsonOption = False,
+) -> None:
+    """Walk the whole way to a decision, and say rule by rule why each did or didn't match.
+
+    It takes the road that requests take. No store is asked: whether the key exists is yours to say.
+    Exits 0 if the request is allowed, 1 if it is refused.
+    """
+    if (token_file is not None) + (claims is not None) + anonymous != 1:
+        raise typer.BadParameter("say exactly one of --token-file, --claims and --anonymous")
+    settings = load(config)
+    token = Secret(_text(token_file).strip()) if token_file is not None else None
+    stated = _principal(settings, claims, issuer) if claims is not None else None
+    explanation = asyncio.run(explain_request(settings, Question(method, path, token, stated, exists)))
+    if json:
+        typer.echo(msgspec.json.encode(explanation))
+    else:
+        _print(explanation)
+    if not explanation.allowed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_MAX_INPUT).decode()
+    except OSError as error:
+        raise typer.BadParameter(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{file} is not UTF-8 text") from None
+
+
+def _principal(settings: Settings, file: Path, issuer: str | None) -> Principal:
+    try:
+        claims: Any = jsonlib.loads(_text(file))
+    except ValueError as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}") from None
+    if not isinstance(claims, dict):
+        raise typer.BadParameter(f"{file} is not a JSON object")
+    if issuer is None:
+        named = [name for name, known in settings.issuers.items() if known.issuer == claims.get("iss")]
+        issuer = named[0] if named else None
+    if issuer not in settings.issuers:
+        known = ", ".join(settings.issuers) or "none is configured"
+        raise typer.BadParameter(f"whose claims are they? Say --issuer, one of: {known}")
+    return stated_principal(settings.issuers[issuer], claims)
+
+
+def _print(explanation: Explanation) -> None:
+    """Colours only where a terminal reads them."""
+    for line, style in explanation.lines():
+        typer.echo(typer.style(line, **style) if style else line)
