@@ -140,6 +140,7 @@ WHOLE: tuple[tuple[str, str, Verdict], ...] = (
     ("root", "/", PLAIN),
     ("longest", "/web/" + "a" * 8187, PLAIN),
     ("most-segments", "/web" + "/a" * 255, PLAIN),
+    ("most-odd-segments", "/web" + "/a%20" * 255, PLAIN),
     ("trailing-slash", "/web/a/", PLAIN),
     ("query", "/web/a?b=c&d", PLAIN),
     ("query-question", "/web/a?b?c", PLAIN),
