@@ -7,6 +7,7 @@ All methods belong to the event loop that called `open`.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections import deque
@@ -20,8 +21,9 @@ from sidecar.audit.suppression import Suppression
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
 
-CAPACITY = 16_384
-"""Records that may wait; at about 1.4 KiB each, some 23 MiB."""
+CAPACITY = 8192
+"""Records that may wait."""
+CAPACITY_BYTES = 16 * 1024 * 1024
 COMMIT_TIMEOUT = 1.0
 LINGER = 0.05
 RETRY = 1.0
@@ -29,6 +31,8 @@ RETRY = 1.0
 CLOSE_TIMEOUT = 5.0
 _WAKE_AT = 256
 _BATCH_BYTES = 256 * 1024
+
+_log = logging.getLogger(__name__)
 
 _Entry = tuple[bytes, "asyncio.Future[None] | None"]
 
@@ -73,9 +77,9 @@ class AuditLog:
         self._wake: SimpleQueue[bool] = SimpleQueue()
         self._woken = False
         self._lingering: asyncio.TimerHandle | None = None
-        self._dropped = 0
-        """Written by the loop alone, as `_reported` is by the thread: so neither needs a lock."""
-        self._reported = 0
+        # The loop alone writes the first of each pair and the thread alone the second: so none needs a lock.
+        self._dropped, self._reported = 0, 0
+        self._bytes_queued, self._bytes_taken = 0, 0
         self._dropped_since = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -95,7 +99,7 @@ class AuditLog:
         if loop is None or thread is None:
             return
         self._suppression.close()
-        self._queue.append((self._records.system("stop", self._clock()), None))
+        self._enqueue(self._records.system("stop", self._clock()), None)
         self._thread = None
         self._wake.put(False)
         await loop.run_in_executor(None, thread.join, CLOSE_TIMEOUT)
@@ -105,10 +109,10 @@ class AuditLog:
 
     def put(self, record: bytes) -> None:
         """Relaxed: returns at once. Where the queue is full the record is dropped, counted, and the gap recorded later."""
-        if self._thread is None or len(self._queue) >= self.capacity:
+        if self._thread is None or self._full():
             self._drop()
             return
-        self._queue.append((record, None))
+        self._enqueue(record, None)
         if len(self._queue) >= _WAKE_AT:
             self._wake_up()
         elif self._lingering is None and self._loop is not None:
@@ -126,11 +130,11 @@ class AuditLog:
         loop = self._loop
         if loop is None or self._thread is None:
             raise Unavailable(Reason.AUDIT_UNAVAILABLE, "the audit log is closed")
-        if len(self._queue) >= self.capacity:
+        if self._full():
             self._drop()
             raise Unavailable(Reason.AUDIT_UNAVAILABLE, "the audit queue is full")
         taken: asyncio.Future[None] = loop.create_future()
-        self._queue.append((record, taken))
+        self._enqueue(record, taken)
         self._wake_up()
         timer = loop.call_later(self._commit_timeout, _give_up, taken)
         try:
@@ -166,7 +170,14 @@ class AuditLog:
         errors = [delivery.error for delivery in required]
         if required and all(errors):
             return "; ".join(f"{delivery.sink.name}: {delivery.error}" for delivery in required)
-        return "the queue is full" if len(self._queue) >= self.capacity else None
+        return "the queue is full" if self._full() else None
+
+    def _full(self) -> bool:
+        return len(self._queue) >= self.capacity or self._bytes_queued - self._bytes_taken >= CAPACITY_BYTES
+
+    def _enqueue(self, record: bytes, taken: "asyncio.Future[None] | None") -> None:
+        self._bytes_queued += len(record)
+        self._queue.append((record, taken))
 
     def _drop(self) -> None:
         if self._dropped == self._reported:
@@ -207,6 +218,7 @@ class AuditLog:
             entry = queue.popleft()
             size += len(entry[0])
             batch.append(entry)
+        self._bytes_taken += size
         return batch
 
     def _deliver(self, batch: list[_Entry]) -> None:
@@ -229,10 +241,14 @@ class AuditLog:
         try:
             delivery.sink.write(whole, durable)
         except Exception as error:  # whatever it is, the thread that all evidence goes through has to live
+            if delivery.error is None:
+                _log.error("the audit sink %s fails: %s", delivery.sink.name, error)
             delivery.error = error
             self._missed(delivery, len(lines), self._clock())
             result = "error"
         else:
+            if delivery.error is not None:
+                _log.warning("the audit sink %s takes records again; %d are missing", delivery.sink.name, delivery.lost)
             delivery.error, delivery.lost = None, 0
             delivery.last_success = self._clock()
             result = "ok"

@@ -11,6 +11,7 @@ import gzip
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from msgspec import Struct
@@ -76,7 +77,21 @@ def _text(status: int, text: str) -> _Answer:
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_expiry", "_life")
+
+    def __init__(self, listener: "_Listener", life: float, **kwargs: Any) -> None:
+        super().__init__(listener, **kwargs)
+        self._life = life
+        self._expiry: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._expiry = self._loop.call_later(self._life, self.force_close)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        super().connection_lost(exc)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -98,25 +113,14 @@ class _Listener(web.Server):
             max_headers=64,
         )
         self._life = life
-        self._expiries: set[asyncio.TimerHandle] = set()
 
     def __call__(self) -> web.RequestHandler:
-        connection = _Connection(self, loop=self._loop, **self._kwargs)
-
-        def expire() -> None:
-            self._expiries.discard(timer)
-            connection.force_close()
-
-        timer = self._loop.call_later(self._life, expire)
-        self._expiries.add(timer)
-        return connection
+        return _Connection(self, self._life, loop=self._loop, **self._kwargs)
 
     def accept(self) -> asyncio.Protocol:
         return _TurnedAway() if len(self.connections) >= CONNECTIONS else self()
 
     async def end(self) -> None:
-        for timer in self._expiries:
-            timer.cancel()
         self.pre_shutdown()
         await self.shutdown(1.0)
 

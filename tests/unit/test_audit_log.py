@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sidecar.audit import log as log_module
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
@@ -179,6 +180,39 @@ async def test_a_full_queue_refuses_strict_drops_relaxed_and_is_recorded(
     await stuck
     await until(lambda: "gap:3" in memory.told())
     assert memory.told() == ["start", 0, 1, 2, 3, 4, "gap:3"]
+
+
+async def test_the_queue_is_bounded_in_bytes_too(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "CAPACITY_BYTES", 5000)
+    log = AuditLog([memory], RECORDS)
+    await log.open()
+    for n in range(100):
+        log.put(tick(n))
+    assert log.depth * len(tick(0)) < 6000
+    await until(lambda: log.depth == 0)
+    log.put(tick(500))
+    await log.close()
+    told = memory.told()
+    assert told[-2:] == [500, "stop"]
+    assert (
+        sum(isinstance(entry, int) for entry in told) + sum(int(e[4:]) for e in told if str(e).startswith("gap:"))
+        == 101
+    )
+
+
+async def test_a_sinks_failure_is_logged_once_and_so_is_its_recovery(
+    log: AuditLog, memory: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
+    memory.failing = True
+    for n in range(3):
+        with pytest.raises(Unavailable):
+            await log.commit(tick(n))
+    memory.failing = False
+    await log.commit(tick(3))
+    assert [entry.getMessage() for entry in caplog.records] == [
+        "the audit sink memory fails: no",
+        "the audit sink memory takes records again; 3 are missing",
+    ]
 
 
 async def test_a_sink_that_hangs_is_waited_for_no_longer_than_the_timeout_and_never_by_the_loop(

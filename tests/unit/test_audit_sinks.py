@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import resource
 import stat
 import time
 from collections.abc import Iterator
@@ -166,6 +167,21 @@ def test_a_full_disk_leaves_no_half_batch(
     assert ticks(path) == [0]
     sink.write(numbered(3, 1), True)
     assert ticks(path) == [0, 3]
+
+
+def test_what_the_kernel_refuses_in_the_middle_of_a_batch_is_taken_back(path: Path, sink: FileSink) -> None:
+    """The file size limit stands for a full disk: write(2) takes what fits, then refuses."""
+    sink.write(numbered(0, 1), True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            sink.write(numbered(1, 3), True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert ticks(path) == [0]
+    sink.write(numbered(4, 1), True)
+    assert ticks(path) == [0, 4]
 
 
 def test_a_batch_that_could_not_be_synced_was_not_taken(

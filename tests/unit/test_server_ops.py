@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from sidecar.metrics import Metrics
 from sidecar.server import ops
 from sidecar.server.ops import Checks, OpsServer
@@ -191,6 +192,17 @@ async def test_a_unix_socket_serves_too_and_is_taken_over_after_a_crash(checks: 
         assert (await reader.read()).endswith(b"ok\n")
         writer.close()
         await server.stop()
+
+
+def test_it_runs_under_uvloop_too(checks: Checks, tmp_path: Path) -> None:
+    async def whole() -> list[int]:
+        server = OpsServer(checks, Metrics())
+        await server.start(LOCAL)
+        statuses = [(await get(server, page)).status for page in ("/livez", "/readyz", "/metrics", "/")]
+        await server.stop()
+        return statuses
+
+    assert uvloop.run(whole()) == [200, 200, 200, 404]
 
 
 async def test_an_address_in_use_is_said(server: OpsServer, checks: Checks) -> None:
