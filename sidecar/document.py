@@ -297,6 +297,11 @@ class Block:
     def path(self) -> str:
         return self._value.path
 
+    @property
+    def is_sound(self) -> bool:
+        """Nothing wrong was found in it so far, so that what was read from it may be compared."""
+        return not any(found.path.startswith(self.path) for found in self._document.problems)
+
     def problem(self, message: str) -> None:
         """Note something wrong with the mapping as a whole."""
         self._value.problem(message)

@@ -143,7 +143,7 @@ def _tokens(value: Value, folder: Folder) -> TokenSettings:
     block.refuse("pepper", "a secret doesn't stand in this file; put it into a file and name that as pepper_file")
     default_ttl = block.get("default_ttl", within(60, 36_500 * DAY), 90 * DAY)
     max_ttl = block.get("max_ttl", within(60, 36_500 * DAY), 366 * DAY)
-    if default_ttl > max_ttl:
+    if default_ttl > max_ttl and block.is_sound:
         (block.find("default_ttl") or block.need("max_ttl")).problem("default_ttl is longer than max_ttl")
     return TokenSettings(
         store=_store(block.need("store"), folder),
@@ -251,6 +251,6 @@ def _limits(value: Value) -> LimitSettings:
         drain_delay=block.get("drain_delay", within(0, DAY), default.drain_delay),
         grace=block.get("grace", within(0, DAY), default.grace),
     )
-    if limits.header_size > limits.head_size:
+    if limits.header_size > limits.head_size and block.is_sound:
         (block.find("header_size") or block.need("head_size")).problem("header_size is larger than head_size")
     return limits

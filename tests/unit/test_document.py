@@ -272,6 +272,14 @@ def test_problems_that_a_reader_notes_carry_the_value_s_place() -> None:
     assert problems_of(document) == ["f.yaml:1 $.a: as a whole", "f.yaml:2 $.a.b: contradicts"]
 
 
+def test_a_block_is_sound_until_something_in_it_is_wrong() -> None:
+    block = parse("a: {b: x}\nc: {d: 1}\n", "f.yaml").root.block()
+    first, second = block.need("a").block(), block.need("c").block()
+    assert first.is_sound
+    first.need("b").number()
+    assert (first.is_sound, second.is_sound, block.is_sound) == (False, True, False)
+
+
 @pytest.mark.parametrize(
     ("word", "said"),
     [("WRITE", "; did you mean 'write'?"), ("xyz", "; allowed here: read, write"), ("wri", "; did you mean 'write'?")],
