@@ -10,12 +10,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
 from bench import marks, report
 from bench.credentials import Credentials
+from bench.load import interrupt
 from bench.peers import PEERS
 from bench.peers.base import Missing, Peer, Running, start
 from bench.peers.sidecar import NAME, stand_in
@@ -169,14 +169,11 @@ def measure(options: argparse.Namespace, stack: contextlib.ExitStack) -> Results
     return results
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    sys.exit(128 + number)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0; 1 where a row failed, or with `--check` where a mark was missed; 2 where nothing could be measured."""
     options = parse(arguments)
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     try:
         with contextlib.ExitStack() as stack:
             results = measure(options, stack)

@@ -8,8 +8,10 @@ import asyncio
 import itertools
 import re
 import socket
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, cast
 
 import uvloop
@@ -196,10 +198,34 @@ class ClosedLoop:
             self.fail(BenchError(f"can't connect: {error}"))
 
 
+_cancel: Callable[[], object] | None = None
+"""Ends what `run` is driving, from a signal handler."""
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """The signal handler: uvloop swallows what is raised inside a callback, so a loop that runs is cancelled instead."""
+    if _cancel is None:
+        raise KeyboardInterrupt
+    _cancel()
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Drive `main` to its end under uvloop."""
+    """Drive `main` to its end under uvloop. Raises `KeyboardInterrupt` where `interrupt` came in between."""
+
+    async def watched() -> None:
+        global _cancel
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[None]", asyncio.current_task())
+        _cancel = partial(loop.call_soon_threadsafe, task.cancel)
+        try:
+            await main
+        finally:
+            _cancel = None
+
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main)
+        try:
+            runner.run(watched())
+        except asyncio.CancelledError:
+            raise KeyboardInterrupt from None
 
 
 def _read_head(connection: socket.socket) -> tuple[Answer, bytes]:

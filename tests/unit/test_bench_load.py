@@ -1,10 +1,12 @@
 """The load checks every answer: a proxy that fails fast must not look fast."""
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
-from bench.load import Answer, ClosedLoop, Expect, parse_head, render
+from bench.load import Answer, ClosedLoop, Expect, interrupt, parse_head, render, run
 from bench.process import BenchError
 
 OK = Expect(frozenset({200}), 2)
@@ -98,3 +100,24 @@ async def test_a_connection_that_was_announced_to_close_is_replaced() -> None:
 async def test_one_wrong_answer_among_many_fails_the_run(bad: bytes) -> None:
     with pytest.raises(BenchError):
         await drive(lambda n: bad if n == 30 else GOOD)
+
+
+def test_a_signal_ends_a_run_from_within() -> None:
+    ended = []
+
+    async def forever() -> None:
+        asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGUSR1)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(forever())
+        assert ended
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGUSR1)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
