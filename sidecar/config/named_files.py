@@ -25,7 +25,7 @@ PLACEHOLDERS: Final = (
     b"changeme change-me change_me placeholder replaceme replace-me replace_me example insecure do-not-use password"
     b" your-secret your_secret your-256-bit-secret sample-key secretkey secret-key secret_key"
     # RFC 7515 A.1's key, and what people type.
-    b" aym1syspbydfgzld3umj1qzkobwvmkoqq-estjqlr_t-1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow"
+    b" aym1sysppbydfgzld3umj1qzkobwvmkoqq-estjqlr_t-1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow"
     b" 0123456789abcdef abcdefghijklmnop 1234567890123456"
 ).split()
 """In lower case. In a random key of base64 or hexadecimal one of these turns up less than once in a million."""
