@@ -168,7 +168,7 @@ def _check_audience(claims: Mapping[str, Any], settings: IssuerSettings) -> None
         raise _bad("aud does not name this audience")
     if settings.authorized_parties:
         party = claims["azp"] if "azp" in claims else claims.get("client_id")
-        if not isinstance(party, str) or party not in settings.authorized_parties:
+        if party not in settings.authorized_parties:
             raise _bad("azp is not an authorized party")
     elif len(audiences) > 1:
         # Any of the others could use the token here; OpenID Connect Core §3.1.3.7 asks who it was issued to.

@@ -48,6 +48,7 @@ ACCEPTED = {
     "the spelling with a colon": f"Bearer: {JWT}",
     "several spaces": f"Bearer   {JWT}",
     "basic": basic("ada", JWT),
+    "basic, several spaces": basic("ada", JWT).replace(" ", "   "),
     "basic without a user": basic("", JWT),
     "basic in lower case": basic("ada", JWT).replace("Basic", "basic"),
     "basic, user in Latin-1": basic("adä", JWT, "latin-1"),
@@ -117,7 +118,9 @@ def test_present_and_malformed_is_a_bad_token_never_nobody(value: str) -> None:
     assert found(head(authorization=value)) is Reason.BAD_TOKEN
 
 
-@pytest.mark.parametrize("value", ["", "Bearer ", f"{JWT} {JWT}", f"{JWT}\t", "tökén", f"Basic {JWT}", "a" * 8193])
+@pytest.mark.parametrize(
+    "value", ["", "Bearer", "bearer:", "Bearer ", f"{JWT} {JWT}", f"{JWT}\t", "tökén", f"Basic {JWT}", "a" * 8193]
+)
 def test_configured_header_present_and_malformed(value: str) -> None:
     assert found(head(private_token=value)) is Reason.BAD_TOKEN
 

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sidecar.credentials import jwk
+from sidecar.credentials.carriers import MAX_TOKEN
 from sidecar.credentials.jwt import JwtVerifier, revocation_id
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import UNLIMITED, Principal, PrincipalKind, Secret
@@ -315,6 +316,14 @@ def test_the_longest_subject() -> None:
     assert principal.subject == "a" * 1024
 
 
+def test_the_longest_token() -> None:
+    sizes = {len(token): token for token in (signed({**CLAIMS, "x": "x" * size}) for size in range(5675, 5690))}
+    longest = max(size for size in sizes if size <= MAX_TOKEN)
+    assert longest >= MAX_TOKEN - 1
+    assert judge(sizes[longest]) is not None
+    assert refusal(sizes[min(size for size in sizes if size > MAX_TOKEN)]).detail == "token too long"
+
+
 # --- time ------------------------------------------------------------------------------------------------------
 
 
@@ -329,6 +338,8 @@ def test_the_longest_subject() -> None:
         ({"iat": NOW + 30}, NOW, None),
         ({"iat": NOW + 30.1}, NOW, Reason.BAD_TOKEN),
         ({"iat": NOW, "exp": NOW + 86400}, NOW, None),
+        ({"iat": NOW, "exp": NOW}, NOW, None),
+        ({"iat": NOW + 1, "exp": NOW}, NOW, Reason.BAD_TOKEN),
         ({"iat": NOW, "exp": NOW + 86401}, NOW, Reason.BAD_TOKEN),
         ({"iat": NOW - 86400, "exp": NOW + 10}, NOW, Reason.BAD_TOKEN),
     ],
@@ -371,6 +382,7 @@ BOTH = [AUDIENCE, "other"]
         ({"azp": "evil", "client_id": "ci"}, False),
         ({"azp": None, "client_id": "ci"}, False),
         ({"azp": ["ci"]}, False),
+        ({"aud": [AUDIENCE, 1], "azp": "ci"}, False),
         ({"aud": ["other"], "azp": "ci"}, False),
     ],
 )
@@ -445,6 +457,11 @@ def test_entra_group_overage_refuses_the_token_and_says_so(overage: dict[str, An
     verifier = JwtVerifier([issuer(groups_claim="groups")])
     assert "overage" in refusal(signed({**CLAIMS, **overage}), verifier).detail
     assert judge(signed({**CLAIMS, **overage})) is not None
+
+
+def test_other_claims_that_are_elsewhere_are_nobodys_groups() -> None:
+    verifier = JwtVerifier([issuer(groups_claim="groups")])
+    assert judge(signed({**CLAIMS, "_claim_names": {"photo": "src1"}, "hasgroups": False}), verifier) is not None
 
 
 # --- issuers ---------------------------------------------------------------------------------------------------
