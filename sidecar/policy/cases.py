@@ -20,7 +20,7 @@ from typing import Any
 from msgspec import Struct
 
 from sidecar import target
-from sidecar.document import Block, Value
+from sidecar.document import Block, Value, parse
 from sidecar.errors import Refused
 from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind, Target
 from sidecar.policy.compiled import Case, Route
@@ -83,6 +83,15 @@ def _answer(case: Case, snapshot: Snapshot, classify: Classify) -> tuple[Reason,
     if verdict.reason is Reason.NO_RULE and case.principal is ANONYMOUS:
         return Reason.NO_TOKEN, None
     return verdict.reason, verdict.rule
+
+
+def read_case_file(text: str, file: str, issuers: Collection[str] | None) -> tuple[Case, ...]:
+    """A file with `workspace:` and `cases:`. Raises `DocumentError` with all problems."""
+    document = parse(text, file)
+    block = document.root.block()
+    cases = read_cases(block.need("cases"), block.need("workspace").text(), issuers)
+    document.finish()
+    return cases
 
 
 def read_cases(value: Value, workspace: str, issuers: Collection[str] | None) -> tuple[Case, ...]:
