@@ -145,6 +145,8 @@ class _Check:
             [Problem(str(self._config), lines.get(setting, 1), setting, message) for setting, message in found]
             for found in (self._problems, self._warnings)
         )
+        for found in (problems, warnings):
+            found.sort(key=lambda problem: problem.line)
         return FileReport(problems, warnings)
 
     def _lines(self) -> dict[str, int]:

@@ -142,8 +142,8 @@ def test_what_this_user_may_not_use(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(config.named_files.os, "access", lambda path, mode: False)
     (folder / "data" / "objects").mkdir()
     assert problems(folder) == [
-        "3 $.policies: policies: not readable for this user",
         "1 $.listen: run/data.sock: not writable for this user",
+        "3 $.policies: policies: not readable for this user",
         "9 $.upstreams.local.url: data/objects: not writable for this user",
         "11 $.tokens.store: state/sidecar.db: not writable for this user",
         "19 $.audit[0].file: log/audit.jsonl: not writable for this user",
