@@ -199,8 +199,15 @@ class PolicyFiles:
         """What of a broken workspace may be served (with refusals) without taking anything from others."""
         if broken is None or broken.name in self._owners:
             return None
-        contradicting = {id(found.route) for found in conflicts(broken, self._routes, self._workspaces)}
-        kept: list[Route] = [route for route in broken.routes if id(route) not in contradicting]
+        found = conflicts(broken, self._routes, self._workspaces)
+        over_path = {conflict.route.path for conflict in found if conflict.over_path}
+        over_keys = {conflict.route.path for conflict in found}
+        kept: list[Route] = []
+        for route in broken.routes:
+            if route.path in over_keys - over_path:
+                kept.append(structs.replace(route, upstream=f"none for {broken.name}"))
+            elif route.path not in over_path:
+                kept.append(route)
         return structs.replace(broken, routes=tuple(kept), rules=(), cases=())
 
     def _serve(self, file: str, workspace: Workspace | None) -> None:

@@ -88,6 +88,8 @@ class Conflict(Struct, frozen=True):
     other: str
     """The other workspace."""
     message: str
+    over_path: bool = True
+    """Over what clients ask for; otherwise over the keys behind it."""
 
 
 def conflicts(new: Workspace, routes: Routes, workspaces: Mapping[str, Workspace]) -> list[Conflict]:
@@ -114,7 +116,7 @@ def conflicts(new: Workspace, routes: Routes, workspaces: Mapping[str, Workspace
                 message = (
                     f"in upstream {route.upstream!r}, {ours} and {where} are {how} keys; {_remedy(new, owner, place)}"
                 )
-                found.append(Conflict(route, owner.name, message))
+                found.append(Conflict(route, owner.name, message, over_path=False))
     return found
 
 
