@@ -17,8 +17,7 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, create_engine, event, inspect, select
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from sidecar.errors import SidecarError, Unavailable
 from sidecar.reasons import Reason
@@ -80,29 +79,25 @@ class Database:
         self._writer.shutdown(wait=False)
 
     def prepare_schema(self) -> None:
-        """Makes the tables in an empty database, and refuses every other schema than this version's with `StoreUnusable`.
-
-        Two processes may do so at once: each step leaves alone what is there.
-        """
-        try:
-            with self._writing.begin() as connection:
-                found = _version(connection)
-                if found is None:
-                    _create(connection)
-        except IntegrityError:
-            found = VERSION
-        except DBAPIError as error:
-            raise StoreUnusable(f"token store {self.path}: {error.orig}") from error
-        if found is not None and found != VERSION:
+        """Makes the tables in an empty database, and refuses every other schema than this version's with `StoreUnusable`."""
+        found = self._change_schema(_create_if_empty)
+        if found != VERSION:
             raise StoreUnusable(
                 f"token store {self.path}: its schema is {found} and this program's is {VERSION};"
                 + (" `sidecar token migrate` upgrades it" if found < VERSION else " a newer version has upgraded it")
             )
 
     def upgrade(self, steps: Callable[[Connection], None]) -> None:
-        """Raises `StoreUnusable`."""
+        """Raises `StoreUnusable`, and then nothing has changed."""
+        self._change_schema(steps)
+
+    def _change_schema(self, steps: Callable[[Connection], T]) -> T:
         try:
-            self._write(steps)
+            with self._writing.begin() as connection:
+                # Python's driver opens no transaction for CREATE or ALTER. With this one they happen all or none, and
+                # two processes that open a fresh file at once do so one after the other.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+                return steps(connection)
         except DBAPIError as error:
             raise StoreUnusable(f"token store {self.path}: {error.orig}") from error
 
@@ -151,15 +146,10 @@ def _prepare(connection: Any, _record: object) -> None:
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _version(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(schema_version.name):
-        return None
-    return connection.execute(select(schema_version.c.version_num)).scalar()
-
-
-def _create(connection: Connection) -> None:
-    for table in metadata.sorted_tables:
-        connection.execute(CreateTable(table, if_not_exists=True))
-        for index in sorted(table.indexes, key=lambda index: str(index.name)):
-            connection.execute(CreateIndex(index, if_not_exists=True))
+def _create_if_empty(connection: Connection) -> str:
+    """The schema's version, as found or made."""
+    if inspect(connection).has_table(schema_version.name):
+        return str(connection.execute(select(schema_version.c.version_num)).scalar())
+    metadata.create_all(connection)
     connection.execute(schema_version.insert().values(version_num=VERSION))
+    return VERSION

@@ -1,0 +1,98 @@
+"""How a token's row is shown. It is shown as stored, so nothing in it may reach the terminal as a control character."""
+
+import datetime
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sidecar.credentials.opaque import TokenRow
+from sidecar.tokens import Status
+
+_UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+_HEADINGS = ("ID", "KIND", "SUBJECT", "NAME", "WORKSPACES", "PERMISSIONS", "PATH", "EXPIRES", "LAST USED", "STATUS")
+_WIDEST = 40
+
+
+def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
+    """Times in ISO 8601, UTC. What doesn't narrow is null."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "subject": row.subject,
+        "name": row.name,
+        "workspaces": _names(row.workspaces),
+        "permissions": _names(row.permissions),
+        "path": row.path,
+        "status": status,
+        "created_at": _iso(row.created_at),
+        "created_by": row.created_by,
+        "expires_at": _iso(row.expires_at),
+        "revoked_at": _iso(row.revoked_at),
+        "revoked_by": row.revoked_by,
+        "last_used_at": _iso(row.last_used_at),
+    }
+
+
+def lines(row: TokenRow, status: Status, now: int) -> Iterable[str]:
+    facts = {
+        "id": row.id,
+        "kind": row.kind,
+        "subject": row.subject,
+        "name": row.name or "-",
+        "workspaces": row.workspaces or "every one of its person",
+        "permissions": row.permissions or "all that the policy grants",
+        "path": row.path or "every key",
+        "status": status if status is not Status.ALTERED else "altered: not as it was written here, so it is refused",
+        "created": f"{_when(row.created_at, now)} by {row.created_by}",
+        "expires": _when(row.expires_at, now),
+        "revoked": f"{_when(row.revoked_at, now)} by {row.revoked_by}" if row.revoked_at is not None else "no",
+        "last used": _when(row.last_used_at, now) if row.last_used_at is not None else "never",
+    }
+    return [f"{name:12} {_plain(value)}" for name, value in facts.items()]
+
+
+def table(rows: Sequence[tuple[TokenRow, Status]], now: int) -> Iterable[str]:
+    cells = [_HEADINGS, *(_cells(row, status, now) for row, status in rows)]
+    widths = [min(_WIDEST, max(map(len, column))) for column in zip(*cells, strict=True)]
+    return ["  ".join(_fit(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _cells(row: TokenRow, status: Status, now: int) -> tuple[str, ...]:
+    used = "never" if row.last_used_at is None else _distance(row.last_used_at, now)
+    narrowing = (row.workspaces or "*", row.permissions or "*", row.path or "*")
+    shown = (row.id, row.kind, row.subject, row.name or "-", *narrowing, _iso(row.expires_at), used, status)
+    return tuple(map(_plain, shown))
+
+
+def _fit(cell: str, width: int) -> str:
+    return cell.ljust(width) if len(cell) <= width else cell[: width - 1] + "…"
+
+
+def _plain(value: object) -> str:
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(value))
+
+
+def _names(text: object) -> list[str] | None:
+    return None if text is None else str(text).split()
+
+
+def _when(at: object, now: int) -> str:
+    return f"{_iso(at)} ({_distance(at, now)})"
+
+
+def _iso(at: object) -> str | None:
+    """`None` for what is not a time, as an edited row may hold."""
+    if not isinstance(at, int):
+        return None
+    try:
+        return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _distance(at: object, now: int) -> str:
+    """`in 89d`, `3h ago`: rounded down to the largest unit."""
+    if not isinstance(at, int):
+        return "?"
+    seconds = abs(at - now)
+    amount, unit = next(((seconds // size, unit) for unit, size in _UNITS if seconds >= size), (0, "s"))
+    return f"in {amount}{unit}" if at > now else f"{amount}{unit} ago"

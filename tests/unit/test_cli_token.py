@@ -1,0 +1,241 @@
+"""`sidecar token`: what a person types, what comes out where, and with which exit code."""
+
+import json
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from sidecar.cli import token
+from sidecar.cli.token_text import as_json, lines, table
+from sidecar.credentials.opaque import TokenRow
+from sidecar.tokens import Status
+from typer.testing import CliRunner
+
+CONFIG = """\
+listen: 127.0.0.1:0
+ops: 127.0.0.1:0
+policies: ./policies
+upstreams:
+  local:
+    url: file://./data
+tokens:
+  store: sqlite:///./tokens.db
+  pepper_file: ./pepper
+  max_ttl: 100d
+"""
+PEPPER = "5f0c3b7e91d24a86b0e7c1f2a3948d6c5b7a8091e2f3d4c5b6a798081726354f"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "pepper").write_text(PEPPER)
+    (tmp_path / "sidecar.yaml").write_text(CONFIG)
+    return tmp_path / "sidecar.yaml"
+
+
+def run(config: Path, *words: str, stdin: str | None = None, code: int = 0) -> Result:
+    result = CliRunner().invoke(token.app, [words[0], "--config", str(config), *words[1:]], input=stdin)
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def create(config: Path, *words: str) -> dict[str, object]:
+    made: dict[str, object] = json.loads(
+        run(config, "create", "--kind", "personal", "--subject", "alice", "--json", *words).stdout
+    )
+    return made
+
+
+def listed(config: Path, *words: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads(run(config, "list", "--json", *words).stdout)
+    return found
+
+
+def test_create_prints_the_token_alone_on_stdout_and_the_rest_on_stderr(config: Path) -> None:
+    result = run(config, "create", "--kind", "ci", "--subject", "build", "--workspace", "web", "--permission", "read")
+    assert re.fullmatch(r"asc_ci_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}\n", result.stdout)
+    assert result.stdout.strip() not in result.stderr
+    assert f"sidecar token revoke {result.stdout.split('_')[2]}" in result.stderr
+
+
+def test_the_real_command_does_the_same(config: Path) -> None:
+    def sidecar(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sidecar", "token", *words, "--config", str(config)]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+
+    made = sidecar("create", "--kind", "personal", "--subject", "alice")
+    assert (made.returncode, made.stdout[:8]) == (0, "asc_pat_")
+    revoked = sidecar("revoke", "-", stdin=made.stdout)
+    assert (revoked.returncode, revoked.stderr) == (0, "")
+    unknown = sidecar("show", "000000000000")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "000000000000" in unknown.stderr
+    misspelled = sidecar("create", "--kind", "robot", "--subject", "alice")
+    assert (misspelled.returncode, misspelled.stdout) == (2, "")
+
+
+def test_everything_that_was_asked_for_is_shown(config: Path) -> None:
+    words = ["--workspace", "web", "--workspace", "api", "--permission", "read-write", "--path", "releases/**"]
+    made = create(config, *words, "--ttl", "12h", "--name", "laptop")
+    shown = json.loads(run(config, "show", str(made["id"]), "--json").stdout)
+    assert shown == {name: value for name, value in made.items() if name != "token"}
+    assert shown["workspaces"] == ["api", "web"]
+    assert shown["permissions"] == ["read", "write"]
+    assert (shown["path"], shown["name"], shown["status"]) == ("releases/**", "laptop", "active")
+    ttl = time.mktime(time.strptime(shown["expires_at"], "%Y-%m-%dT%H:%M:%SZ")) - time.mktime(
+        time.strptime(shown["created_at"], "%Y-%m-%dT%H:%M:%SZ")
+    )
+    assert ttl == 12 * 3600
+
+
+def test_without_limits_nothing_is_narrowed_and_the_default_lifetime_holds(config: Path) -> None:
+    made = create(config)
+    assert (made["workspaces"], made["permissions"], made["path"]) == (None, None, None)
+    text = run(config, "show", str(made["id"])).stdout
+    assert "all that the policy grants" in text
+    assert "(in 89d)" in text or "(in 90d)" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--permission", "wirte"], "did you mean 'write'?"),
+        (["--ttl", "forever"], "30s, 5m, 12h or 90d"),
+        (["--ttl", "1.5h"], "30s, 5m, 12h or 90d"),
+        (["--ttl", "101d"], "at most 100d"),
+        (["--ttl", "0s"], "at least 1s"),
+        (["--path", "a**"], "'**' is a whole segment"),
+        (["--workspace", "no such name"], "workspace 'no such name'"),
+        (["--name", "\x1b[2J"], "printable"),
+    ],
+)
+def test_what_cannot_be_made_exits_with_2_and_says_what_to_write(config: Path, words: list[str], said: str) -> None:
+    result = run(config, "create", "--kind", "personal", "--subject", "alice", *words, code=2)
+    assert said in result.stderr
+    assert result.stdout == ""
+    assert listed(config, "--all") == []
+
+
+def test_a_ci_token_without_a_workspace_is_refused(config: Path) -> None:
+    assert "exactly one" in run(config, "create", "--kind", "ci", "--subject", "b", code=2).stderr
+
+
+def test_the_creator_is_the_account_that_the_kernel_knows(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    monkeypatch.setenv("USER", "somebody-else")
+    assert create(config)["created_by"] != "somebody-else"
+
+
+def test_a_list_shows_who_and_how_long_and_never_a_token(config: Path) -> None:
+    made = create(config, "--name", "laptop")
+    result = run(config, "list")
+    head, line = result.stdout.splitlines()
+    assert head.split()[:4] == ["ID", "KIND", "SUBJECT", "NAME"]
+    assert line.split()[:4] == [made["id"], "personal", "alice", "laptop"]
+    assert str(made["token"])[21:] not in result.output
+    assert "never" in line
+
+
+def test_a_list_can_be_narrowed_and_paged(config: Path) -> None:
+    made = [create(config)["id"] for _ in range(3)]
+    run(config, "create", "--kind", "ci", "--subject", "build", "--workspace", "web")
+    assert len(listed(config)) == 4
+    assert [row["subject"] for row in listed(config, "--kind", "ci")] == ["build"]
+    assert [row["subject"] for row in listed(config, "--workspace", "web")] == ["build"]
+    page = run(config, "list", "--subject", "alice", "--limit", "2", "--json")
+    first = [row["id"] for row in json.loads(page.stdout)]
+    after = page.stderr.split("--after ")[1].strip()
+    rest = [row["id"] for row in listed(config, "--subject", "alice", "--after", after)]
+    assert sorted(first + rest) == sorted(made)
+
+
+def test_an_empty_list_says_so_and_is_still_json(config: Path) -> None:
+    assert run(config, "list").stdout == ""
+    assert listed(config) == []
+
+
+def test_revoke_says_when_it_takes_effect_and_may_be_repeated(config: Path) -> None:
+    token_id = str(create(config)["id"])
+    assert "within half a second" in run(config, "revoke", token_id).stdout
+    assert "revoked before" in run(config, "revoke", token_id).stdout
+    assert json.loads(run(config, "revoke", token_id, "--json").stdout)["changed"] is False
+    assert listed(config) == []
+    assert [row["status"] for row in listed(config, "--all")] == ["revoked"]
+
+
+def test_revoke_takes_a_whole_token_from_stdin(config: Path) -> None:
+    made = create(config)
+    run(config, "revoke", "-", stdin=f"{made['token']}\n")
+    assert json.loads(run(config, "show", str(made["id"]), "--json").stdout)["status"] == "revoked"
+
+
+@pytest.mark.parametrize("given", ["", "\n", "asc_pat_short", "ghp_0123456789", "Bearer x"])
+def test_revoke_refuses_what_is_no_token_and_does_not_repeat_it(config: Path, given: str) -> None:
+    result = run(config, "revoke", "-", stdin=given, code=2)
+    assert result.stdout == ""
+    assert given.strip() not in result.stderr.replace("asc_", "") or not given.strip()
+
+
+@pytest.mark.parametrize("verb", ["show", "revoke"])
+def test_an_unknown_id_exits_with_1(config: Path, verb: str) -> None:
+    result = run(config, verb, "000000000000", code=1)
+    assert "no token has the id 000000000000" in result.stderr
+
+
+def test_an_altered_row_is_shown_as_such(config: Path) -> None:
+    made = create(config, "--permission", "read")
+    with sqlite3.connect(config.parent / "tokens.db") as connection:
+        connection.execute("UPDATE tokens SET permissions = 'admin', created_at = X'00', subject = char(27) || '[2J'")
+    connection.close()
+    assert [row["status"] for row in listed(config)] == ["altered"]
+    assert "\x1b" not in run(config, "list").stdout + run(config, "show", str(made["id"])).stdout
+    assert "altered" in run(config, "show", str(made["id"])).stdout
+
+
+def test_a_missing_or_unfit_pepper_exits_with_3_and_says_what_to_do(config: Path) -> None:
+    pepper = config.parent / "pepper"
+    pepper.write_text("changeme")
+    assert "sidecar init" in run(config, "list", code=3).stderr
+    pepper.unlink()
+    assert str(pepper) in run(config, "list", code=3).stderr
+
+
+def test_a_store_that_cannot_be_opened_exits_with_3(config: Path) -> None:
+    (config.parent / "tokens.db").mkdir()
+    assert "tokens.db" in run(config, "list", code=3).stderr
+
+
+def test_a_configuration_without_tokens_exits_with_2(config: Path) -> None:
+    config.write_text(CONFIG[: CONFIG.index("tokens:")])
+    assert "tokens" in run(config, "list", code=2).stderr
+
+
+def test_migrate_leaves_a_current_store_as_it_is(config: Path) -> None:
+    made = create(config)
+    assert "up to date" in run(config, "migrate").stdout
+    assert [row["id"] for row in listed(config)] == [made["id"]]
+
+
+def test_migrate_makes_a_store_that_the_others_use(config: Path) -> None:
+    run(config, "migrate")
+    create(config)
+    assert os.stat(config.parent / "tokens.db").st_mode & 0o777 == 0o600
+
+
+def test_times_are_told_for_people_and_for_machines() -> None:
+    row = TokenRow(
+        "id", "personal", "a", "", None, None, None, 0, "root", 86400 * 3 + 5, None, None, "", "", "", 86400 - 120
+    )
+    text = "\n".join(lines(row, Status.ACTIVE, 86400))
+    assert "1970-01-04T00:00:05Z (in 2d)" in text
+    assert "1970-01-01T00:00:00Z (1d ago) by root" in text
+    assert "(2m ago)" in text
+    assert as_json(row, Status.ACTIVE)["expires_at"] == "1970-01-04T00:00:05Z"
+    assert len({len(line.split("  ")) > 0 for line in table([(row, Status.ACTIVE)], 86400)}) == 1
