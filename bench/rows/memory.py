@@ -57,16 +57,15 @@ def _memory(bench: Bench, running: Running) -> float:
     request = render("GET", bench.store.object(size), bench.credentials.reader)
 
     async def load() -> None:
-        await asyncio.gather(*(_get(running.port, request, size) for _ in range(STREAMS)))
-        with bench.store.paused():
-            uploads = asyncio.gather(
-                *(
-                    _put(running.port, render("PUT", path, bench.credentials.writer, length=size), size)
-                    for path in paths
-                )
-            )
-            await asyncio.sleep(STALL)
-        await uploads
+        async with asyncio.TaskGroup() as downloads:
+            for _ in range(STREAMS):
+                downloads.create_task(_get(running.port, request, size))
+        async with asyncio.TaskGroup() as uploads:
+            with bench.store.paused():
+                for path in paths:
+                    head = render("PUT", path, bench.credentials.writer, length=size)
+                    uploads.create_task(_put(running.port, head, size))
+                await asyncio.sleep(STALL)
 
     async def bounded() -> None:
         try:
@@ -74,6 +73,8 @@ def _memory(bench: Bench, running: Running) -> float:
                 await load()
         except TimeoutError:
             raise BenchError(f"the streams haven't ended after {TIMEOUT:g} s") from None
+        except ExceptionGroup as group:
+            raise BenchError(f"{len(group.exceptions)} streams failed: {group.exceptions[0]}") from group
 
     try:
         run(bounded())
