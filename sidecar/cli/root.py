@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sidecar import __version__
-from sidecar.cli import config
+from sidecar.cli import config, policy, token
 from sidecar.cli.init import init
 from sidecar.cli.options import Exit, complain
 from sidecar.cli.serve import serve
@@ -14,7 +14,7 @@ from sidecar.errors import DocumentError, SidecarError
 HELP = """
 An auth sidecar for stores that know no users: artifact stores, build caches, buckets.
 
-It knows who asks (a verified token), what for (an operation on a key) and whether the workspace's policy grants it;
+It knows who asks (a verified token), what for (an operation on a key) and whether the workspace's policy grants it; \
 then it streams the request to the store, and leaves a metric and an audit record.
 
 Begin with [bold]sidecar init[/bold], look it over with [bold]sidecar config check[/bold], run [bold]sidecar serve[/bold].
@@ -24,7 +24,6 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage or an invalid file, 3 a n
 
 app = typer.Typer(
     name="sidecar",
-    help=HELP,
     no_args_is_help=True,
     rich_markup_mode="rich",
     # A traceback with local variables would show tokens and keys.
@@ -34,6 +33,8 @@ app = typer.Typer(
 app.command()(init)
 app.command()(serve)
 app.add_typer(config.app, name="config")
+app.add_typer(policy.app, name="policy")
+app.add_typer(token.app, name="token")
 
 
 def _print_version(wanted: bool) -> None:

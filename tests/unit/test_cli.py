@@ -32,6 +32,13 @@ def test_help_teaches() -> None:
         assert word in " ".join(said.split())
 
 
+@pytest.mark.parametrize("command", ["init", "serve", "config check", "policy check", "policy explain", "token create"])
+def test_every_command_has_help(command: str) -> None:
+    done = run(*command.split(), "--help")
+    assert done.exit_code == Exit.OK
+    assert f"sidecar {command}" in done.stdout
+
+
 def test_version() -> None:
     assert run("--version").stdout == f"sidecar {__version__}\n"
 

@@ -272,6 +272,13 @@ def test_problems_that_a_reader_notes_carry_the_value_s_place() -> None:
     assert problems_of(document) == ["f.yaml:1 $.a: as a whole", "f.yaml:2 $.a.b: contradicts"]
 
 
+def test_a_problem_that_is_met_twice_on_the_way_is_told_once() -> None:
+    document = parse("a: [b]\n", "f.yaml")
+    value = document.root.block().need("a")
+    assert (value.text(), value.text()) == ("", "")
+    assert problems_of(document) == ["f.yaml:1 $.a: expected a string, not a list"]
+
+
 def test_a_block_is_sound_until_something_in_it_is_wrong() -> None:
     block = parse("a: {b: x}\nc: {d: 1}\n", "f.yaml").root.block()
     first, second = block.need("a").block(), block.need("c").block()
