@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 
@@ -21,6 +22,8 @@ from sidecar.settings import LimitSettings
 
 _SWEEP = 0.5
 _READ_BUFFER = 64 * 1024
+_VERSIONS = frozenset({HttpVersion10, HttpVersion11})
+"""aiohttp's parser lets HTTP/0.9 and HTTP/2.0 pass in a request line; what such a request means is anybody's guess."""
 
 
 class Sent:
@@ -188,4 +191,7 @@ class Listener(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> Incoming:
-        return Incoming(message, payload, connection)
+        incoming = Incoming(message, payload, connection)
+        if message.version not in _VERSIONS:
+            incoming.malformed = Reason.BAD_REQUEST
+        return incoming

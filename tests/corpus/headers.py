@@ -18,6 +18,11 @@ DECIDING = (
     "If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range",
     "Destination", "Depth", "Overwrite", "x-amz-copy-source", "x-amz-content-sha256", "x-amz-date", "X-Amz-Anything",
     "x-ms-copy-source", "x-goog-copy-source", "X-Copy-From", "X-Checksum-Deploy", "X-Explode-Archive", "X-Scope-OrgID",
+    "Content-MD5", "Date", "If", "Lock-Token", "Translate", "X-Copy-From-Account", "X-Object-Manifest", "X-Symlink-Target",
+    "X-Symlink-Target-Account", "X-Tenant", "X-Tenant-Id", "X-Team-Id", "X-Workspace", "X-Workspace-Id", "X-Checksum-Sha1",
+    "x-oss-copy-source", "x-cos-copy-source", "x-obs-copy-source",
+    "Api-Key", "ApiKey", "X-ApiKey", "X-NuGet-ApiKey", "X-JFrog-Art-Api", "X-Access-Token", "Private-Token", "Job-Token",
+    "Deploy-Token", "X-Vault-Token", "X-GitLab-Token",
 )  # fmt: skip
 
 _FRAMING: dict[str, list[Line]] = {
@@ -117,8 +122,9 @@ REFUSED_LINES: dict[str, list[Line]] = {
 # Credentials, hop-by-hop, overrides, identities: they end here.
 DANGEROUS = (
     "Authorization", "Proxy-Authorization", "Proxy-Connection", "Proxy", "Bearer", "X-Api-Key", "X-Cache-Token",
-    "X-JFrog-Art-Api", "Private-Token", "X-Auth-Token", "X-Amz-Security-Token", "Cookie", "Cookie2",
-    "Keep-Alive", "TE", "Trailer", "HTTP2-Settings",
+    "X-JFrog-Art-Api", "Private-Token", "Job-Token", "Deploy-Token", "Api-Key", "ApiKey", "X-ApiKey", "X-NuGet-ApiKey",
+    "X-Access-Token", "X-Vault-Token", "X-GitLab-Token", "X-Auth-Token", "X-Amz-Security-Token", "Cookie", "Cookie2",
+    "X-Checksum-Deploy", "Keep-Alive", "Trailers", "TE", "Trailer", "HTTP2-Settings",
     "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "_method",
     "X-Original-URL", "X-Original-URI", "X-Original-Method", "X-Rewrite-URL", "X-HTTP-Path-Override", "Request-URI",
     "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Uri", "X-Forwarded-Prefix", "X-Forwarded-User",
@@ -129,6 +135,10 @@ DANGEROUS = (
     "X-Authenticated-User", "X-Authentik-Username", "X-Pomerium-Claim-Email", "X-Consumer-Username", "X-SSL-Client-S-DN",
     "SSL-Client-Cert", "X-Client-Cert", "X-Amzn-Oidc-Identity", "X-Goog-Authenticated-User-Email", "X-Envoy-Original-Path",
     "X-Ms-Client-Principal-Name", "X-Artifactory-Override-Base-Url",
+    "X-Artifactory-Override-Base-Url", "X-JFrog-Override-Base-Url", "Base-Url", "Http-Url", "Fastly-Client-IP",
+    "X-Originating-IP", "X-ProxyUser-Ip", "X-Azure-ClientIP", "X-Url-Scheme", "Front-End-Https", "User", "X-Username",
+    "X-User-Id", "X-User-Email", "X-Email", "X-Groups", "X-Roles", "X-LIGHTTPD-send-file", "Forwarded-For", "X-Proxy-User",
+    "CF-Access-Jwt-Assertion", "X-Middleware-Subrequest", "X-Vouch-User", "X-Goog-IAP-JWT-Assertion", "Proxy-Anything",
     "X-Store-Key",
 )  # fmt: skip
 """`X-Store-Key` stands for the header that the sidecar sets towards its upstream, `X-Cache-Token` for a configured carrier."""

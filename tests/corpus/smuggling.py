@@ -16,7 +16,7 @@ from msgspec import Struct
 SMUGGLED = b"DELETE /web/smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
 MARK = b"smuggled"
 
-REFUSALS = frozenset({0, 400, 403, 405, 408, 411, 413, 414, 417, 431, 501, 505})
+REFUSALS = frozenset({0, 400, 401, 403, 405, 408, 411, 413, 414, 417, 431, 501, 505})
 ANY = REFUSALS | {200, 201, 204, 404}
 
 
