@@ -279,6 +279,14 @@ def test_a_problem_that_is_met_twice_on_the_way_is_told_once() -> None:
     assert problems_of(document) == ["f.yaml:1 $.a: expected a string, not a list"]
 
 
+def test_a_refused_merge_key_is_not_an_unknown_key_too() -> None:
+    document = parse("<<: {a: 1}\n<<: {b: 1}\nc: 1\n", "f.yaml")
+    assert document.root.block().need("c").number() == 1
+    assert problems_of(document) == [
+        f"f.yaml:{line} $['<<']: merge keys (<<) are not read; write the entries out" for line in (1, 2)
+    ]
+
+
 def test_a_block_is_sound_until_something_in_it_is_wrong() -> None:
     block = parse("a: {b: x}\nc: {d: 1}\n", "f.yaml").root.block()
     first, second = block.need("a").block(), block.need("c").block()
