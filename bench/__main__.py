@@ -1,4 +1,4 @@
-"""`python -m bench`: one run. The table goes to stdout, progress to stderr, everything to `--json FILE`."""
+"""`python -m bench`: one run. The table goes to stdout, progress to stderr, every sample to a JSON file."""
 
 import argparse
 import contextlib
@@ -26,6 +26,7 @@ from bench.rows import ROWS
 from bench.store import Store
 
 MEMORY = Path("/dev/shm")
+RESULTS = Path("bench/results/latest.json")
 
 
 class Cores(msgspec.Struct, frozen=True):
@@ -64,7 +65,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--peers", type=names(peers), default=peers, metavar="A,B", help=f"of: {', '.join(peers)}")
     parser.add_argument("--quick", action="store_true", help="fewer and smaller: shows that it works")
     parser.add_argument("--rounds", type=int, help="measurements of each proxy in each row; the median counts")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write machine, versions, samples and medians")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        default=RESULTS,
+        help="samples, medians, machine, versions (default: %(default)s)",
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 unless every mark is reached")
     parser.add_argument(
         "--sidecar",
@@ -183,9 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted; everything that was started has been stopped")
         return 130
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_bytes(encode(results))
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_bytes(encode(results))
     sys.stdout.write(report.render(results))
     judgements = [marks.judge(mark, results) for mark in marks.MARKS]
     sys.stdout.write("\n" + marks.render(judgements))
