@@ -128,6 +128,14 @@ def test_a_file_moved_away_is_made_anew(path: Path, sink: FileSink) -> None:
     assert (ticks(path.with_name("moved")), ticks(path)) == ([0], [1])
 
 
+def test_a_file_put_in_its_place_is_the_one_that_is_written(path: Path, sink: FileSink) -> None:
+    sink.write(numbered(0, 1), True)
+    path.rename(path.with_name("moved"))
+    path.touch()
+    sink.write(numbered(1, 1), True)
+    assert (ticks(path.with_name("moved")), ticks(path)) == ([0], [1])
+
+
 def test_a_removed_directory_is_a_failure_until_it_is_back(path: Path, sink: FileSink) -> None:
     sink.write(numbered(0, 1), True)
     path.unlink()
