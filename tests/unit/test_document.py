@@ -122,6 +122,7 @@ BAD: list[tuple[Callable[[Value], object], str, str]] = [
     (level, "readwrite", "unknown level 'readwrite'; did you mean 'read-write'?"),
     (level, "off", "unknown level 'off'; allowed here: none, read, read-write"),
     (permissions, "[read, wirte]", "unknown permission 'wirte'; did you mean 'write'?"),
+    (permissions, "[~]", "nothing is written here; expected a string, or leave the key out"),
     (permissions, "[read, read]", "the permission 'read' is here twice"),
     (permissions, "read", "expected a list, as [a, b], not 'read'"),
     (Value.texts, "[a, b, a]", "'a' is here twice"),

@@ -87,11 +87,11 @@ def test_all_problems_of_a_file_are_found_up_to_a_bound() -> None:
 
 
 def test_a_node_knows_the_line_where_a_person_looks_for_it() -> None:
-    tree, problems = read("a:\n  b: 1\nc:\n  - x\n  -\n    d: 2\ne:\n# nothing\nf: |\n  text\n")
+    tree, problems = read("a:\n  b: 1\nc:\n  - x\n  -\n    d: 2\ne:\n# nothing\nf: |\n  text\ng:\n  below\n")
     assert not problems
     assert isinstance(tree, Entries)
     lines = {key: node.line for key, node in tree.nodes.items() if node is not None}
-    assert lines == {"a": 1, "c": 3, "e": 7, "f": 9}
+    assert lines == {"a": 1, "c": 3, "e": 7, "f": 9, "g": 12}
     members = tree.nodes["c"]
     assert isinstance(members, Items)
     assert [node.line for node in members.nodes if node is not None] == [4, 6]
