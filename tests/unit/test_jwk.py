@@ -44,7 +44,10 @@ def test_a_key_is_bound_to_what_it_and_the_issuer_allow(
 
 
 REFUSED: dict[str, Any] = {
-    "not an object": "key",
+    "a text": "xyz",
+    "a number": 7,
+    "null": None,
+    "a list": ["kty"],
     "no type": {"kid": "k1"},
     "another type": {"kty": "AKP"},
     "type of another kind": {"kty": ["RSA"]},
@@ -85,6 +88,17 @@ REFUSED: dict[str, Any] = {
 def test_keys_that_fit_nothing(members: Any) -> None:
     with pytest.raises(jwk.BadKeys):
         jwk.from_jwk(members, ALL)
+
+
+@pytest.mark.parametrize("name", ["symmetric", "private"])
+def test_a_published_secret_is_said(name: str) -> None:
+    with pytest.raises(jwk.BadKeys, match="private or symmetric"):
+        jwk.from_jwk(REFUSED[name], ALL)
+
+
+def test_a_private_pem_is_said() -> None:
+    with pytest.raises(jwk.BadKeys, match="private key"):
+        jwk.from_pem(private_pem(RSA), COMMON)
 
 
 def test_a_modulus_that_costs_too_much() -> None:

@@ -120,6 +120,12 @@ def test_parse() -> None:
     assert len(parsed.signature) == 64
 
 
+@pytest.mark.parametrize("kid", [None, "k", "k" * jws.MAX_KID, "schlüssel"])
+def test_kids(kid: str | None) -> None:
+    header = {"alg": "ES256"} if kid is None else {"alg": "ES256", "kid": kid}
+    assert jws.parse(jose.sign(header, {}, jose.private_key("ES256"), "ES256")).kid == kid
+
+
 ODD_HEADERS = {
     "not an object": ["alg"],
     "no alg": {"kid": "k1"},

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sidecar.credentials import jwk
 from sidecar.credentials.carriers import MAX_TOKEN
-from sidecar.credentials.jwt import JwtVerifier, revocation_id
+from sidecar.credentials.jwt import MAX_TIME, JwtVerifier, revocation_id
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import UNLIMITED, Principal, PrincipalKind, Secret
 from sidecar.reasons import Reason
@@ -342,6 +342,9 @@ def test_the_longest_token() -> None:
         ({"iat": NOW + 1, "exp": NOW}, NOW, Reason.BAD_TOKEN),
         ({"iat": NOW, "exp": NOW + 86401}, NOW, Reason.BAD_TOKEN),
         ({"iat": NOW - 86400, "exp": NOW + 10}, NOW, Reason.BAD_TOKEN),
+        ({"iat": 0, "exp": 0}, NOW, Reason.EXPIRED),
+        ({"iat": MAX_TIME - 9, "exp": MAX_TIME - 1}, MAX_TIME - 9, None),
+        ({"iat": MAX_TIME - 9, "exp": MAX_TIME}, MAX_TIME - 9, Reason.BAD_TOKEN),
     ],
 )
 def test_times(claims: dict[str, float], now: float, reason: Reason | None) -> None:
