@@ -51,7 +51,7 @@ def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]
         if isinstance(node, ast.Call) and name in {"args", "keywords"} and _is_raised(node):
             value = value[:1]  # the reason; what follows is text for people
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if isinstance(child, ast.AST) and not _is_docstring(child):
+            if isinstance(child, ast.AST) and not _is_for_people(child):
                 yield node, name, index, child
                 yield from _places(child)
 
@@ -60,8 +60,21 @@ def _is_raised(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id in {"Refused", "CredentialRefused", "Unavailable"}
 
 
-def _is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+def _is_for_people(node: ast.AST) -> bool:
+    """Docstrings, type aliases and the list of a package's names."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]) == "__all__" or _is_type(node.value)
+    return (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)) or _is_type(node)
+
+
+def _is_type(node: ast.AST) -> bool:
+    return isinstance(node, ast.Subscript) and ast.unparse(node.value) in {
+        "tuple",
+        "dict",
+        "list",
+        "frozenset",
+        "Callable",
+    }
 
 
 def _changes(node: ast.AST, parent: ast.AST, name: str) -> Iterator[tuple[str, ast.AST | None]]:
