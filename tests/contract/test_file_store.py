@@ -1,6 +1,8 @@
 """The embedded store, as a client sees it: what it keeps, what it answers, and what it never leaves behind."""
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import stat
 import subprocess
@@ -361,6 +363,22 @@ async def test_of_many_that_replace_one_version_at_once_one_does(store: FileStor
     assert sorted(statuses) == [204] + [412] * 7
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+async def test_a_change_waits_for_the_lock_that_another_process_holds(
+    store: FileStore, directory: Path, method: str
+) -> None:
+    await ask(store, "PUT", "/key", body=b"old")
+    [file] = files(directory / "objects")
+    folder = os.open(file.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    change = asyncio.create_task(ask(store, method, "/key", body=b"new" if method == "PUT" else b""))
+    assert not (await asyncio.wait([change], timeout=0.2))[0]
+    assert (await ask(store, "GET", "/key")).answer == b"old", "a reader waits for nobody"
+    os.close(folder)
+    assert (await change).status == 204
+    assert (await ask(store, "GET", "/key")).answer == (b"new" if method == "PUT" else b"")
+
+
 async def test_bodies_of_one_key_are_never_mixed(store: FileStore) -> None:
     bodies = [bytes([65 + number]) * (PIECE * 2 + number) for number in range(6)]
     statuses = await together(bodies, lambda _, pieces: ask(store, "PUT", "/key", {}, pieces))
@@ -562,9 +580,15 @@ async def test_a_full_disk_can_still_be_opened_read_and_deleted_from(tiny_disk: 
     await store.close()
 
 
-def child(mode: str, directory: Path) -> subprocess.Popen[str]:
+@contextlib.contextmanager
+def child(mode: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """Killed at the end, if it isn't dead by then."""
     command = [sys.executable, "-m", "tests.contract.file_store_child", mode, str(directory)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_a_file_that_may_grow_no_further_is_a_full_disk(directory: Path) -> None:
@@ -737,6 +761,27 @@ async def test_the_event_loop_never_touches_the_disk(store: FileStore, monkeypat
     await store.close()
     monkeypatch.undo()
     assert set(calls) == {"open", "close", "fsync", "pread", "writev", "rename", "unlink", "fstat"}
+
+
+async def test_a_write_is_synced_before_it_has_a_name_and_its_name_before_the_answer(
+    store: FileStore, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[tuple[str, str]] = []
+    fsync, rename, unlink = os.fsync, os.rename, os.unlink
+
+    def folder_of(path: str) -> str:
+        return Path(path).relative_to(directory).parts[0]
+
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (steps.append(("sync", folder_of(os.readlink(f"/proc/self/fd/{fd}")))), fsync(fd))
+    )
+    monkeypatch.setattr(os, "rename", lambda old, new: (steps.append(("rename", folder_of(new))), rename(old, new)))
+    monkeypatch.setattr(os, "unlink", lambda path: (steps.append(("unlink", folder_of(path))), unlink(path)))
+    await ask(store, "PUT", "/key", body=b"body")
+    assert steps == [("sync", "tmp"), ("rename", "objects"), ("sync", "objects")]
+    steps.clear()
+    await ask(store, "DELETE", "/key")
+    assert steps == [("unlink", "objects"), ("sync", "objects")]
 
 
 class Sink(FakeDownstream):
