@@ -44,7 +44,7 @@ changes = Table(
     Column("at", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
-    Index("changes_by_kind", "kind", "expires_at"),
+    Index("changes_by_kind", "kind", "seq"),
     sqlite_autoincrement=True,
 )
 

@@ -363,6 +363,8 @@ async def test_a_lookup_and_a_page_use_an_index(opened: OpenStore) -> None:
         "SELECT * FROM tokens WHERE (created_at, id) < (5, 'x') ORDER BY created_at DESC, id DESC LIMIT 10",
         "SELECT * FROM tokens WHERE subject = 'x' ORDER BY created_at DESC, id DESC LIMIT 10",
         "SELECT * FROM changes WHERE seq > 5 ORDER BY seq LIMIT 10",
+        "SELECT * FROM changes WHERE seq > 5 AND kind = 'revoked' AND expires_at > 9 ORDER BY seq LIMIT 10",
+        "SELECT * FROM changes LEFT JOIN tokens ON tokens.id = changes.token_id WHERE changes.seq > 5 ORDER BY changes.seq",
     ):
         plan = " ".join(row[3] for row in connection.execute("EXPLAIN QUERY PLAN " + query))
         assert "INDEX" in plan or "INTEGER PRIMARY KEY" in plan, (query, plan)

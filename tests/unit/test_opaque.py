@@ -310,10 +310,29 @@ def test_two_different_rows_never_share_what_is_signed(left: list[object], right
     assert (PEPPER.mac(left) == PEPPER.mac(right)) is alike
 
 
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        (["a", "b"], ["a;str:b"]),
+        (["a", "b"], ["a;str:1:b"]),
+        (["ab", ""], ["a", "b"]),
+        (["", None], [None, ""]),
+        ([1], ["1"]),
+        ([True], [1]),
+        ([b"a"], ["a"]),
+        (["a"], ["a", None]),
+    ],
+)
+def test_what_looks_alike_in_a_row_is_signed_apart(left: list[object], right: list[object]) -> None:
+    assert PEPPER.mac(left) != PEPPER.mac(right)
+
+
 # The pepper
 
 
-@pytest.mark.parametrize("content", [b"", b"short", b"x" * 31, b"x" * 64, b"changeme" * 8, b"\n" * 40])
+@pytest.mark.parametrize(
+    "content", [b"", b"short", b"0123456789abcdefghijklmnopqrstu", b"x" * 31, b"x" * 64, b"changeme" * 8, b"\n" * 40]
+)
 def test_a_missing_short_or_placeholder_pepper_is_refused(content: bytes) -> None:
     with pytest.raises(PepperUnusable, match="pepper") as refused:
         Pepper(content)

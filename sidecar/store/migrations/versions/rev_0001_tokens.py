@@ -39,7 +39,7 @@ def upgrade() -> None:
         sa.Column("expires_at", sa.BigInteger, nullable=False),
         sqlite_autoincrement=True,
     )
-    op.create_index("changes_by_kind", "changes", ["kind", "expires_at"])
+    op.create_index("changes_by_kind", "changes", ["kind", "seq"])
     op.create_table(
         "marks",
         sa.Column("name", sa.Text, primary_key=True),
