@@ -123,19 +123,23 @@ def _ops(value: Value, listen: Listen, folder: Folder) -> Listen:
 
 def _workers(value: Value) -> int:
     if value.is_text and value.text() == "auto":
-        return min(AUTO_WORKERS, _granted_cpus())
+        return min(AUTO_WORKERS, granted_cpus(_cpu_max(), len(os.sched_getaffinity(0))))
     return value.number(1, MAX_WORKERS)
 
 
-def _granted_cpus() -> int:
-    """What the scheduler and the cgroup grant (cgroup v2's `cpu.max`: quota and period in µs), at least 1."""
-    granted = len(os.sched_getaffinity(0))
+def granted_cpus(cpu_max: str, cpus: int) -> int:
+    """Of `cpus`, what the cgroup grants; `cpu_max` is cgroup v2's file: a quota (or `max`) and a period, both in µs."""
+    quota, _, period = cpu_max.strip().partition(" ")
+    if quota.isdigit() and period.isdigit():
+        cpus = min(cpus, math.ceil(int(quota) / int(period)))
+    return max(1, cpus)
+
+
+def _cpu_max() -> str:
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        granted = min(granted, math.ceil(int(quota) / int(period)))
-    except (OSError, ValueError):
-        pass
-    return max(1, granted)
+        return Path("/sys/fs/cgroup/cpu.max").read_text()
+    except OSError:
+        return ""
 
 
 def _tokens(value: Value, folder: Folder) -> TokenSettings:

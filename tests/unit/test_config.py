@@ -5,6 +5,7 @@ from textwrap import dedent
 
 import pytest
 from sidecar import config
+from sidecar.config.file import granted_cpus
 from sidecar.errors import DocumentError
 from sidecar.settings import (
     DAY,
@@ -170,6 +171,21 @@ def test_the_configuration_s_folder_is_where_it_is_named_not_where_a_link_leads(
 
 def test_auto_workers_are_what_the_cgroup_grants_and_at_most_four(tmp_path: Path) -> None:
     assert 1 <= load(tmp_path, MINIMAL + "workers: auto\n").workers <= 4
+
+
+@pytest.mark.parametrize(
+    ("cpu_max", "cpus", "granted"),
+    [
+        ("max 100000\n", 8, 8),
+        ("150000 100000\n", 8, 2),
+        ("50000 100000\n", 8, 1),
+        ("800000 100000\n", 2, 2),
+        ("", 3, 3),
+        ("?", 3, 3),
+    ],
+)
+def test_what_a_cgroup_grants(cpu_max: str, cpus: int, granted: int) -> None:
+    assert granted_cpus(cpu_max, cpus) == granted
 
 
 @pytest.mark.parametrize(
@@ -373,6 +389,7 @@ UPSTREAMS = {
             "http://a..b",
             "http://127.1",
             "http://0x7f.1",
+            "http://127.0x1",
             "http://1.2.3.256",
             "http://[::1",
             "http://[fe80::1%eth0]",
@@ -465,6 +482,8 @@ ISSUERS = {
         [f".issuer: {HTTPS}"],
     ),
     "no URL": ("issuer: idp.example.com, audience: c", [".issuer: expected an https:// URL, not 'idp.example.com'"]),
+    "not ASCII": ("issuer: 'https://a/ä', audience: c", [".issuer: expected an https:// URL, not 'https://a/ä'"]),
+    "fragment": ("issuer: 'https://a/#b', audience: c", [".issuer: a fragment doesn't belong here"]),
     "keys over http": (f"{ISSUER}, jwks_url: http://idp.example.com/keys", [f".jwks_url: {HTTPS}"]),
     "password in a URL": (f"{ISSUER}, jwks_url: 'https://u:hunter2@a/keys'", [f".jwks_url: {USERINFO}"]),
     "none": (
