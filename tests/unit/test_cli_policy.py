@@ -1,0 +1,127 @@
+"""`sidecar policy check` and `sidecar policy explain`, as a person and as a script meet them."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+from sidecar.cli.policy import app
+from typer.testing import CliRunner
+
+CONFIG = Path(__file__).parents[2] / "config"
+PROTECTED = {"sub": "repo:o/r", "repository_id": "123456", "ref_protected": "true", "event_name": "push"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    shutil.copytree(CONFIG, tmp_path / "config")
+    return tmp_path / "config"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_a_directory_that_is_right(folder: Path) -> None:
+    result = run("check", folder / "policies")
+    assert result.exit_code == 0
+    assert "4 policy files are right" in result.stdout
+    assert "names of issuers and upstreams are not checked" in result.stderr
+    checked = run("check", "--config", folder / "sidecar.example.yaml")
+    assert (checked.exit_code, checked.stderr) == (0, "")
+
+
+def test_all_problems_of_all_files_are_told(folder: Path) -> None:
+    web = folder / "policies/web.yaml"
+    web.write_text(web.read_text().replace("[read, write]", "[read, wirte]").replace("issuer: corp", "issuer: crop"))
+    (folder / "policies/new.yaml").write_text(
+        "workspace: new\nroutes: [{path: /oss/x, client: plain, upstream: local}]"
+    )
+    config = run("check", "--config", folder / "sidecar.example.yaml")
+    assert config.exit_code == 2
+    assert config.stdout == ""
+    assert "policies/web.yaml:18 $.rules[0].allow: unknown permission 'wirte'; did you mean 'write'?" in config.stderr
+    assert "policies/web.yaml:30 $.rules[2].issuer: unknown issuer 'crop'; did you mean 'corp'?" in config.stderr
+    assert "policies/new.yaml:2 $.routes[0]: the routes /oss/x and /oss of workspace 'oss'" in config.stderr
+    alone = run("check", folder / "policies")
+    assert "crop" not in alone.stderr
+
+
+def test_a_check_for_scripts(folder: Path) -> None:
+    (folder / "policies/new.yaml").write_text("workspace: new")
+    result = run("check", folder / "policies", "--json")
+    assert result.exit_code == 2
+    said = json.loads(result.stdout)
+    assert (said["ok"], said["files"], said["names_checked"]) == (False, 5, False)
+    assert said["problems"][0]["file"] == "policies/new.yaml"
+
+
+@pytest.mark.parametrize("missing", ["nowhere", "empty"])
+def test_a_check_of_nothing_is_no_success(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert run("check", tmp_path / missing).exit_code == 2
+
+
+def explain(folder: Path, *arguments: object, claims: dict[str, Any] | None = None) -> Result:
+    who: list[object] = ["--anonymous"]
+    if claims is not None:
+        (folder / "claims.json").write_text(json.dumps(claims))
+        who = ["--claims", folder / "claims.json"]
+    return run("explain", *who, *arguments, "--config", folder / "sidecar.example.yaml")
+
+
+def test_explain_tells_rule_by_rule(folder: Path) -> None:
+    result = explain(folder, "--issuer", "github", "GET", "/web/a", claims={"sub": "s", "repository_id": "123456"})
+    assert result.exit_code == 0
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert lines[0] == "GET /web/a"
+    assert "doesn't match: claim ref_protected must be 'true', it is absent" in lines
+    assert "doesn't match: its issuer is corp, the caller's is github" in lines
+    assert "doesn't match: its path releases/** does not match 'a'" in lines
+    assert "verdict    allowed: granted by rule 'the rest of the repository reads'" in lines
+    assert any("sha256" in line for line in lines)
+    assert "\x1b" not in result.stdout, "no colours where nobody sees them"
+
+
+ROADS = [
+    # claims, arguments, reason, status, rule
+    (None, ["GET", "/oss/a"], "granted", 200, None),
+    (None, ["GET", "/web/a"], "no_token", 401, None),
+    (None, ["GET", "/nowhere"], "no_route", 404, None),
+    (None, ["GET", "/web/../oss/a"], "bad_target", 400, None),
+    (None, ["BREW", "/web/a"], "unknown_operation", 401, None),
+    (None, ["OPTIONS", "/web/a"], "answered_here", 204, None),
+    (PROTECTED, ["--issuer", "github", "PUT", "/web/a"], "granted", 200, "protected branches write"),
+    (PROTECTED, ["--issuer", "corp", "PUT", "/web/a"], "no_rule", 403, None),
+    (PROTECTED, ["--issuer", "github", "PUT", "/web/releases/a"], "existence_unknown", 503, None),
+    (PROTECTED, ["--issuer", "github", "--missing", "PUT", "/web/releases/a"], "granted", 200, "protected branches write"),
+    (PROTECTED, ["--issuer", "github", "--exists", "PUT", "/web/releases/a"], "rule_deny", 403, "releases stay as they are"),
+    ({**PROTECTED, "iss": "https://token.actions.githubusercontent.com"}, ["PUT", "/web/a"], "granted", 200, "protected branches write"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("claims", "arguments", "reason", "status", "rule"), ROADS)
+def test_explain_walks_the_road_that_requests_take(
+    folder: Path, claims: dict[str, Any] | None, arguments: list[str], reason: str, status: int, rule: str | None
+) -> None:
+    result = explain(folder, *arguments, "--json", claims=claims)
+    said = json.loads(result.stdout)
+    assert (said["reason"], said["status"], said["rule"]) == (reason, status, rule)
+    assert result.exit_code == (0 if said["allowed"] else 1)
+
+
+def test_explain_asks_who(folder: Path) -> None:
+    config = ["--config", str(folder / "sidecar.example.yaml")]
+    assert run("explain", "GET", "/web/a", *config).exit_code == 2
+    whose = explain(folder, "GET", "/web/a", claims={"sub": "s"})
+    assert whose.exit_code == 2
+    assert "--issuer" in whose.output
+
+
+def test_a_policy_that_is_broken_is_explained_as_such(folder: Path) -> None:
+    web = folder / "policies/web.yaml"
+    web.write_text(web.read_text() + "nonsense: true\n")
+    said = json.loads(explain(folder, "GET", "/web/a", "--json").stdout)
+    assert (said["reason"], said["status"]) == ("policy_missing", 503)
