@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from sidecar.errors import SidecarError, Unavailable
 from sidecar.model import Principal, PrincipalKind
+from sidecar.reasons import Reason
 from sidecar.store.changes import STALENESS, ChangeFeed
 from sidecar.store.open import OpenStore
 from sidecar.store.token_events import TokenEvents
@@ -232,6 +233,25 @@ async def test_a_feed_that_hears_nothing_is_stale_after_its_bound_and_recovers(o
     await opened.tokens.revoke(principal.token_id, actor="a", now=NOW)
     await feed.poll()
     assert feed.is_fresh(now)
+    assert feed.revoked(principal)
+    await feed.stop()
+
+
+async def test_a_change_that_was_noticed_but_not_read_is_read_at_the_next_look(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(seq: int) -> None:
+        raise Unavailable(Reason.TOKEN_STORE_UNAVAILABLE)
+
+    principal = await create(opened)
+    feed = ChangeFeed(opened.store, opened.watch())
+    await feed.poll()
+    await opened.tokens.revoke(principal.token_id, actor="a", now=NOW)
+    with monkeypatch.context() as patch:
+        patch.setattr(opened.store, "changes_after", fail)
+        with pytest.raises(Unavailable):
+            await feed.poll()
+    await feed.poll()
     assert feed.revoked(principal)
     await feed.stop()
 
