@@ -483,6 +483,8 @@ ISSUERS = {
     ),
     "no URL": ("issuer: idp.example.com, audience: c", [".issuer: expected an https:// URL, not 'idp.example.com'"]),
     "not ASCII": ("issuer: 'https://a/ä', audience: c", [".issuer: expected an https:// URL, not 'https://a/ä'"]),
+    "backslash": (r"issuer: 'https://a/\b', audience: c", [r".issuer: expected an https:// URL, not 'https://a/\\b'"]),
+    "space": ("issuer: 'https://a/b c', audience: c", [".issuer: expected an https:// URL, not 'https://a/b c'"]),
     "fragment": ("issuer: 'https://a/#b', audience: c", [".issuer: a fragment doesn't belong here"]),
     "keys over http": (f"{ISSUER}, jwks_url: http://idp.example.com/keys", [f".jwks_url: {HTTPS}"]),
     "password in a URL": (f"{ISSUER}, jwks_url: 'https://u:hunter2@a/keys'", [f".jwks_url: {USERINFO}"]),
