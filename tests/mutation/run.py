@@ -28,7 +28,7 @@ TESTS_OF = {
     "sidecar/target.py": ["tests/unit/test_target.py"],
     "sidecar/headers.py": ["tests/unit/test_headers.py", "tests/unit/test_plain.py"],
     "sidecar/answers.py": ["tests/unit/test_answers.py"],
-    "sidecar/profiles/*.py": ["tests/unit/test_plain.py"],
+    "sidecar/profiles/*.py": ["tests/unit/test_plain.py", "tests/unit/test_denial.py", "tests/unit/test_tenant.py"],
     "sidecar/policy/*.py": ["tests/unit/test_policy_*.py"],
     "sidecar/credentials/carriers.py": ["tests/unit/test_carriers.py"],
 }

@@ -1,0 +1,61 @@
+"""Rule 19: whatever names a workspace names the route's, however it is spelled."""
+
+import pytest
+from sidecar.errors import Refused
+from sidecar.profiles import tenant
+from sidecar.reasons import Reason
+
+
+@pytest.mark.parametrize(
+    "name", ["x-scope-orgid", "x-tenant", "x-tenant-id", "x-team-id", "x-workspace", "x-workspace-id"]
+)
+@pytest.mark.parametrize("value", ["other", "", "WEB", "web,other"])
+def test_a_header_that_names_another_workspace_is_refused(name: str, value: str) -> None:
+    tenant.check_headers({"host": "a", name: "web"}, "web")
+    with pytest.raises(Refused) as refused:
+        tenant.check_headers({"host": "a", name: value}, "web")
+    assert refused.value.reason is Reason.WRONG_WORKSPACE
+
+
+def test_other_headers_pass() -> None:
+    tenant.check_headers({"host": "other", "x-a": "other"}, "web")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "teamId=other", "slug=other", "team=other", "teamSlug=other", "TEAMID=other", "team_id=other", "team-id=other",
+        "workspace=other", "tenant=other", "%74eam=other", "te%61mId=other", "team%5Fid=other", "team[]=other", "team%5b0%5d=other", "team%00x=other",
+        "team=web&team=other", "team=other&team=web", "a=b&slug=other", "a=b;slug=other", "slug=web;x", "slug=web&slug",
+        "team", "team=", "team=WEB", "team=web%20", "team=web+", "team=%00web", "+team=other", "team+=other", "%20team=other",
+        "team=web%2fother", "team=web,other", "te%C5%BFmid=x&%C5%BFlug=other",
+    ],
+)  # fmt: skip
+def test_a_parameter_that_names_another_workspace_is_refused(query: str) -> None:
+    with pytest.raises(Refused) as refused:
+        tenant.check_tenant(query, "web")
+    assert refused.value.reason is Reason.WRONG_WORKSPACE
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "",
+        "team=web",
+        "teamId=web&slug=web",
+        "%74eam=w%65b",
+        "steam=other",
+        "teams=other",
+        "a=team",
+        "sluggish=1",
+        "a&b=c;d",
+    ],
+)
+def test_other_parameters_pass(query: str) -> None:
+    tenant.check_tenant(query, "web")
+
+
+def test_a_parameter_is_read_in_every_way_that_a_store_may_read_it() -> None:
+    read = list(tenant.parameters("A=1&b+c=%64;e&f"))
+    assert read == [("a", "1"), ("b c", "d;e"), ("f", ""), ("a", "1"), ("b c", "d"), ("e", ""), ("f", "")]
+    assert list(tenant.parameters("")) == []
