@@ -7,6 +7,7 @@ the strength of what may have been revoked meanwhile.
 
 import asyncio
 import contextlib
+import heapq
 import logging
 import time
 from collections.abc import Callable
@@ -22,7 +23,6 @@ from sidecar.tokens import ChangeKind
 INTERVAL = 0.1
 """Seconds between looks. A revocation counts after one interval and one read: half a second is promised."""
 STALENESS = 30.0
-_SWEEP = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -56,15 +56,15 @@ class ChangeFeed:
         self._on_change = on_change
         self._interval = interval
         self._clock = clock
-        self._until: dict[str, int] = {}
-        """Revocation id -> when the token would have expired anyway."""
+        self._revoked: set[str] = set()
+        self._ends: list[tuple[int, str]] = []
+        """A heap: when each of their tokens would have expired anyway."""
         self._epoch = 0
         self._seq = 0
         self.heard = 0.0
         """Unix seconds of the last look that succeeded; 0 if there was none."""
         self.errors = 0
         """Looks that failed."""
-        self._swept = 0.0
         self._behind = True
         self._task: asyncio.Task[None] | None = None
 
@@ -78,7 +78,7 @@ class ChangeFeed:
         return self._seq
 
     def revoked(self, principal: Principal) -> bool:
-        return any(name in self._until for name in principal.revocation_ids)
+        return any(name in self._revoked for name in principal.revocation_ids)
 
     def is_fresh(self, now: float) -> bool:
         return now - self.heard <= STALENESS
@@ -107,7 +107,7 @@ class ChangeFeed:
             await self._catch_up(began)
             self._behind = False
         self.heard = began
-        self._sweep(began)
+        self._drop_expired(began)
 
     async def _follow(self) -> None:
         silent = False
@@ -149,11 +149,11 @@ class ChangeFeed:
 
     def _take(self, change: Change) -> None:
         name = revocation_id(change.token_id)
-        if change.kind == ChangeKind.REVOKED and name not in self._until:
-            self._until[name] = change.expires_at
+        if change.kind == ChangeKind.REVOKED and name not in self._revoked:
+            self._revoked.add(name)
+            heapq.heappush(self._ends, (change.expires_at, name))
             self._epoch += 1
 
-    def _sweep(self, now: float) -> None:
-        if now - self._swept >= _SWEEP:
-            self._swept = now
-            self._until = {name: until for name, until in self._until.items() if until > now}
+    def _drop_expired(self, now: float) -> None:
+        while self._ends and self._ends[0][0] <= now:
+            self._revoked.discard(heapq.heappop(self._ends)[1])

@@ -379,6 +379,21 @@ async def test_an_event_that_the_log_does_not_take_is_offered_again(opened: Open
     assert len(log.taken) == 1
 
 
+async def test_what_was_audited_before_a_stop_is_not_audited_again(opened: OpenStore) -> None:
+    taken: list[int] = []
+
+    async def record(event: TokenEvent) -> None:
+        if len(taken) == 1:
+            await asyncio.Event().wait()
+        taken.append(event.change.seq)
+
+    await create(opened)
+    await create(opened)
+    async with auditing(opened, record):
+        await until(lambda: len(taken) == 1)
+    assert [event.change.seq for event in await opened.store.unaudited()] == [taken[0] + 1]
+
+
 async def test_nonsense_in_the_tables_reaches_the_log_as_sound_values(opened: OpenStore) -> None:
     events: list[TokenEvent] = []
 
