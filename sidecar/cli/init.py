@@ -72,7 +72,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", show_default="t
         (folder / "policies").mkdir(exist_ok=True)
         (folder / "data").mkdir(mode=0o700, exist_ok=True)
         for path, (content, mode) in files.items():
-            _write_new(path, content, mode)
+            write_new(path, content, mode)
     except OSError as error:
         complain([f"{error.filename}: {error.strerror}"])
         raise typer.Exit(Exit.FAILED) from None
@@ -80,7 +80,7 @@ def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", show_default="t
     typer.echo(NEXT_STEPS.format(config=folder / "sidecar.yaml", policies=folder / "policies"))
 
 
-def _write_new(path: Path, content: str, mode: int) -> None:
+def write_new(path: Path, content: str, mode: int) -> None:
     """Created with its mode: at no moment is a secret readable by others."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write(content)

@@ -85,11 +85,19 @@ def test_init_overwrites_nothing_and_writes_nothing(tmp_path: Path, existing: st
     assert (tmp_path / existing).read_text() == "mine"
 
 
-def test_init_does_not_write_through_a_dangling_link(tmp_path: Path) -> None:
-    (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "pepper").symlink_to(tmp_path / "elsewhere")
+@pytest.mark.parametrize("link", ["sidecar.yaml", "secrets/pepper"])
+def test_init_does_not_write_through_a_dangling_link(tmp_path: Path, link: str) -> None:
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(tmp_path / "elsewhere")
     assert run("init", str(tmp_path)).exit_code == Exit.FAILED
-    assert not (tmp_path / "elsewhere").exists()
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("mine")
+    with pytest.raises(FileExistsError):
+        init.write_new(tmp_path / "x", "ours", init.PRIVATE)
+    assert (tmp_path / "x").read_text() == "mine"
 
 
 def test_init_where_it_can_t_write(tmp_path: Path) -> None:
