@@ -26,7 +26,7 @@ STORE_REFUSED_US = frozenset({401, 407})
 
 DROP = frozenset({
     # RFC 9110 §7.6.1 and older; the framing towards the client is ours
-    "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
+    "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length",
     # the store's own access control
     "www-authenticate", "proxy-authenticate", "authentication-info", "proxy-authentication-info",
     # acts on the whole origin, in the client's browser

@@ -34,6 +34,7 @@ DROPPED = (
     "WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Proxy-Authentication-Info",
     "Set-Cookie", "Set-Cookie2", "Clear-Site-Data", "Alt-Svc", "Strict-Transport-Security", "Public-Key-Pins",
     "Access-Control-Allow-Origin", "Access-Control-Allow-Credentials", "Access-Control-Max-Age", "Service-Worker-Allowed",
+    "Public-Key-Pins-Report-Only", "Expect-CT", "Origin-Agent-Cluster", "Feature-Policy", "Document-Policy", "Surrogate-Key",
     "Report-To", "Reporting-Endpoints", "NEL", "Refresh", "Accept-CH", "Permissions-Policy",
     "Cross-Origin-Resource-Policy", "Cross-Origin-Opener-Policy",
     "Content-Security-Policy", "Content-Security-Policy-Report-Only", "X-Content-Type-Options", "Sidecar-Reason",
@@ -153,6 +154,7 @@ def route(path: str = "/web", upstream_path: str = "/store/web") -> Route:
     ("location", "mapped"),
     [
         ("/store/web/a", "/web/a"),
+        ("/store/web?x=y", "/web?x=y"),
         ("/store/web/a/", "/web/a/"),
         ("/store/web", "/web"),
         ("/store/web/", "/web/"),
@@ -212,3 +214,45 @@ def test_a_profile_may_allow_odd_paths_in_a_redirect_too() -> None:
 def test_a_mapped_redirect_is_always_below_the_route(tail: str, start: str) -> None:
     mapped = answers.map_location(start + tail, route(), origins=ORIGINS)
     assert mapped is None or mapped.split("?")[0] == "/web" or mapped.startswith(("/web/", "/web?"))
+
+
+def rules(*, pass_redirects: bool = False, public: bool = False) -> answers.AnswerRules:
+    return answers.AnswerRules(route(), ORIGINS, public, pass_redirects)
+
+
+def passed_on(status: int, *lines: Line, pass_redirects: bool = False) -> list[Line]:
+    return answers.passed_on(rules(pass_redirects=pass_redirects), status, lines)[:-3]
+
+
+@pytest.mark.parametrize("status", [401, 407])
+def test_a_store_that_refuses_our_credential_has_not_refused_the_client(status: int) -> None:
+    with pytest.raises(Refused) as refused:
+        passed_on(status, (b"WWW-Authenticate", b"Basic"))
+    assert refused.value.reason is Reason.UPSTREAM_CREDENTIALS
+
+
+@pytest.mark.parametrize("status", [201, 300, 301, 302, 303, 307, 308, 399])
+def test_a_location_within_the_route_is_mapped(status: int) -> None:
+    lines = [(b"X-A", b"1"), (b"location", b"/store/web/a"), (b"X-B", b"2")]
+    assert passed_on(status, *lines) == [(b"X-A", b"1"), (b"location", b"/web/a"), (b"X-B", b"2")]
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308, 399])
+@pytest.mark.parametrize("name", [b"Location", b"LOCATION", b"location"])
+def test_a_redirect_that_leaves_is_refused_unless_the_upstream_says_otherwise(status: int, name: bytes) -> None:
+    line = (name, b"http://evil.example/")
+    with pytest.raises(Refused) as refused:
+        passed_on(status, line)
+    assert refused.value.reason is Reason.UPSTREAM_REDIRECT
+    assert passed_on(status, line, pass_redirects=True) == [line]
+
+
+def test_where_a_created_object_is_that_the_client_can_not_reach_is_not_said() -> None:
+    assert passed_on(201, (b"Location", b"/elsewhere"), (b"X-A", b"1"), pass_redirects=True) == [(b"X-A", b"1")]
+
+
+@pytest.mark.parametrize("status", [200, 204, 206, 304, 404, 409, 500])
+def test_other_answers_are_held_to_the_same_laws(status: int) -> None:
+    lines = [(b"Set-Cookie", b"a=b"), (b"X-A", b"1")]
+    assert answers.passed_on(rules(), status, lines) == [lines[1], PRIVATE, NOSNIFF, SANDBOX]
+    assert answers.passed_on(rules(public=True), status, lines) == [lines[1], NOSNIFF, SANDBOX]
