@@ -137,6 +137,9 @@ def create_file(path: Path) -> None:
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except PermissionError as error:
+        hint = "run this as the account that the sidecar runs as"
+        raise StoreUnusable(f"token store {path}: {error.strerror}; {hint}") from error
     except OSError as error:
         raise StoreUnusable(f"token store {path}: {error.strerror}") from error
 

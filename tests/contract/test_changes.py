@@ -19,6 +19,7 @@ from sidecar.store.changes import STALENESS, ChangeFeed
 from sidecar.store.open import OpenStore
 from sidecar.store.token_events import TokenEvents
 from sidecar.store.token_store import NEVER, PAGE, TokenEvent
+from sidecar.store.watch import Sight, SqliteWatch
 from sidecar.tokens import ChangeKind, NewToken
 
 from tests.contract.stores import ENGINES
@@ -167,6 +168,26 @@ async def test_nonsense_in_the_table_does_not_stop_the_feed(opened: OpenStore) -
         other = await create(opened)
         await opened.tokens.revoke(other.token_id, actor="a", now=NOW)
         await until(lambda: feed.revoked(other))
+
+
+async def test_a_look_tells_a_commit_by_anybody_else_once_and_a_replaced_file(
+    opened: OpenStore, tmp_path: Path
+) -> None:
+    watch = SqliteWatch(opened.path)
+    assert await watch.look() is Sight.COMMIT
+    assert await watch.look() is Sight.STILL
+    await create(opened)
+    assert await watch.look() is Sight.COMMIT
+    assert await watch.look() is Sight.STILL
+    other = tmp_path / "other.db"
+    sqlite3.connect(other).close()
+    opened.path.rename(tmp_path / "away.db")
+    with pytest.raises(Unavailable):
+        await watch.look()
+    other.rename(opened.path)
+    assert await watch.look() is Sight.REPLACED
+    assert await watch.look() is Sight.STILL
+    await watch.close()
 
 
 # What may befall the database
