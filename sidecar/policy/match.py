@@ -45,17 +45,19 @@ def first_unmet(wanted: Mapping[str, Any], claims: Mapping[str, Any]) -> str | N
 def claim_matches(wanted: Any, claim: Any) -> bool:
     """Rule 15. In `wanted` a tuple is any-of, a mapping a recursive subset. A list in the token matches if a member does;
     a list within that list is no member of it, so that the depth of a comparison is the rule's and never the token's."""
-    if isinstance(claim, list | tuple):
+    if isinstance(claim, list):
         return any(_member_matches(wanted, member) for member in claim)
     return _member_matches(wanted, claim)
 
 
 def _member_matches(wanted: Any, claim: Any) -> bool:
+    # In Python True == 1 == 1.0; in a token they are three different things.
+    if type(wanted) is type(claim) and not isinstance(wanted, dict):
+        return bool(wanted == claim)
     if isinstance(wanted, tuple):
         return any(_member_matches(option, claim) for option in wanted)
     if isinstance(wanted, ClaimGlob):
         return isinstance(claim, str) and wanted.glob.matches(claim)
-    if isinstance(wanted, Mapping):
-        return isinstance(claim, Mapping) and first_unmet(wanted, claim) is None
-    # In Python True == 1 == 1.0; in a token they are three different things.
-    return type(wanted) is type(claim) and bool(wanted == claim)
+    if isinstance(wanted, dict):
+        return isinstance(claim, dict) and first_unmet(wanted, claim) is None
+    return False

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
+from sidecar.cli import root
 from sidecar.cli.policy import app
 from typer.testing import CliRunner
 
@@ -125,3 +126,28 @@ def test_a_policy_that_is_broken_is_explained_as_such(folder: Path) -> None:
     web.write_text(web.read_text() + "nonsense: true\n")
     said = json.loads(explain(folder, "GET", "/web/a", "--json").stdout)
     assert (said["reason"], said["status"]) == ("policy_missing", 503)
+
+
+def test_explain_verifies_a_token_as_in_service(tmp_path: Path) -> None:
+    def sidecar(*arguments: object) -> Result:
+        return CliRunner().invoke(root.app, [str(argument) for argument in arguments])
+
+    assert sidecar("init", tmp_path).exit_code == 0
+    config = ["--config", tmp_path / "sidecar.yaml"]
+    made = sidecar(
+        "token", "create", "--kind", "ci", "--subject", "ci", "--workspace", "example", "--permission", "read", *config
+    )
+    assert made.exit_code == 0, made.output
+    token = tmp_path / "token"
+    token.write_text(made.stdout)
+
+    def asked(*request_: str) -> dict[str, Any]:
+        result = sidecar("policy", "explain", "--token-file", token, *request_, "--json", *config)
+        assert made.stdout.strip() not in result.output, "a token is never repeated"
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    assert asked("GET", "/example/a")["reason"] == "granted"
+    assert asked("PUT", "/example/a")["reason"] == "token_limit"
+    token.write_text(made.stdout.strip()[:-1] + "x")
+    assert asked("GET", "/example/a")["reason"] == "bad_token"
