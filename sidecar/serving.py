@@ -4,6 +4,7 @@ It loads nothing that serving doesn't need (no command line, no migrations): a s
 """
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -64,6 +65,9 @@ async def serve(settings: Settings) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
     log.info("serving on %s, ops on %s", settings.listen, settings.ops)
     await asked.wait()
     # Endpoints are withdrawn while SIGTERM is already here: whoever still comes is served for a moment longer.

@@ -5,6 +5,7 @@ response object that nobody here needs, and lingers for bodies that nobody wants
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, cast
@@ -15,10 +16,12 @@ from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
 
 from sidecar.reasons import REASONS, Reason
 from sidecar.settings import LimitSettings
+
+log = logging.getLogger(__name__)
 
 _SWEEP = 0.5
 _READ_BUFFER = 64 * 1024
@@ -60,18 +63,20 @@ class Incoming:
         self.payload.set_exception(exc)
 
     def _finish(self) -> None:
-        """Called when the handler is done."""
+        self.connection.current = None
 
 
 Handler = Callable[[Incoming], Awaitable[Sent]]
 
 
 class ClientConnection(RequestHandler):
-    __slots__ = ("_head_size", "_listener", "head_deadline", "peer")
+    __slots__ = ("_head_size", "_listener", "current", "head_deadline", "peer")
 
     def __init__(self, listener: "Listener", **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
         self._listener = listener
+        self.current: Incoming | None = None
+        """The request that is being handled: what arrives belongs to its body."""
         self.head_deadline = 0.0
         """Loop time by which the head under way must be complete; 0 while none is."""
         self._head_size = 0
@@ -90,17 +95,30 @@ class ClientConnection(RequestHandler):
         super().data_received(data)
         if self._request_count != before:
             self.head_deadline, self._head_size = 0.0, 0
-        elif data and self._current_request is None and not self._messages:
+            if isinstance(self._messages[-1][0], _ErrInfo):
+                self._end_broken_body()
+        elif data and self.current is None and not self._messages:
             self._head_size += len(data)
             if self._head_size > self._listener.limits.head_size:
                 self._listener.turn_away(self, Reason.HEAD_TOO_LARGE)
             elif not self.head_deadline:
                 self.head_deadline = self._loop.time() + self._listener.limits.head_timeout
 
+    def _end_broken_body(self) -> None:
+        """The parser met nonsense. Where that was in a body, aiohttp queues an error behind it and leaves its reader waiting."""
+        payload: Any = None
+        if len(self._messages) > 1:
+            payload = self._messages[-2][1]
+        elif self.current is not None:
+            payload = self.current.payload
+        if payload is not None and not payload.is_eof():
+            payload.set_exception(RequestPayloadError("malformed body"))
+
     def handle_error(
         self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> Any:
-        raise RuntimeError("errors are answered by the data plane")  # pragma: no cover - nothing reaches it
+        log.error("a request could not be handled", exc_info=exc)
+        return CLOSE
 
     def _make_error_handler(self, err_info: Any) -> Any:
         reason = Reason.HEAD_TOO_LARGE if isinstance(err_info.exc, LineTooLong) else Reason.BAD_REQUEST
@@ -191,7 +209,7 @@ class Listener(web.Server):
         writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> Incoming:
-        incoming = Incoming(message, payload, connection)
+        connection.current = incoming = Incoming(message, payload, connection)
         if message.version not in _VERSIONS:
             incoming.malformed = Reason.BAD_REQUEST
         return incoming

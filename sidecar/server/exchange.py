@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from sidecar.errors import ClientGone, Refused
 from sidecar.ports import HeaderList
@@ -96,7 +96,7 @@ class Exchange:
                     data = await payload.readany()
         except TimeoutError:
             raise Refused(Reason.BODY_TIMEOUT) from None
-        except HttpProcessingError:
+        except RequestPayloadError:
             raise Refused(Reason.BAD_REQUEST, "a malformed body") from None
         except ConnectionError:
             raise ClientGone from None
@@ -227,7 +227,7 @@ class Exchange:
             async with asyncio.timeout(_LINGER_SECONDS):
                 while dropped <= _LINGER_BYTES and not self._payload.at_eof():
                     dropped += len(await self._payload.readany())
-        except (TimeoutError, ConnectionError, HttpProcessingError):
+        except (TimeoutError, ConnectionError, RequestPayloadError):
             pass
 
     def break_off(self) -> None:

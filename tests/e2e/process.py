@@ -1,0 +1,140 @@
+"""The real serving process for a test: its folder, its ports, tokens for it, and a clean end."""
+
+import asyncio
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sidecar import config
+from sidecar.model import PrincipalKind
+from sidecar.store.open import open_token_store
+from sidecar.tokens import NewToken
+
+START_TIMEOUT = 20.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+class SidecarProcess:
+    """`policies` by file name. `upstreams` and `more` are text of the configuration file."""
+
+    def __init__(self, folder: Path, *, upstreams: str, policies: dict[str, str], more: str = "") -> None:
+        self.folder = folder
+        self.port, self.ops_port = free_port(), free_port()
+        self.config = folder / "sidecar.yaml"
+        (folder / "policies").mkdir()
+        for name, text in policies.items():
+            self.policy(name, text)
+        pepper = folder / "pepper"
+        pepper.write_text(secrets.token_hex(32))
+        pepper.chmod(0o600)
+        self.config.write_text(
+            f"""
+listen: 127.0.0.1:{self.port}
+ops: 127.0.0.1:{self.ops_port}
+policies: ./policies
+upstreams:
+{upstreams}
+tokens: {{store: "sqlite:///./sidecar.db", pepper_file: ./pepper}}
+audit: [{{file: ./audit.jsonl}}]
+{more}
+"""
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def policy(self, name: str, text: str) -> None:
+        (self.folder / "policies" / name).write_text(text)
+
+    def start(self) -> "SidecarProcess":
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sidecar.serving", str(self.config)], stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + START_TIMEOUT
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"the sidecar did not start:\n{self.log}")
+            time.sleep(0.02)
+        return self
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/readyz", timeout=1) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """The exit status."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process.wait(40)
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+    def token(self, **wanted: object) -> str:
+        """A fresh token; `wanted` are the fields of `NewToken`."""
+        asked = {"kind": PrincipalKind.CI, "subject": "ci", "workspaces": ("web",), **wanted}
+
+        async def create() -> str:
+            settings = config.load(self.config).tokens
+            assert settings is not None
+            opened = await open_token_store(settings)
+            try:
+                secret, _ = await opened.tokens.create(
+                    msgspec.convert(asked, NewToken), actor="test", now=int(time.time())
+                )
+                return secret.reveal()
+            finally:
+                await opened.store.close()
+
+        return asyncio.run(create())
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The records that are on disk."""
+        lines = (self.folder / "audit.jsonl").read_bytes().split(b"\n")
+        return [msgspec.json.decode(line) for line in lines if line]
+
+    def metric(self, sample: str) -> float:
+        """The value of one sample as it is written, labels included."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=5) as answer:
+            text: str = answer.read().decode()
+        for line in text.splitlines():
+            name, _, value = line.rpartition(" ")
+            if name == sample:
+                return float(value)
+        raise AssertionError(f"no sample {sample}")
+
+
+def until(condition, timeout: float = 5.0):  # type: ignore[no-untyped-def]
+    """What `condition()` returns once it is true; fails after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.01)
+    return found
