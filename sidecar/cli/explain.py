@@ -12,8 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from sidecar.credentials.identities import Identities
-from sidecar.credentials.jwt import JwtVerifier
-from sidecar.credentials.jwt import _principal as _jwt_principal
+from sidecar.credentials.jwt import JwtVerifier, principal_of
 from sidecar.directory.file import DirectoryFile
 from sidecar.errors import CredentialRefused, SidecarError, Unavailable
 from sidecar.gate import Decision, Gate
@@ -132,7 +131,7 @@ class Explanation(Struct, frozen=True):
 def stated_principal(issuer: IssuerSettings, claims: dict[str, Any]) -> Principal:
     """The principal that a verified token with these claims would be. Raises `SidecarError` where it would be none."""
     try:
-        return _jwt_principal({"exp": 0, **claims}, issuer)
+        return principal_of({"exp": 0, **claims}, issuer)
     except CredentialRefused as refusal:
         raise SidecarError(f"these claims make nobody: {refusal.detail}") from None
 

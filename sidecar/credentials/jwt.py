@@ -104,7 +104,7 @@ class JwtVerifier:
         _check_audience(claims, issuer.settings)
         if media_type == "at+jwt":
             _check_access_token(claims)
-        return _principal(claims, issuer.settings)
+        return principal_of(claims, issuer.settings)
 
 
 def revocation_id(issuer: str, token_id: str) -> str:
@@ -181,7 +181,8 @@ def _check_access_token(claims: Mapping[str, Any]) -> None:
             raise _bad(f"at+jwt without {name} (RFC 9068)")
 
 
-def _principal(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal:
+def principal_of(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal:
+    """Whom verified claims name. Raises `CredentialRefused` where they name nobody; `exp` must be there."""
     token_id = _text(claims["jti"], "jti") if "jti" in claims else ""
     return Principal(
         kind=PrincipalKind.JWT,
