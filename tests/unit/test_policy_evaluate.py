@@ -158,6 +158,12 @@ def test_groups_are_the_directorys_for_people_and_the_issuers_for_jwts() -> None
     assert not ask(workspace, claimed, GET).allowed, "a personal token's groups come from the directory alone"
 
 
+def test_claims_without_an_issuer_match_nobody() -> None:
+    """No file that loads holds such a rule; the law doesn't lean on that."""
+    anybody = web(rules=(Rule("r", 1, allow=only(READ), claims={"repository_id": "1"}),))
+    assert not ask(anybody, BUILD, GET).allowed
+
+
 def test_a_jwt_is_no_member_and_meets_no_ceiling() -> None:
     workspace = web(users=frozenset({"build"}), groups=frozenset({"team"}), personal_tokens=RW, ci_tokens=RW)
     assert ask(workspace, BUILD, GET).reason is Reason.NO_RULE
@@ -216,6 +222,34 @@ def test_one_refused_action_refuses_the_set() -> None:
     assert ask(denied, ANONYMOUS, Action(DELETE, "a"), Action(READ, "b")).rule == "no b"
 
 
+def test_the_order_of_actions_does_not_matter() -> None:
+    one_denied = web(anonymous=only(READ), rules=(Rule("no b", 1, deny=only(READ), path=Glob("b")),))
+    narrow = msgspec.structs.replace(ADA, limits=Limits(path="a"))
+    for actions in ((Action(READ, "a"), Action(READ, "b")), (Action(READ, "b"), Action(READ, "a"))):
+        assert ask(one_denied, ANONYMOUS, *actions).rule == "no b"
+        assert ask(OPEN, narrow, *actions).reason is Reason.TOKEN_LIMIT
+        assert (
+            ask(
+                web(rules=(Rule("a", 1, allow=only(READ), users=frozenset({"ada"}), path=Glob("a")),)), ADA, *actions
+            ).reason
+            is Reason.NO_RULE
+        )
+
+
+def test_of_several_rules_that_decide_the_first_in_the_file_is_named() -> None:
+    denies = tuple(Rule(name, 1, deny=only(READ)) for name in ("first", "second"))
+    assert ask(web(anonymous=RW, rules=denies), ANONYMOUS, GET).rule == "first"
+    allows = tuple(Rule(name, 1, allow=only(READ), users=frozenset({"ada"})) for name in ("first", "second"))
+    assert ask(web(rules=allows), ADA, GET).rule == "first"
+
+
+def test_without_a_directory_nobody_has_groups() -> None:
+    row = Person(True, frozenset({"team"}))
+    by_group = web(groups=frozenset({"team"}), personal_tokens=RW)
+    assert ask(by_group, ADA, GET, person=row, directory=True).allowed
+    assert not ask(by_group, ADA, GET, person=row, directory=False).allowed
+
+
 def test_read_write_gives_neither_overwrite_nor_delete_nor_admin() -> None:
     assert [p for p in Permission if ask(OPEN, ADA, Action(p, "a")).allowed] == [READ, WRITE]
 
@@ -237,6 +271,13 @@ def test_replacing_asks_overwrite_where_the_workspace_says_so(workspace: Workspa
     assert not ask(workspace, ANONYMOUS, PUT, exists=True).allowed
     unknown = ask(workspace, ANONYMOUS, PUT, exists=None)
     assert (unknown.allowed, unknown.existence_needed) == (False, True)
+
+
+def test_overwrite_alone_replaces_and_creates_nothing() -> None:
+    may = web(rules=(Rule("may", 1, allow=only(OVERWRITE), users=frozenset({"ada"})),))
+    assert ask(may, ADA, PUT, exists=True).rule == "may"
+    assert not ask(may, ADA, PUT, exists=False).allowed
+    assert ask(may, ADA, PUT, exists=None).existence_needed
 
 
 def test_existence_is_asked_only_if_the_answers_differ() -> None:
