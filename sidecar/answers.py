@@ -41,6 +41,9 @@ DROP = frozenset({
 DROP_PREFIXES = ("access-control-", "x-accel-", "cross-origin-")
 DROP_SUFFIXES = ("-cdn-cache-control",)
 
+MAX_HEAD = 64 * 1024
+"""Bytes of all values together."""
+
 OURS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; sandbox"),
@@ -109,7 +112,10 @@ def filter_headers(raw_headers: Sequence[tuple[bytes, bytes]], *, public: bool) 
     `public`: anonymous may read this key, so shared caches may keep what the store lets them keep. Redirects are
     `map_location`'s. Raises `Refused(UPSTREAM_BROKEN)` for a name or value that is no header.
     """
-    if b"".join([value for _, value in raw_headers]).translate(None, _FIELD_VALUE):
+    values = b"".join([value for _, value in raw_headers])
+    if len(values) > MAX_HEAD:
+        raise Refused(Reason.UPSTREAM_BROKEN, "the store's headers are too large")
+    if values.translate(None, _FIELD_VALUE):
         raise Refused(Reason.UPSTREAM_BROKEN, "a control byte in the store's headers")
     kept: list[tuple[bytes, bytes]] = []
     nominated: set[str] = set()

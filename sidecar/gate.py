@@ -13,7 +13,7 @@ from sidecar import headers, target
 from sidecar.credentials import carriers
 from sidecar.credentials.identities import CacheResult, Identities
 from sidecar.errors import Refused
-from sidecar.model import ANONYMOUS, Action, Head, Principal, PrincipalKind, Secret, Verdict
+from sidecar.model import ANONYMOUS, Action, Head, Headers, Principal, PrincipalKind, Secret, Verdict
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.policy.evaluate import Trace, evaluate
 from sidecar.policy.routes import Snapshot
@@ -63,6 +63,15 @@ class Decision(Struct):
         return 401 if status == 403 and self.principal is ANONYMOUS else status
 
 
+class LastRead(Struct):
+    """What a connection's last headers said. Clients repeat themselves: equal headers hold the same token and mean the same,
+    since nothing else goes into reading them."""
+
+    raw: Sequence[tuple[bytes, bytes]] | None = None
+    headers: Headers | None = None
+    token: Secret | None = None
+
+
 Existence = Callable[[Route, str], Awaitable[bool]]
 """Asks a route's store whether an object exists at an upstream path. Raises `Unavailable`."""
 
@@ -95,12 +104,16 @@ class Gate:
         raw_headers: Sequence[tuple[bytes, bytes]],
         peer: str,
         now: float,
+        *,
+        last: LastRead | None = None,
         trace: Trace | None = None,
     ) -> Decision:
-        """`now` in Unix seconds; `peer` the TCP peer's address. `trace` gathers why each rule did or didn't match."""
+        """`now` in Unix seconds; `peer` the TCP peer's address; `last` is the connection's, to be read and written.
+        `trace` gathers why each rule did or didn't match.
+        """
         decision = Decision(Reason.INTERNAL_ERROR)
         try:
-            await self._walk(decision, method, raw_target, raw_headers, peer, now, trace)
+            await self._walk(decision, method, raw_target, raw_headers, peer, now, last or LastRead(), trace)
         except Refused as refusal:
             decision.reason, decision.detail = refusal.reason, refusal.detail
         except Exception:
@@ -116,14 +129,15 @@ class Gate:
         raw_headers: Sequence[tuple[bytes, bytes]],
         peer: str,
         now: float,
+        last: LastRead,
         trace: Trace | None,
     ) -> None:
         snapshot = self._snapshot()
         decision.generation = snapshot.generation
         parsed = target.parse(raw_target)
-        decision.head = head = Head(
-            method, parsed, headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names), peer
-        )
+        repeated = last.raw == raw_headers
+        read = last.headers if repeated and last.headers is not None else self._read(raw_headers)
+        decision.head = head = Head(method, parsed, read, peer)
         decision.route = route = snapshot.match(parsed.segments)
         if route is None:
             raise Refused(Reason.NO_ROUTE)
@@ -132,7 +146,9 @@ class Gate:
         if parsed.oddities & ~profile.allowed:
             raise Refused(Reason.BAD_TARGET, f"{parsed.oddities & ~profile.allowed!r}")
 
-        decision.token = token = carriers.find(head, self._token_headers)
+        decision.token = token = last.token if repeated else carriers.find(head, self._token_headers)
+        if not repeated:
+            last.raw, last.headers, last.token = raw_headers, read, token
         if token is None:
             principal = ANONYMOUS
         else:
@@ -153,6 +169,9 @@ class Gate:
         decision.reason, decision.rule = verdict.reason, verdict.rule
         if verdict.reason is Reason.NO_RULE and principal is ANONYMOUS:
             decision.reason = Reason.NO_TOKEN
+
+    def _read(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> Headers:
+        return headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)
 
     def _evaluate(
         self,

@@ -1,5 +1,6 @@
 """The vocabulary: what a request, a caller, an action and a decision are. Values only; no behaviour that reaches out."""
 
+import hashlib
 from collections.abc import Mapping
 from enum import IntFlag, StrEnum
 from typing import Any, Never
@@ -42,13 +43,21 @@ class PrincipalKind(StrEnum):
 class Secret:
     """A credential's text. It can't be formatted, printed or pickled by accident; `reveal()` is easy to search for."""
 
-    __slots__ = ("_text",)
+    __slots__ = ("_digest", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self._digest: bytes | None = None
 
     def reveal(self) -> str:
         return self._text
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the text: what may stand for it as a key in memory."""
+        if self._digest is None:
+            self._digest = hashlib.sha256(self._text.encode("utf-8", "surrogatepass")).digest()
+        return self._digest
 
     def __repr__(self) -> str:
         return "<secret>"

@@ -170,7 +170,7 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
         elif question.principal is not None:
             headers.append((b"authorization", f"Bearer {_STATED}".encode()))
         trace = Trace()
-        decision = await gate.decide(question.method, question.path, headers, "", time.time(), trace)
+        decision = await gate.decide(question.method, question.path, headers, "", time.time(), trace=trace)
     return _explanation(question, decision, trace)
 
 

@@ -6,7 +6,6 @@ and an entry goes in only if no revocation arrived since its verification began.
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -72,7 +71,7 @@ class Identities:
 
     async def identify(self, token: Secret, now: float) -> tuple[Principal, CacheResult]:
         """Raises `CredentialRefused` for a verdict on the token and `Unavailable` where none could be reached."""
-        digest = hashlib.sha256(token.reveal().encode()).digest()
+        digest = token.digest
         entry = self._known.get(digest)
         if entry is not None and now < entry.until and entry.verifier.generation == entry.generation:
             self.hits += 1

@@ -1,7 +1,7 @@
-"""A client's connection: aiohttp's hardened parser and request loop, with our limits and our light request.
+"""A client's connection: aiohttp's hardened parser and flow control, with our limits and our request loop.
 
-aiohttp has no limit on how long a request's head may take, answers malformed requests by itself, builds a request and a
-response object that nobody here needs, and lingers for bodies that nobody wants. Each override below mends one of these.
+aiohttp has no limit on how long a request's head may take, answers malformed requests by itself, and its loop makes a task, a
+writer, a request and a response for each request, which costs as much as a decision. Each override below mends one of these.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import StreamReader
-from aiohttp.web_protocol import RequestHandler, RequestPayloadError, _ErrInfo
+from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 
+from sidecar.gate import LastRead
 from sidecar.reasons import REASONS, Reason
 from sidecar.settings import LimitSettings
 
@@ -29,54 +29,43 @@ _VERSIONS = frozenset({HttpVersion10, HttpVersion11})
 """aiohttp's parser lets HTTP/0.9 and HTTP/2.0 pass in a request line; what such a request means is anybody's guess."""
 
 
-class Sent:
-    """What the request loop gets back: the answer has left already."""
-
-    __slots__ = ("keep_alive",)
-
-    def __init__(self, keep_alive: bool) -> None:
-        self.keep_alive = keep_alive
-
-    async def prepare(self, request: object) -> None:
-        """Nothing to prepare."""
-
-    async def write_eof(self) -> None:
-        """Nothing to write."""
-
-
-KEEP_ALIVE, CLOSE = Sent(True), Sent(False)
-
-
 class Incoming:
-    """One request as the parser left it. Stands where aiohttp would build a `BaseRequest`; the loop calls the methods."""
+    """One request as the parser left it."""
 
-    __slots__ = ("_task", "connection", "malformed", "message", "payload")
+    __slots__ = ("connection", "malformed", "message", "payload")
 
-    def __init__(self, message: RawRequestMessage, payload: StreamReader, connection: "ClientConnection") -> None:
-        self.message = message
+    def __init__(
+        self, message: RawRequestMessage | _ErrInfo, payload: StreamReader, connection: "ClientConnection"
+    ) -> None:
         self.payload = payload
         self.connection = connection
         self.malformed: Reason | None = None
-        self._task: object = None
+        """Set where the parser met nonsense; there is no `message` worth reading then."""
+        if isinstance(message, _ErrInfo):
+            self.message = ERROR
+            too_long = isinstance(message.exc, LineTooLong)
+            self.malformed = Reason.HEAD_TOO_LARGE if too_long else Reason.BAD_REQUEST
+        else:
+            self.message = message
+            if message.version not in _VERSIONS:
+                self.malformed = Reason.BAD_REQUEST
 
     def _cancel(self, exc: BaseException) -> None:
+        """The base class calls it when the client has left."""
         self.payload.set_exception(exc)
 
-    def _finish(self) -> None:
-        self.connection.current = None
 
-
-Handler = Callable[[Incoming], Awaitable[Sent]]
+Handler = Callable[[Incoming], Awaitable[bool]]
+"""Answers one request; whether another may follow on its connection."""
 
 
 class ClientConnection(RequestHandler):
-    __slots__ = ("_head_size", "_listener", "current", "head_deadline", "peer")
+    __slots__ = ("_head_size", "_listener", "head_deadline", "last_read", "peer")
 
     def __init__(self, listener: "Listener", **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
         self._listener = listener
-        self.current: Incoming | None = None
-        """The request that is being handled: what arrives belongs to its body."""
+        self.last_read = LastRead()
         self.head_deadline = 0.0
         """Loop time by which the head under way must be complete; 0 while none is."""
         self._head_size = 0
@@ -97,7 +86,7 @@ class ClientConnection(RequestHandler):
             self.head_deadline, self._head_size = 0.0, 0
             if isinstance(self._messages[-1][0], _ErrInfo):
                 self._end_broken_body()
-        elif data and self.current is None and not self._messages:
+        elif data and self._current_request is None and not self._messages:
             self._head_size += len(data)
             if self._head_size > self._listener.limits.head_size:
                 self._listener.turn_away(self, Reason.HEAD_TOO_LARGE)
@@ -109,25 +98,55 @@ class ClientConnection(RequestHandler):
         payload: Any = None
         if len(self._messages) > 1:
             payload = self._messages[-2][1]
-        elif self.current is not None:
-            payload = self.current.payload
+        elif self._current_request is not None:
+            payload = cast(Incoming, self._current_request).payload
         if payload is not None and not payload.is_eof():
             payload.set_exception(RequestPayloadError("malformed body"))
 
-    def handle_error(
-        self, request: Any, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> Any:
-        log.error("a request could not be handled", exc_info=exc)
-        return CLOSE
+    async def start(self) -> None:
+        """One request after another, until the connection isn't to be kept. The base class runs this as the connection's task
+        and cancels it when the client leaves."""
+        loop, messages = self._loop, self._messages
+        while not self._force_close:
+            if not messages:
+                self._waiter = loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    self._waiter = None
+            message, payload = messages.popleft()
+            if self._parser is not None:
+                self._parser.message_consumed()
+            if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
+                self._resume_reading_if_drained()
+            if not await self._answer(Incoming(message, payload, self)) or not payload.is_eof() or self._close:
+                break
+            self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
+            if self._keepalive_handle is None:
+                self._keepalive_handle = loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
 
-    def _make_error_handler(self, err_info: Any) -> Any:
-        reason = Reason.HEAD_TOO_LARGE if isinstance(err_info.exc, LineTooLong) else Reason.BAD_REQUEST
-
-        def handler(request: Incoming) -> Awaitable[Sent]:
-            request.malformed = reason
-            return self._listener.handler(request)
-
-        return handler
+    async def _answer(self, incoming: Incoming) -> bool:
+        # The base class looks at these: to tell the body's reader that the client left, and to wait for us at shutdown.
+        self._current_request = cast(Any, incoming)
+        self._request_in_progress = True
+        try:
+            return await self._listener.handler(incoming)
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception:
+            log.exception("a request could not be handled")
+            self.force_close()
+            return False
+        finally:
+            self._current_request = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None:
+                self._handler_waiter.set_result(None)
 
     def close_with_linger(self) -> None:
         """Say that no more will be written, while what still arrives may be read and dropped."""
@@ -142,7 +161,6 @@ class Listener(web.Server):
         """`turned_away` hears of each connection that was ended before it had made a request."""
         super().__init__(
             cast(Any, handler),
-            request_factory=cast(Any, self._incoming),
             handler_cancellation=True,
             access_log=None,
             auto_decompress=False,
@@ -200,16 +218,3 @@ class Listener(web.Server):
             line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
             connection.transport.write(line.encode())
         connection.force_close()
-
-    def _incoming(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        connection: ClientConnection,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> Incoming:
-        connection.current = incoming = Incoming(message, payload, connection)
-        if message.version not in _VERSIONS:
-            incoming.malformed = Reason.BAD_REQUEST
-        return incoming

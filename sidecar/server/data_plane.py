@@ -21,7 +21,7 @@ from sidecar.model import Permission
 from sidecar.ports import Upstream
 from sidecar.profiles import PROFILES, LocalAnswer
 from sidecar.reasons import REASONS, Outcome, Reason
-from sidecar.server.client import Incoming, Sent
+from sidecar.server.client import Incoming
 from sidecar.server.exchange import Exchange
 
 log = logging.getLogger(__name__)
@@ -60,8 +60,8 @@ class DataPlane:
         self.upstream_up: dict[tuple[str, ...], float] = {}
         """Upstream -> 1 if it answered when it was last asked."""
 
-    async def handle(self, incoming: Incoming) -> Sent:
-        """One request. Returns when its answer has left and its record is on its way."""
+    async def handle(self, incoming: Incoming) -> bool:
+        """One request. Returns when its answer has left and its record is on its way; whether another may follow."""
         began, now = time.perf_counter(), time.time()
         exchange = Exchange(incoming, self._patience, self._draining())
         message = incoming.message
@@ -70,7 +70,12 @@ class DataPlane:
             exchange.keep_alive = False
         else:
             decision = await self._gate.decide(
-                message.method, message.path, message.raw_headers, incoming.connection.peer, now
+                message.method,
+                message.path,
+                message.raw_headers,
+                incoming.connection.peer,
+                now,
+                last=incoming.connection.last_read,
             )
         self._metrics.stage("decide", time.perf_counter() - began)
         access = _access(decision, incoming, now)

@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError
 
 from sidecar.errors import ClientGone, Refused
 from sidecar.ports import HeaderList
 from sidecar.reasons import Reason
-from sidecar.server.client import CLOSE, KEEP_ALIVE, Incoming, Sent
+from sidecar.server.client import Incoming
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -63,12 +64,11 @@ class Exchange:
         self.headers: HeaderList = ()
         self.content_length: int | None = 0
         self._continue = False
-        if not self._payload.is_eof() or message.chunked or "Content-Length" in message.headers:
-            length = message.headers.get("Content-Length")
-            self.content_length = None if message.chunked else int(length) if length else 0
+        if self._payload is not EMPTY_PAYLOAD:
+            self.content_length = None if message.chunked else int(message.headers.get("Content-Length", 0))
             self._continue = "Expect" in message.headers
         self._version_1_0 = message.version.minor == 0
-        self.keep_alive = not message.should_close and not draining
+        self.keep_alive = not (message.should_close or message.upgrade or draining)
         self._patience = patience
         self._filter: AnswerFilter | None = None
         self._head: list[bytes] | None = None
@@ -209,16 +209,15 @@ class Exchange:
     def aborted(self) -> bool:
         return not self._finished
 
-    async def end(self) -> Sent:
-        """What the request loop is told; a body that is still coming is given a moment, an unfinished answer none."""
+    async def end(self) -> bool:
+        """Whether the connection may be kept. A body that is still coming is given a moment, an unfinished answer none."""
         if not self._finished:
             self.break_off()
-            return CLOSE
-        if self.keep_alive and self._payload.is_eof():
-            return KEEP_ALIVE
-        if not self._payload.is_eof():
-            await self._linger()
-        return CLOSE
+            return False
+        if self._payload.is_eof():
+            return self.keep_alive
+        await self._linger()
+        return False
 
     async def _linger(self) -> None:
         self._connection.close_with_linger()

@@ -101,13 +101,17 @@ class Connection(asyncio.Protocol):
             self.abort()  # an answer that nobody asked for
             return
         self.deadline = self._loop.time() + self._timeouts.idle
+        if not self._started:
+            self._head_size += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._malformed(type(error).__name__)
             return
         client = self._client
-        if self._relaying and (client.congested or (self._remaining >= _SPLICE_FROM and not self._sending)):
+        if self._head_size > _HEAD_LIMIT and not self._started:
+            self._fail(_broken("a head without end"))
+        elif self._relaying and (client.congested or (self._remaining >= _SPLICE_FROM and not self._sending)):
             self._pause()
 
     def _malformed(self, what: str) -> None:
@@ -143,11 +147,7 @@ class Connection(asyncio.Protocol):
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > _HEAD_LIMIT:
-            self._fail(_broken("its head is too large"))
-            return
-        if not self._started:
+        if not self._started:  # later ones are trailers
             self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
@@ -158,7 +158,7 @@ class Connection(asyncio.Protocol):
             self._interims += 1
             if status == 101 or self._interims > _INTERIM_LIMIT:
                 self._fail(_broken(f"interim answers without end, or a switch of protocols ({status})"))
-            self._interim, self._headers, self._head_size = True, [], 0
+            self._interim, self._headers = True, []
             return
         self._interim = False
         self._status = status
