@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import uvloop
@@ -37,8 +38,13 @@ def main() -> None:
     except DocumentError as error:
         print(error, file=sys.stderr)
         raise SystemExit(EXIT_INVALID) from None
+    raise SystemExit(run(settings))
+
+
+def run(settings: Settings, started: Callable[[], None] = lambda: None) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. `started` is called once requests are accepted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        raise SystemExit(runner.run(serve(settings)))
+        return runner.run(serve(settings, started))
 
 
 def require_c_parser() -> None:
@@ -49,7 +55,7 @@ def require_c_parser() -> None:
         )
 
 
-async def serve(settings: Settings) -> int:
+async def serve(settings: Settings, started: Callable[[], None]) -> int:
     loop = asyncio.get_running_loop()
     sidecar = Sidecar(settings)
     try:
@@ -69,6 +75,7 @@ async def serve(settings: Settings) -> int:
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     log.info("serving on %s, ops on %s", settings.listen, settings.ops)
+    started()
     await asked.wait()
     # Endpoints are withdrawn while SIGTERM is already here: whoever still comes is served for a moment longer.
     log.info("stopping: no longer ready, accepting for %g s more, then up to %g s to finish", *_delays(settings))

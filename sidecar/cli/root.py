@@ -6,6 +6,7 @@ import typer
 
 from sidecar import __version__
 from sidecar.cli import config, policy, token
+from sidecar.cli.demo import demo
 from sidecar.cli.init import init
 from sidecar.cli.options import Exit, complain
 from sidecar.cli.serve import serve
@@ -17,7 +18,7 @@ An auth sidecar for stores that know no users: artifact stores, build caches, bu
 It knows who asks (a verified token), what for (an operation on a key) and whether the workspace's policy grants it; \
 then it streams the request to the store, and leaves a metric and an audit record.
 
-Begin with [bold]sidecar init[/bold], look it over with [bold]sidecar config check[/bold], run [bold]sidecar serve[/bold].
+Try [bold]sidecar demo[/bold]. Begin with [bold]sidecar init[/bold], look it over with [bold]sidecar config check[/bold], run [bold]sidecar serve[/bold].
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or an invalid file, 3 a named file is missing or unfit.
 """
@@ -30,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(demo)
 app.command()(init)
 app.command()(serve)
 app.add_typer(config.app, name="config")
