@@ -26,9 +26,17 @@ def free_port() -> int:
 
 
 class SidecarProcess:
-    """`policies` by file name. `upstreams` and `more` are text of the configuration file."""
+    """`policies` by file name. `upstreams`, `audit` and `more` are text of the configuration file."""
 
-    def __init__(self, folder: Path, *, upstreams: str, policies: dict[str, str], more: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        upstreams: str,
+        policies: dict[str, str],
+        audit: str = "[{file: ./audit.jsonl}]",
+        more: str = "",
+    ) -> None:
         self.folder = folder
         self.port, self.ops_port = free_port(), free_port()
         self.config = folder / "sidecar.yaml"
@@ -46,7 +54,7 @@ policies: ./policies
 upstreams:
 {upstreams}
 tokens: {{store: "sqlite:///./sidecar.db", pepper_file: ./pepper}}
-audit: [{{file: ./audit.jsonl}}]
+audit: {audit}
 {more}
 """
         )
@@ -76,9 +84,17 @@ audit: [{{file: ./audit.jsonl}}]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """The exit status."""
+        self.signal(number)
+        return self.wait()
+
+    def signal(self, number: int) -> None:
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(40)
+
+    def wait(self, timeout: float = 40) -> int:
+        """The exit status."""
+        assert self._process is not None
+        return self._process.wait(timeout)
 
     def kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -111,6 +127,17 @@ audit: [{{file: ./audit.jsonl}}]
                 await opened.store.close()
 
         return asyncio.run(create())
+
+    def cli(self, *arguments: str, stdin: str = "") -> str:
+        """What `sidecar ARGUMENTS --config ...` prints; it must succeed."""
+        command = [sys.executable, "-m", "sidecar", *arguments, "--config", str(self.config)]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def revoke(self, token: str) -> None:
+        """By the command line. The running process learns of it on its own."""
+        self.cli("token", "revoke", "-", stdin=token)
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
