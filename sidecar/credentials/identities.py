@@ -41,6 +41,12 @@ class _Bad(Struct, frozen=True):
     until: float
 
 
+class _Running(Struct, frozen=True, eq=False):
+    task: asyncio.Task[Principal]
+    generations: tuple[str, ...]
+    began: float
+
+
 class Identities:
     """All credential kinds behind one question. `used` hears of each successful identification (for `last_used`)."""
 
@@ -63,36 +69,51 @@ class Identities:
             max(1, settings.size) * _BYTES_PER_ENTRY, getsizeof=lambda entry: entry.weight
         )
         self._bad: LRUCache[bytes, _Bad] = LRUCache(max(1, settings.size // 10))
-        self._running: dict[bytes, asyncio.Task[Principal]] = {}
+        self._running: dict[bytes, _Running] = {}
         self.hits = self.negative_hits = self.misses = self.evictions = 0
 
     def __len__(self) -> int:
         return len(self._known)
 
+    def known(self, token: Secret, now: float) -> Principal | None:
+        """From the cache, without waiting; `None` where it has to be verified. Raises as `identify` does."""
+        entry = self._known.get(token.digest)
+        if entry is None or now >= entry.until or entry.verifier.generation != entry.generation:
+            return None
+        self.hits += 1
+        return self._standing(entry.principal, now)
+
     async def identify(self, token: Secret, now: float) -> tuple[Principal, CacheResult]:
         """Raises `CredentialRefused` for a verdict on the token and `Unavailable` where none could be reached."""
+        principal = self.known(token, now)
+        if principal is not None:
+            return principal, "hit"
         digest = token.digest
-        entry = self._known.get(digest)
-        if entry is not None and now < entry.until and entry.verifier.generation == entry.generation:
-            self.hits += 1
-            return self._standing(entry.principal, now), "hit"
         bad = self._bad.get(digest)
         if bad is not None and now < bad.until and bad.generations == self._generations():
             self.negative_hits += 1
             raise CredentialRefused(bad.reason, bad.detail)
         self.misses += 1
-        task = self._running.get(digest)
-        if task is None:
-            task = asyncio.get_running_loop().create_task(self._verify(digest, token, now))
-            self._running[digest] = task
-            task.add_done_callback(lambda done: self._finished(digest, done))
+        running = self._running.get(digest)
+        if running is None or running.generations != self._generations():
+            running = self._start(digest, token, now)
         # Whoever waits may leave; the verification goes on for the others.
-        return self._standing(await asyncio.shield(task), now), "miss"
+        principal = await asyncio.shield(running.task)
+        if principal.expires_at is not None and running.began < principal.expires_at <= now:
+            return await self.identify(token, now)  # it was valid when the one we joined began
+        return self._standing(principal, now), "miss"
 
-    def _finished(self, digest: bytes, task: asyncio.Task[Principal]) -> None:
-        self._running.pop(digest, None)
-        if not task.cancelled():
-            task.exception()  # retrieved: everybody who waited may have left
+    def _start(self, digest: bytes, token: Secret, now: float) -> _Running:
+        task = asyncio.get_running_loop().create_task(self._verify(digest, token, now))
+        running = self._running[digest] = _Running(task, self._generations(), now)
+        task.add_done_callback(lambda done: self._finished(digest, running))
+        return running
+
+    def _finished(self, digest: bytes, running: _Running) -> None:
+        if self._running.get(digest) is running:
+            del self._running[digest]
+        if not running.task.cancelled():
+            running.task.exception()  # retrieved: everybody who waited may have left
 
     def _standing(self, principal: Principal, now: float) -> Principal:
         if not self._revocations.is_fresh(now):
@@ -141,8 +162,11 @@ class Identities:
         if until <= now or epoch != self._revocations.epoch:
             return
         weight = 4 * len(token.reveal()) + _FIXED_WEIGHT
+        if weight > self._known.maxsize:
+            return
+        self._known.pop(digest, None)
         before = len(self._known)
         self._known[digest] = _Known(principal, verifier, generation, until, weight)
         while len(self._known) > self._settings.size:
             self._known.popitem()
-        self.evictions += max(0, before + 1 - len(self._known))
+        self.evictions += before + 1 - len(self._known)
