@@ -13,7 +13,7 @@ from sidecar import headers, target
 from sidecar.credentials import carriers
 from sidecar.credentials.identities import CacheResult, Identities
 from sidecar.errors import Refused
-from sidecar.model import ANONYMOUS, Action, Head, Headers, Principal, PrincipalKind, Secret, Verdict
+from sidecar.model import ANONYMOUS, Action, Head, Headers, Permission, Principal, PrincipalKind, Secret, Verdict
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.policy.evaluate import Trace, evaluate
 from sidecar.policy.routes import Snapshot
@@ -149,10 +149,13 @@ class Gate:
         decision.token = token = last.token if repeated else carriers.find(head, self._token_headers)
         if not repeated:
             last.raw, last.headers, last.token = raw_headers, read, token
-        if token is None:
-            principal = ANONYMOUS
-        else:
-            principal, decision.cache = await self._identities.identify(token, now)
+        principal = ANONYMOUS
+        if token is not None:
+            known = self._identities.known(token, now)
+            if known is not None:
+                principal, decision.cache = known, "hit"
+            else:
+                principal, decision.cache = await self._identities.identify(token, now)
         decision.principal = principal
 
         check_tenant(parsed.raw_query, route.workspace)
@@ -169,6 +172,14 @@ class Gate:
         decision.reason, decision.rule = verdict.reason, verdict.rule
         if verdict.reason is Reason.NO_RULE and principal is ANONYMOUS:
             decision.reason = Reason.NO_TOKEN
+
+    def is_public(self, decision: Decision) -> bool:
+        """Whether anonymous might have read what was decided on, so that shared caches may keep it (law 12)."""
+        workspace = decision.workspace
+        if workspace is None or Permission.READ not in workspace.anonymous:
+            return False
+        reads = all(action.permission is Permission.READ for action in decision.actions)
+        return reads and self._evaluate(workspace, ANONYMOUS, decision.actions, None, None).allowed
 
     def _read(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         return headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)

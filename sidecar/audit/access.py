@@ -7,7 +7,7 @@ from enum import Enum
 
 from msgspec import Struct
 
-from sidecar.audit.schema import Tls, Trace
+from sidecar.audit.schema import NO_TLS, Tls, Trace
 from sidecar.model import Action, Permission, Principal, PrincipalKind, Secret
 from sidecar.reasons import Outcome, Reason
 
@@ -28,7 +28,7 @@ class Access(Struct, frozen=True, eq=False, kw_only=True):
     client_ip: str = ""
     """The client's address where a trusted proxy named it, else empty: then it is the peer."""
     forwarded: tuple[str, ...] = ()
-    tls: Tls = Tls()
+    tls: Tls = NO_TLS
     profile: str = ""
     workspace: str = ""
     upstream: str = ""

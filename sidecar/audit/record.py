@@ -17,6 +17,7 @@ from msgspec import Raw
 from sidecar.audit import redact
 from sidecar.audit.access import Access, Completion
 from sidecar.audit.schema import (
+    NO_TLS,
     SCHEMA,
     Actor,
     Client,
@@ -36,7 +37,7 @@ STRING_LIMIT = 2048
 RECORD_LIMIT = 16 * 1024
 """Bytes of one record."""
 
-_ACTORS_KEPT = 1024
+_KEPT = 1024
 
 
 def _unwritable(value: object) -> str:
@@ -51,11 +52,10 @@ os.register_at_fork(after_in_child=lambda: _RANDOM.seed(os.urandom(16)))
 
 def record_id(now: float) -> str:
     """A UUIDv7 (RFC 9562 §5.7): 48 bits of milliseconds, 74 of chance, so that ids sort by time."""
-    bits = _RANDOM.getrandbits(74)
-    text = (
-        f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}7{bits >> 62:03x}{0x8000000000000000 | bits & 0x3FFFFFFFFFFFFFFF:016x}"
-    )
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    time_ms, chance = int(now * 1000), _RANDOM.getrandbits(74)
+    high, low = time_ms >> 16 & 0xFFFFFFFF, time_ms & 0xFFFF
+    variant = 0x8000 | chance >> 48 & 0x3FFF
+    return f"{high:08x}-{low:04x}-7{chance >> 62:03x}-{variant:04x}-{chance & 0xFFFFFFFFFFFF:012x}"
 
 
 _STRENGTH = {permission: rank for rank, permission in enumerate(Permission)}
@@ -97,9 +97,14 @@ class Records:
         self._key = install_key
         self._second = (-1, "")
         self._actors: dict[tuple[int, str], tuple[Principal, Raw]] = {}
+        self._clients: dict[str, Raw] = {}
+        self._decisions: dict[tuple[object, ...], Raw] = {}
 
-    def access(self, access: Access, now: float, end: Completion | None = None) -> bytes:
-        """A request: its intent before the store is asked (`end` is `None`), or its completion. `now` in Unix seconds."""
+    def access(self, access: Access, now: float, end: Completion | None = None, *, follows: bool = False) -> bytes:
+        """A request: its intent before the store is asked (`end` is `None`), or its completion. `now` in Unix seconds.
+
+        The first record of a request has the request's id as its own; `follows` says that there was one before.
+        """
         actions = access.actions
         if not actions:
             action, resource = "request", _NO_RESOURCE
@@ -112,15 +117,13 @@ class Records:
         outcome, reason, bytes_in, duration_ms, response = access.outcome, access.reason, None, None, _NO_RESPONSE
         if end is not None:
             outcome, reason, bytes_in = end.outcome or outcome, end.reason or reason, end.bytes_in
-            duration_ms = round(end.duration * 1000, 3)
+            duration_ms = int(end.duration * 1_000_000) / 1000
             response = Response(end.status, end.bytes_out, end.upstream_status, end.upstream_request_id, end.aborted)
-        peer = access.peer or None
         clean = redact.text
-        staleness = access.staleness
         return self._encode(
             Record(
                 SCHEMA,
-                record_id(now),
+                record_id(now) if follows else access.request_id,
                 self._timestamp(now),
                 duration_ms,
                 "access",
@@ -141,17 +144,10 @@ class Records:
                     bytes_in,
                 ),
                 response,
-                Client(access.client_ip or peer, peer, access.forwarded or None, access.tls),
+                self._client(access),
                 self._actor(access),
                 resource,
-                Decided(
-                    access.rule,
-                    access.policy_sha256 or None,
-                    access.policy_generation,
-                    access.token_state_seq,
-                    None if staleness is None else int(staleness * 1000),
-                    access.cache,
-                ),
+                self._decided(access),
                 None,
                 self._instance,
                 access.trace,
@@ -209,16 +205,50 @@ class Records:
 
     def _timestamp(self, now: float) -> str:
         """RFC 3339 in UTC with microseconds. The part down to the second is formatted once a second."""
-        whole = int(now)
+        whole, micros = divmod(int(now * 1_000_000), 1_000_000)
         second, text = self._second
         if second != whole:
             text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole))
             self._second = whole, text  # one assignment: the loop and the writer's thread both come here
-        return f"{text}{int((now - whole) * 1_000_000):06d}Z"
+        return f"{text}{micros:06d}Z"
 
     def unknown_token_hmac(self, token: Secret) -> str:
         """How an unknown credential is written down: HMAC-SHA256 under the install's key, in hex."""
         return hmac.digest(self._key, token.reveal().encode("utf-8", "surrogatepass"), "sha256").hex()
+
+    # Of a request's parts these three are said again and again in the same words: they are encoded once.
+
+    def _client(self, access: Access) -> Client | Raw:
+        peer = access.peer
+        if access.client_ip or access.forwarded or access.tls is not NO_TLS:
+            return Client(access.client_ip or peer or None, peer or None, access.forwarded or None, access.tls)
+        known = self._clients.get(peer)
+        if known is None:
+            if len(self._clients) >= _KEPT:
+                self._clients.clear()
+            self._clients[peer] = known = Raw(_ENCODER.encode(Client(peer or None, peer or None)))
+        return known
+
+    def _decided(self, access: Access) -> Decided | Raw:
+        staleness = access.staleness
+        key = (
+            access.rule,
+            access.policy_sha256 or None,
+            access.policy_generation,
+            access.token_state_seq,
+            None if staleness is None else int(staleness * 1000),
+            access.cache,
+        )
+        known = self._decisions.get(key)
+        if known is None:
+            if len(self._decisions) >= _KEPT:
+                self._decisions.clear()
+            decided = Decided(*key)
+            known = Raw(_ENCODER.encode(decided))
+            if len(known) > STRING_LIMIT // 2:  # left to `_encode`, which can shorten it
+                return decided
+            self._decisions[key] = known
+        return known
 
     def _actor(self, access: Access) -> Actor | Raw:
         principal, carrier = access.principal, access.carrier
@@ -244,7 +274,7 @@ class Records:
         if len(line) > STRING_LIMIT // 2:  # left to `_encode`, which can shorten it
             return described
         actor = Raw(line)
-        if len(self._actors) >= _ACTORS_KEPT:
+        if len(self._actors) >= _KEPT:
             self._actors.clear()
         self._actors[key] = principal, actor
         return actor

@@ -36,11 +36,14 @@ class Tls(Struct, frozen=True, gc=False):
     cert_sha256: str | None = None
 
 
+NO_TLS = Tls()
+
+
 class Client(Struct, frozen=True, gc=False):
     ip: str | None = None
     peer_ip: str | None = None
     forwarded: tuple[str, ...] | None = None
-    tls: Tls = Tls()
+    tls: Tls = NO_TLS
 
 
 class Actor(Struct, frozen=True, gc=False):
@@ -102,10 +105,10 @@ class Record(Struct, frozen=True, gc=False):
     workspace: str | None
     request: Request
     response: Response
-    client: Client
+    client: Client | Raw
     actor: Actor | Raw
     resource: Resource
-    decision: Decided
+    decision: Decided | Raw
     changes: Mapping[str, Any] | None
     instance: Raw
     trace: Trace

@@ -10,18 +10,18 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from sidecar.answers import AnswerRules, passed_on
-from sidecar.audit.access import Access, Completion, Delivery, delivery
+from sidecar.answers import AnswerRules
+from sidecar.audit.access import Access, Delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records, record_id
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Decision, Gate, upstream_path
 from sidecar.metrics import Metrics
-from sidecar.model import Permission
 from sidecar.ports import Upstream
 from sidecar.profiles import PROFILES, LocalAnswer
-from sidecar.reasons import REASONS, Outcome, Reason
+from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming
+from sidecar.server.evidence import Evidence
 from sidecar.server.exchange import Exchange
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,8 @@ class Place(Struct, frozen=True):
     """A store and what its answers may say."""
 
     upstream: Upstream
+    label: tuple[str, ...]
+    """Its name, as metrics label it."""
     origins: tuple[str, ...] = ()
     """As in `AnswerRules`."""
     pass_redirects: bool = False
@@ -64,125 +66,85 @@ class DataPlane:
         """One request. Returns when its answer has left and its record is on its way; whether another may follow."""
         began, now = time.perf_counter(), time.time()
         exchange = Exchange(incoming, self._patience, self._draining())
-        message = incoming.message
+        message, connection = incoming.message, incoming.connection
         if incoming.malformed is not None:
             decision = Decision(incoming.malformed)
             exchange.keep_alive = False
         else:
             decision = await self._gate.decide(
-                message.method,
-                message.path,
-                message.raw_headers,
-                incoming.connection.peer,
-                now,
-                last=incoming.connection.last_read,
+                message.method, message.path, message.raw_headers, connection.peer, now, last=connection.last_read
             )
-        self._metrics.stage("decide", time.perf_counter() - began)
-        access = _access(decision, incoming, now)
-        ending: Reason | None = None
-        recorded = False
+        evidence = Evidence(self._audit, self._records, _access(decision, incoming, now), now, began)
+        reason = decision.reason
         self.in_flight += 1
         try:
             if decision.answer is not None:
                 _send(exchange, decision.answer)
             elif decision.allowed:
-                ending = await self._forward(exchange, decision, access, now)
+                await self._forward(exchange, decision, evidence)
             else:
-                recorded, ending = await self._refuse(exchange, decision, access, now, began)
+                answer = _rendered(decision, reason)
+                await evidence.refusal(answer, reason)
+                _send(exchange, answer)
         except ClientGone:
             pass  # `exchange.aborted` says it
-        except Exception:
-            log.exception("the exchange failed")
-            ending = Reason.INTERNAL_ERROR
+        except Exception as error:
+            reason = _reason_of(error)
             if not exchange.started:
-                _send(exchange, _rendered(decision, ending))
+                _send(exchange, _rendered(decision, reason))
         finally:
             # Also where the client left and this task is being cancelled.
             self.in_flight -= 1
             ended = time.perf_counter()
-            outcome = REASONS[ending or decision.reason].outcome
-            if not recorded:
-                self._audit.put(
-                    self._records.access(access, now, _completion(exchange, ended - began, ending, outcome))
-                )
+            evidence.completion(exchange, reason, ended)
+            route = decision.route
             self._metrics.finished(
-                profile=access.profile,
-                method=message.method,
-                status=exchange.status,
-                outcome=outcome,
-                reason=ending or decision.reason,
-                duration=ended - began,
-                overhead=(exchange.handed_over_at or ended) - began,
-                bytes_in=exchange.bytes_in,
-                bytes_out=exchange.bytes_out,
+                "" if route is None else route.client,
+                message.method,
+                exchange.status,
+                REASONS[reason].outcome,
+                reason,
+                ended - began,
+                (exchange.handed_over_at or ended) - began,
+                exchange.bytes_in,
+                exchange.bytes_out,
             )
         return await exchange.end()
 
-    async def _forward(self, exchange: Exchange, decision: Decision, access: Access, now: float) -> Reason | None:
-        """The reason why it ended otherwise than it was decided, if it did."""
-        route, head, workspace = decision.route, decision.head, decision.workspace
+    async def _forward(self, exchange: Exchange, decision: Decision, evidence: Evidence) -> None:
+        """Raises `Refused` where it didn't end as it was decided."""
+        route, head, profile = decision.route, decision.head, decision.profile
         assert route is not None
         assert head is not None
-        assert workspace is not None
-        assert decision.profile is not None
+        assert profile is not None
         place = self._places[route.upstream]
-        rules = AnswerRules(
-            route,
-            place.origins,
-            Permission.READ in workspace.anonymous,
-            place.pass_redirects,
-            decision.profile.allowed,
-        )
+        if evidence.delivery is Delivery.STRICT:
+            began = time.perf_counter()
+            await evidence.intent()
+            self._metrics.stage("audit", time.perf_counter() - began)
+        public = self._gate.is_public(decision)
+        rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed)
+        exchange.hand_over(upstream_path(route, head), head.headers.forward, rules)
+        up = True
         try:
-            if delivery(access) is Delivery.STRICT:
-                began = time.perf_counter()
-                await self._audit.commit(self._records.access(access, now))
-                self._metrics.stage("audit", time.perf_counter() - began)
-            exchange.hand_over(
-                upstream_path(route, head),
-                head.headers.forward,
-                lambda status, headers: passed_on(rules, status, headers),
-            )
             await place.upstream.forward(exchange)
-        except Refused as refusal:
-            self._note(route.upstream, exchange)
-            if not exchange.started:
-                _send(exchange, _rendered(decision, refusal.reason))
-            return refusal.reason
-        self._note(route.upstream, exchange)
-        return None
+        except Refused:
+            up = exchange.started
+            raise
+        finally:
+            # A client that left before the answer says nothing about the store.
+            if exchange.started or not up:
+                answered_at = exchange.started_at or time.perf_counter()
+                status = exchange.status if exchange.started else None
+                self._metrics.upstream_answered(route.upstream, status, answered_at - exchange.handed_over_at)
+                self.upstream_up[place.label] = 1.0 if up else 0.0
 
-    def _note(self, upstream: str, exchange: Exchange) -> None:
-        """How the store answered, if it was asked at all."""
-        if not exchange.handed_over_at:
-            return
-        answered_at = exchange.started_at or time.perf_counter()
-        status = exchange.status if exchange.started else None
-        self._metrics.upstream_answered(upstream, status, answered_at - exchange.handed_over_at)
-        self.upstream_up[(upstream,)] = float(exchange.started)
 
-    async def _refuse(
-        self, exchange: Exchange, decision: Decision, access: Access, now: float, began: float
-    ) -> tuple[bool, Reason | None]:
-        """Whether it is on record already, and the reason if it became another one."""
-        answer = _rendered(decision, decision.reason)
-        outcome = REASONS[decision.reason].outcome
-
-        def record() -> bytes:
-            duration = time.perf_counter() - began
-            end = Completion(status=answer.status, duration=duration, bytes_out=len(answer.body), outcome=outcome)
-            return self._records.access(access, now, end)
-
-        if delivery(access) is Delivery.COUNTED:
-            self._audit.refused_unknown(record, access.peer)
-        else:
-            try:
-                await self._audit.commit(record())
-            except Refused as refusal:
-                _send(exchange, _rendered(decision, refusal.reason))
-                return False, refusal.reason
-        _send(exchange, answer)
-        return True, None
+def _reason_of(error: Exception) -> Reason:
+    if isinstance(error, Refused):
+        return error.reason
+    log.error("the exchange failed", exc_info=error)
+    return Reason.INTERNAL_ERROR
 
 
 def _send(exchange: Exchange, answer: LocalAnswer) -> None:
@@ -194,18 +156,6 @@ def _rendered(decision: Decision, reason: Reason) -> LocalAnswer:
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""
     return profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace)
-
-
-def _completion(exchange: Exchange, duration: float, reason: Reason | None, outcome: Outcome) -> Completion:
-    return Completion(
-        status=exchange.status,
-        duration=duration,
-        bytes_in=exchange.bytes_in,
-        bytes_out=exchange.bytes_out,
-        aborted=exchange.aborted,
-        reason=reason,
-        outcome=outcome,
-    )
 
 
 def _access(decision: Decision, incoming: Incoming, now: float) -> Access:

@@ -8,12 +8,12 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError
 
+from sidecar.answers import AnswerRules, passed_on
 from sidecar.errors import ClientGone, Refused
 from sidecar.ports import HeaderList
 from sidecar.reasons import Reason
@@ -25,9 +25,6 @@ _NO_BODY = frozenset({204, 304})
 _LINGER_BYTES, _LINGER_SECONDS = 256 * 1024, 1.0
 """A client that sends first and reads later loses the answer if the connection closes while it still sends."""
 
-AnswerFilter = Callable[[int, HeaderList], HeaderList]
-"""What of a store's head reaches the client, and what is added; raises `Refused` for an answer that isn't passed on."""
-
 
 class Exchange:
     __slots__ = (
@@ -35,13 +32,13 @@ class Exchange:
         "_chunked",
         "_connection",
         "_continue",
-        "_filter",
         "_finished",
         "_head",
         "_length",
         "_listener",
         "_patience",
         "_payload",
+        "_rules",
         "_version_1_0",
         "bytes_in",
         "bytes_out",
@@ -70,7 +67,7 @@ class Exchange:
         self._version_1_0 = message.version.minor == 0
         self.keep_alive = not (message.should_close or message.upgrade or draining)
         self._patience = patience
-        self._filter: AnswerFilter | None = None
+        self._rules: AnswerRules | None = None
         self._head: list[bytes] | None = None
         self._chunked = False
         self._body = True
@@ -105,14 +102,14 @@ class Exchange:
 
     # --- the answer -------------------------------------------------------------------------------------------------------
 
-    def hand_over(self, upstream_path: str, headers: HeaderList, answers: AnswerFilter) -> None:
-        """Make ready to be given to an upstream."""
-        self.upstream_path, self.headers, self._filter = upstream_path, headers, answers
+    def hand_over(self, upstream_path: str, headers: HeaderList, rules: AnswerRules) -> None:
+        """Make ready to be given to an upstream, whose answer will be held against `rules`."""
+        self.upstream_path, self.headers, self._rules = upstream_path, headers, rules
         self.handed_over_at = time.perf_counter()
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
-        if self._filter is not None:
-            headers = self._filter(status, headers)
+        if self._rules is not None:
+            headers = passed_on(self._rules, status, headers)
         self.started, self.started_at, self.status, self._length = True, time.perf_counter(), status, length
         head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status]
         for name, value in headers:
@@ -198,7 +195,7 @@ class Exchange:
 
     def answer(self, status: int, headers: HeaderList, body: bytes) -> None:
         """A whole answer of our own."""
-        self._filter = None
+        self._rules = None
         self.start(status, headers, len(body))
         self.write(body)
         self.finish()

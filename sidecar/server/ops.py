@@ -11,12 +11,11 @@ import gzip
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import web
 from msgspec import Struct
 
-from sidecar.metrics import Metrics
 from sidecar.settings import KiB, Listen
 
 CONNECTIONS = 64
@@ -58,6 +57,19 @@ class Checks:
                 problem = "the check itself failed; the log says why"
             results.append(Result(name, problem, required))
         return results
+
+
+class Readiness(Protocol):
+    def run(self) -> list[Result]: ...
+
+
+class Scrape(Protocol):
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """Body and Content-Type for this `Accept` header."""
+
+
+async def _nothing_to_prepare(path: str) -> None:
+    return None
 
 
 class _Answer(web.Response):
@@ -132,10 +144,18 @@ class _TurnedAway(asyncio.Protocol):
 
 
 class OpsServer:
-    def __init__(self, checks: Checks, metrics: Metrics, *, connection_life: float = CONNECTION_LIFE) -> None:
-        """`connection_life` in seconds."""
+    def __init__(
+        self,
+        checks: Readiness,
+        metrics: Scrape,
+        *,
+        prepare: Callable[[str], Awaitable[None]] = _nothing_to_prepare,
+        connection_life: float = CONNECTION_LIFE,
+    ) -> None:
+        """`prepare` is awaited with a page's path before it is made. `connection_life` in seconds."""
         self._checks = checks
         self._metrics = metrics
+        self._prepare = prepare
         self._connection_life = connection_life
         self._pages = {"/livez": self._live, "/readyz": self._ready, "/metrics": self._expose}
         self._listener: _Listener | None = None
@@ -174,6 +194,7 @@ class OpsServer:
             answer = _text(405, "GET and HEAD only")
             answer.headers["Allow"] = "GET, HEAD"
             return answer
+        await self._prepare(path)
         return page(request, query)
 
     def _live(self, request: web.BaseRequest, query: str) -> _Answer:

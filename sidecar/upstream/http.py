@@ -34,7 +34,7 @@ class HttpUpstream:
     async def forward(self, exchange: Downstream) -> None:
         head = self._head(exchange)
         for attempt in (0, 1):
-            connection = await self._pool.acquire(fresh=attempt > 0)
+            connection = (None if attempt else self._pool.idle()) or await self._pool.open(fresh=attempt > 0)
             try:
                 await connection.exchange(head, exchange)
             except DeadConnection:

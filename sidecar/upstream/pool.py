@@ -36,21 +36,27 @@ class Pool:
         authority = f"[{self._host}]" if ":" in self._host else self._host
         self.host_header = "localhost" if self._unix else f"{authority}:{parts.port}" if parts.port else authority
 
-    async def acquire(self, *, fresh: bool = False) -> Connection:
-        """An idle connection, or a new one. Raises `Unavailable`: unreachable, or too many at once for too long."""
-        if not fresh:
-            while self._idle:
-                connection = self._idle.pop()
-                if connection.reusable:
-                    return connection
+    def idle(self) -> Connection | None:
+        """One that waits for work, if there is one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.reusable:
+                return connection
+        return None
+
+    async def open(self, *, fresh: bool = False) -> Connection:
+        """A new connection, or, where there are as many as may be and unless it has to be `fresh`, one that becomes idle.
+
+        Raises `Unavailable`: unreachable, or too many at once for too long.
+        """
         while len(self._all) + self._opening >= self._settings.connections:
             if self._idle:
                 self._idle.pop(0).abort()
                 break
             await self._wait()
-            if self._idle and not fresh:
-                return self._idle.pop()
-        return await self._open()
+            if not fresh and (connection := self.idle()) is not None:
+                return connection
+        return await self._connect()
 
     def release(self, connection: Connection) -> None:
         """After its exchange: kept if another may follow, otherwise ended."""
@@ -96,7 +102,7 @@ class Pool:
     def _make(self) -> Connection:
         return Connection(self._loop, self._settings.timeouts, self._lost)
 
-    async def _open(self) -> Connection:
+    async def _connect(self) -> Connection:
         if self._sweeper is None:
             self._sweeper = self._loop.create_task(self._sweep())
         self._opening += 1

@@ -92,6 +92,14 @@ def test_every_record_has_exactly_the_same_keys(kind: str) -> None:
     assert keys(json.loads(EVERY_KIND[kind])) == KEYS
 
 
+def test_only_a_requests_first_record_has_its_id() -> None:
+    write = access(principal=ADA, actions=(Action(Permission.WRITE, "a"),))
+    intent = json.loads(RECORDS.access(write, NOW))
+    completion = json.loads(RECORDS.access(write, NOW, DONE, follows=True))
+    assert intent["id"] == intent["request"]["id"] == completion["request"]["id"] == "r-1"
+    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", completion["id"])
+
+
 def test_a_request_is_told_whole() -> None:
     record = made(
         access(
@@ -111,7 +119,7 @@ def test_a_request_is_told_whole() -> None:
             cache="hit",
         )
     )
-    assert re.fullmatch(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", record.pop("id"))
+    assert record.pop("id") == "r-1"
     assert record == {
         "v": "sidecar.audit/v1",
         "time": "2026-11-22T04:25:01.123456Z",
