@@ -11,9 +11,20 @@ from msgspec import Struct
 
 from sidecar import headers, target
 from sidecar.credentials import carriers
-from sidecar.credentials.identities import CacheResult, Identities
+from sidecar.credentials.identities import CacheResult, Identities, KnownBad
 from sidecar.errors import Refused
-from sidecar.model import ANONYMOUS, Action, Head, Headers, Permission, Principal, PrincipalKind, Secret, Verdict
+from sidecar.model import (
+    ANONYMOUS,
+    Action,
+    Head,
+    Headers,
+    Oddity,
+    Permission,
+    Principal,
+    PrincipalKind,
+    Secret,
+    Verdict,
+)
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.policy.evaluate import Trace, evaluate
 from sidecar.policy.routes import Snapshot
@@ -116,6 +127,8 @@ class Gate:
             await self._walk(decision, method, raw_target, raw_headers, peer, now, last or LastRead(), trace)
         except Refused as refusal:
             decision.reason, decision.detail = refusal.reason, refusal.detail
+            if isinstance(refusal, KnownBad):
+                decision.cache = "negative"
         except Exception:
             log.exception("the decision failed; the request is refused")
             decision.reason, decision.detail = Reason.INTERNAL_ERROR, "the decision failed"
@@ -143,7 +156,7 @@ class Gate:
             raise Refused(Reason.NO_ROUTE)
         decision.workspace = workspace = snapshot.workspaces[route.workspace]
         decision.profile = profile = self._profiles[route.client]
-        if parsed.oddities & ~profile.allowed:
+        if parsed.oddities is not Oddity.NONE and parsed.oddities & ~profile.allowed:
             raise Refused(Reason.BAD_TARGET, f"{parsed.oddities & ~profile.allowed!r}")
 
         decision.token = token = last.token if repeated else carriers.find(head, self._token_headers)
@@ -151,10 +164,12 @@ class Gate:
             last.raw, last.headers, last.token = raw_headers, read, token
         principal = ANONYMOUS
         if token is not None:
+            decision.cache = "hit"
             known = self._identities.known(token, now)
             if known is not None:
-                principal, decision.cache = known, "hit"
+                principal = known
             else:
+                decision.cache = "miss"
                 principal, decision.cache = await self._identities.identify(token, now)
         decision.principal = principal
 

@@ -115,6 +115,9 @@ class Headers(Struct, frozen=True, gc=False):
     forward: tuple[tuple[bytes, bytes], ...]
     """The end-to-end headers as received, minus credentials, cookies, overrides and everything that folds to what we set."""
 
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self.values)})"  # names alone: some values are credentials
+
 
 class Head(Struct, frozen=True, gc=False):
     """Everything that a decision may look at. There is nothing else: no body, no connection, no clock."""

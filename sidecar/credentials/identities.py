@@ -26,6 +26,10 @@ _BYTES_PER_ENTRY = 4096
 _FIXED_WEIGHT = 512
 
 
+class KnownBad(CredentialRefused):
+    """A verdict that the cache remembers."""
+
+
 class _Known(Struct, frozen=True):
     principal: Principal
     verifier: Verifier
@@ -92,7 +96,7 @@ class Identities:
         bad = self._bad.get(digest)
         if bad is not None and now < bad.until and bad.generations == self._generations():
             self.negative_hits += 1
-            raise CredentialRefused(bad.reason, bad.detail)
+            raise KnownBad(bad.reason, bad.detail)
         self.misses += 1
         running = self._running.get(digest)
         if running is None or running.generations != self._generations():

@@ -1,0 +1,521 @@
+"""The one road to a decision: each step, their order, and that nothing but a reason ever comes out."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sidecar.credentials.identities import Identities
+from sidecar.errors import CredentialRefused, Refused, Unavailable
+from sidecar.gate import Decision, Gate, LastRead, upstream_path
+from sidecar.model import (
+    ANONYMOUS,
+    Action,
+    Head,
+    Headers,
+    Oddity,
+    Permission,
+    Person,
+    Principal,
+    PrincipalKind,
+    Secret,
+)
+from sidecar.policy.compiled import Route, Rule, Workspace
+from sidecar.policy.evaluate import Trace
+from sidecar.policy.routes import Routes, Snapshot
+from sidecar.profiles import PROFILES, LocalAnswer, Profile
+from sidecar.reasons import REASONS, Outcome, Reason
+from sidecar.settings import IdentityCacheSettings
+from sidecar.target import parse
+
+NOW = 1_000_000.0
+READ_WRITE = frozenset({Permission.READ, Permission.WRITE})
+CI = Principal(PrincipalKind.CI, "ci", workspace="web", token_id="ci", revocation_ids=("ci",))
+ADA = Principal(PrincipalKind.PERSONAL, "ada", token_id="ada", revocation_ids=("ada",))
+TOKENS = {"ci-token": CI, "ada-token": ADA}
+
+
+def route(workspace: str = "web", path: str = "/web", **more: Any) -> Route:
+    segments = tuple(path[1:].split("/")) if path != "/" else ()
+    return Route(workspace, path, segments, "plain", "store", more.pop("upstream_path", path), **more)
+
+
+WEB = Workspace("web", "web.yaml", "0" * 64, routes=(route(),), ci_tokens=READ_WRITE)
+OPEN = Workspace(
+    "open", "open.yaml", "1" * 64, routes=(route("open", "/open"),), anonymous=frozenset({Permission.READ})
+)
+ONCE = Workspace("once", "o.yaml", "2" * 64, routes=(route("once", "/once"),), anonymous=READ_WRITE, write_once=True)
+BROKEN = Workspace("broken", "b.yaml", "3" * 64, routes=(route("broken", "/broken"),), broken=True)
+DENIED = Workspace(
+    "denied",
+    "d.yaml",
+    "4" * 64,
+    routes=(route("denied", "/denied"),),
+    anonymous=frozenset({Permission.READ}),
+    rules=(Rule("never", 1, deny=frozenset({Permission.READ})),),
+)
+
+
+def snapshot_of(*workspaces: Workspace, generation: int = 7) -> Snapshot:
+    routes = Routes()
+    for workspace in workspaces:
+        routes = routes.adding(workspace.routes)
+    return Snapshot(routes, {each.name: each for each in workspaces}, generation)
+
+
+ALL = snapshot_of(WEB, OPEN, ONCE, BROKEN, DENIED)
+
+
+class Verifier:
+    generation = "1"
+    failure: Exception | None = None
+    hook: Callable[[], None] = staticmethod(lambda: None)
+
+    async def verify(self, token: Secret, now: float) -> Principal | None:
+        self.hook()
+        if self.failure is not None:
+            raise self.failure
+        if token.reveal() == "expired":
+            raise CredentialRefused(Reason.EXPIRED)
+        return TOKENS.get(token.reveal())
+
+
+class Revocations:
+    epoch = 0
+    revoked_ids: frozenset[str] = frozenset()
+    fresh = True
+
+    def revoked(self, principal: Principal) -> bool:
+        return not self.revoked_ids.isdisjoint(principal.revocation_ids)
+
+    def is_fresh(self, now: float) -> bool:
+        return self.fresh
+
+
+class People:
+    def __init__(self, people: Mapping[str, Person] | None) -> None:
+        self.people = people
+
+    def person(self, subject: str) -> Person | None:
+        if self.people is None:
+            raise Unavailable(Reason.DIRECTORY_UNAVAILABLE)
+        return self.people.get(subject)
+
+
+class Rig:
+    def __init__(
+        self,
+        snapshot: Snapshot = ALL,
+        *,
+        profiles: Mapping[str, Profile] = PROFILES,
+        directory: People | None = None,
+        existence: Callable[[Route, str], Awaitable[bool]] | None = None,
+        token_headers: Sequence[str] = (),
+    ) -> None:
+        self.snapshot = snapshot
+        self.verifier, self.revocations = Verifier(), Revocations()
+        self.asked: list[str] = []
+        self.exists: bool | Exception = False
+        self.identities = Identities([self.verifier], self.revocations, IdentityCacheSettings())
+        self.gate = Gate(
+            snapshot=lambda: self.snapshot,
+            profiles=profiles,
+            identities=self.identities,
+            directory=directory,
+            existence=existence or self._existence,
+            token_headers=token_headers,
+        )
+
+    async def _existence(self, route: Route, path: str) -> bool:
+        self.asked.append(path)
+        if isinstance(self.exists, Exception):
+            raise self.exists
+        return self.exists
+
+    async def ask(
+        self,
+        method: str = "GET",
+        target: str = "/web/a",
+        token: str | None = None,
+        *headers: tuple[str, str],
+        last: LastRead | None = None,
+        trace: Trace | None = None,
+    ) -> Decision:
+        raw = [(b"Host", b"cache"), *((name.encode(), value.encode()) for name, value in headers)]
+        if token is not None:
+            raw.append((b"Authorization", f"Bearer {token}".encode()))
+        return await self.gate.decide(method, target, tuple(raw), "10.0.0.1", NOW, last=last, trace=trace)
+
+    async def reason(self, *args: Any, **kwargs: Any) -> Reason:
+        return (await self.ask(*args, **kwargs)).reason
+
+
+@pytest.fixture
+def rig() -> Rig:
+    return Rig()
+
+
+async def test_a_grant_carries_all_that_it_was_decided_on(rig: Rig) -> None:
+    decision = await rig.ask("PUT", "/web/a/b?x=1", "ci-token")
+    assert decision.allowed
+    assert decision.reason is Reason.GRANTED
+    assert decision.principal is CI
+    assert decision.known
+    assert decision.actions == (Action(Permission.WRITE, "a/b", creates=True),)
+    assert (decision.workspace, decision.route, decision.generation) == (WEB, WEB.routes[0], 7)
+    assert decision.profile is PROFILES["plain"]
+    assert decision.head is not None
+    assert (decision.head.method, decision.head.peer) == ("PUT", "10.0.0.1")
+    assert decision.cache == "miss"
+    assert (await rig.ask("PUT", "/web/a/b", "ci-token")).cache == "hit"
+
+
+REFUSALS: dict[str, tuple[Reason, tuple[Any, ...]]] = {
+    "a path that is no path": (Reason.BAD_TARGET, ("GET", "web")),
+    "a dot segment": (Reason.BAD_TARGET, ("GET", "/web/../open/a")),
+    "two hosts": (Reason.BAD_HEADER, ("GET", "/web/a", None, ("Host", "other"))),
+    "an upgrade": (Reason.UPGRADE_REFUSED, ("GET", "/web/a", None, ("Upgrade", "websocket"))),
+    "no route": (Reason.NO_ROUTE, ("GET", "/nowhere/a")),
+    "a route's name, prolonged": (Reason.NO_ROUTE, ("GET", "/webx/a")),
+    "nobody": (Reason.NO_TOKEN, ("GET", "/web/a")),
+    "an unknown token": (Reason.BAD_TOKEN, ("GET", "/web/a", "stranger")),
+    "an expired token": (Reason.EXPIRED, ("GET", "/web/a", "expired")),
+    "two tokens": (Reason.BAD_HEADER, ("GET", "/web/a", "ci-token", ("Authorization", "Bearer x"))),
+    "another workspace's token": (Reason.WRONG_WORKSPACE, ("GET", "/open/a", "ci-token")),
+    "a parameter of another workspace": (Reason.WRONG_WORKSPACE, ("GET", "/web/a?teamId=api", "ci-token")),
+    "an unknown method": (Reason.UNKNOWN_OPERATION, ("BREW", "/web/a", "ci-token")),
+    "a write of nothing": (Reason.KEY_REQUIRED, ("PUT", "/web/", "ci-token")),
+    "nothing grants it": (Reason.NO_RULE, ("DELETE", "/web/a", "ci-token")),
+    "a rule denies it": (Reason.RULE_DENY, ("GET", "/denied/a")),
+    "a password from another site": (
+        Reason.CROSS_SITE,
+        ("GET", "/web/a", None, ("Authorization", "Basic dTpjaS10b2tlbg=="), ("Origin", "https://evil.example")),
+    ),
+    "a policy that can't be read": (Reason.POLICY_MISSING, ("GET", "/broken/a")),
+    "the same, with a token": (Reason.POLICY_MISSING, ("GET", "/broken/a", "ci-token")),
+}
+
+
+@pytest.mark.parametrize(("reason", "request_"), REFUSALS.values(), ids=REFUSALS)
+async def test_each_refusal_becomes_a_decision(rig: Rig, reason: Reason, request_: tuple[Any, ...]) -> None:
+    decision = await rig.ask(*request_)
+    assert decision.reason is reason
+    assert not decision.allowed
+    assert decision.answer is None
+
+
+async def test_a_rule_that_decided_is_named(rig: Rig) -> None:
+    assert (await rig.ask("GET", "/denied/a")).rule == "never"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("Authorization", "Bearer"),),
+        (("Authorization", "Bearer "),),
+        (("Authorization", "Bearer stranger"),),
+        (("Authorization", "Bearer expired"),),
+        (("Authorization", "Basic"),),
+        (("Authorization", "Basic !!!"),),
+        (("Authorization", "Basic dTo="),),
+        (("Authorization", "Digest username=x"),),
+        (("Authorization", ""),),
+        (("X-Store-Token", ""),),
+        (("X-Store-Token", "stranger"),),
+    ],
+)
+@pytest.mark.parametrize("target", ["/open/a", "/web/a", "/broken/a", "/once/a", "/denied/a"])
+async def test_a_bad_credential_is_never_anonymous(target: str, headers: tuple[tuple[str, str], ...]) -> None:
+    rig = Rig(token_headers=["X-Store-Token"])
+    assert (await rig.ask("GET", "/open/a")).allowed
+    for method in ("GET", "OPTIONS"):
+        decision = await rig.ask(method, target, None, *headers)
+        assert decision.status == 401
+        assert decision.principal is None
+        assert not decision.known
+
+
+async def test_a_revoked_token_is_refused_where_anonymous_may_read(rig: Rig) -> None:
+    rig.revocations.revoked_ids = frozenset({"ci"})
+    assert await rig.reason("GET", "/open/a", "ci-token") is Reason.REVOKED
+
+
+async def test_two_credentials_are_refused() -> None:
+    rig = Rig(token_headers=["X-Store-Token"])
+    assert await rig.reason("GET", "/web/a", "ci-token", ("X-Store-Token", "ci-token")) is Reason.TWO_CREDENTIALS
+
+
+async def test_a_configured_header_carries_a_token_and_ends_here() -> None:
+    decision = await Rig(token_headers=["X-Store-Token"]).ask("GET", "/web/a", None, ("x-store-token", "ci-token"))
+    assert decision.principal is CI
+    assert decision.head is not None
+    assert b"x-store-token" not in {name.lower() for name, _ in decision.head.headers.forward}
+
+
+@pytest.mark.parametrize("token", [None, "stranger", "expired", "ci-token", ""])
+async def test_no_route_is_no_route_whoever_asks(rig: Rig, token: str | None) -> None:
+    decision = await rig.ask("GET", "/nowhere", token)
+    assert (decision.reason, decision.status) == (Reason.NO_ROUTE, 404)
+    assert rig.identities.misses == 0
+
+
+async def test_an_odd_target_is_refused_before_anybody_is_identified(rig: Rig) -> None:
+    assert await rig.reason("GET", "/web/..%2f", "ci-token") is Reason.BAD_TARGET
+    assert rig.identities.misses == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "oddity"),
+    [
+        ("/web/a%2fb", Oddity.ENCODED_SLASH),
+        ("/web/a%5cb", Oddity.ENCODED_BACKSLASH),
+        ("/web/a%25b", Oddity.ENCODED_PERCENT),
+        ("/web/a%3fb", Oddity.ENCODED_QUESTION),
+        ("/web/a%23b", Oddity.ENCODED_HASH),
+        ("/web/a//b", Oddity.EMPTY_SEGMENT),
+        ("/web/%c3%a9", Oddity.NON_ASCII),
+        ("/web/a;b", Oddity.SEMICOLON),
+    ],
+)
+async def test_an_oddity_passes_only_where_the_profile_allows_it(target: str, oddity: Oddity) -> None:
+    class Odd:
+        name = "plain"
+        allowed = oddity
+
+        def classify(self, head: Head, route: Route) -> tuple[Action, ...] | LocalAnswer:
+            return PROFILES["plain"].classify(head, route)
+
+        def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
+            return PROFILES["plain"].deny(head, reason, hint, challenge, workspace)
+
+    assert await Rig().reason("GET", target, "ci-token") is Reason.BAD_TARGET
+    assert await Rig(profiles={"plain": Odd()}).reason("GET", target, "ci-token") is Reason.GRANTED
+    other = target + "/%25" if oddity is not Oddity.ENCODED_PERCENT else target + "/;"
+    assert await Rig(profiles={"plain": Odd()}).reason("GET", other, "ci-token") is Reason.BAD_TARGET
+
+
+async def test_anonymous_and_refused_is_asked_for_a_token(rig: Rig) -> None:
+    for method, target, reason in [
+        ("GET", "/web/a", Reason.NO_TOKEN),
+        ("PUT", "/open/a", Reason.NO_TOKEN),
+        ("GET", "/denied/a", Reason.RULE_DENY),
+        ("BREW", "/open/a", Reason.UNKNOWN_OPERATION),
+        ("PUT", "/open/", Reason.KEY_REQUIRED),
+        ("GET", "/open/a?tenant=web", Reason.WRONG_WORKSPACE),
+    ]:
+        decision = await rig.ask(method, target)
+        assert (decision.reason, decision.status, decision.known) == (reason, 401, False)
+        assert decision.principal is ANONYMOUS
+
+
+async def test_known_and_refused_is_a_403(rig: Rig) -> None:
+    decision = await rig.ask("DELETE", "/web/a", "ci-token")
+    assert (decision.reason, decision.status, decision.known) == (Reason.NO_RULE, 403, True)
+
+
+async def test_a_profile_may_answer_by_itself(rig: Rig) -> None:
+    decision = await rig.ask("OPTIONS", "/web/a")
+    assert decision.reason is Reason.ANSWERED_HERE
+    assert decision.allowed
+    assert decision.answer is not None
+    assert decision.answer.status == 204
+    assert decision.actions == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "token"),
+    [("GET", "/once/a", None), ("DELETE", "/once/a", None), ("PUT", "/web/a", "ci-token"), ("PUT", "/open/a", None)],
+)
+async def test_existence_is_not_asked_where_it_does_not_matter(
+    rig: Rig, method: str, target: str, token: str | None
+) -> None:
+    await rig.ask(method, target, token)
+    assert rig.asked == []
+
+
+@pytest.mark.parametrize(("exists", "reason"), [(False, Reason.GRANTED), (True, Reason.NO_TOKEN)])
+async def test_existence_is_asked_once_where_it_matters(rig: Rig, exists: bool, reason: Reason) -> None:
+    rig.exists = exists
+    assert await rig.reason("PUT", "/once/a/b?x=1") is reason
+    assert rig.asked == ["/once/a/b?x=1"]
+
+
+@pytest.mark.parametrize("failure", [Unavailable(Reason.EXISTENCE_UNKNOWN), Unavailable(Reason.UPSTREAM_TIMEOUT)])
+async def test_existence_that_cannot_be_learnt_is_a_refusal(rig: Rig, failure: Unavailable) -> None:
+    rig.exists = failure
+    decision = await rig.ask("PUT", "/once/a")
+    assert decision.reason is failure.reason
+    assert REASONS[decision.reason].outcome is Outcome.ERROR
+
+
+@pytest.mark.parametrize("reason", [Reason.TOKEN_STORE_UNAVAILABLE, Reason.VERIFIER_UNAVAILABLE, Reason.STALE_STATE])
+async def test_an_outage_of_the_verifier_is_a_503_where_anonymous_may_read_too(rig: Rig, reason: Reason) -> None:
+    rig.verifier.failure = Unavailable(reason)
+    for target in ("/web/a", "/open/a"):
+        decision = await rig.ask("GET", target, "ci-token")
+        assert (decision.reason, decision.status) == (reason, 503)
+
+
+async def test_stale_revocations_are_a_503_for_known_tokens_and_new_ones(rig: Rig) -> None:
+    await rig.ask("GET", "/web/a", "ci-token")
+    rig.revocations.fresh = False
+    assert await rig.reason("GET", "/web/a", "ci-token") is Reason.STALE_STATE
+    assert await rig.reason("GET", "/web/a", "ada-token") is Reason.STALE_STATE
+    assert (await rig.ask("GET", "/open/a")).allowed
+
+
+async def test_the_directory_is_asked_for_people_alone() -> None:
+    members = msgspec.structs.replace(WEB, users=frozenset({"ada"}), personal_tokens=READ_WRITE)
+    active, away = Person(True, frozenset()), Person(False, frozenset())
+    for people, reason in [
+        ({"ada": active}, Reason.GRANTED),
+        ({"ada": away}, Reason.INACTIVE_PERSON),
+        ({}, Reason.INACTIVE_PERSON),
+        (None, Reason.DIRECTORY_UNAVAILABLE),
+    ]:
+        rig = Rig(snapshot_of(members, OPEN), directory=People(people))
+        assert await rig.reason("GET", "/web/a", "ada-token") is reason
+        assert await rig.reason("GET", "/web/a", "ci-token") is Reason.GRANTED
+        assert await rig.reason("GET", "/open/a") is Reason.GRANTED
+
+
+async def explodes(*args: object) -> bool:
+    raise ValueError("a bug")
+
+
+async def test_any_failure_is_a_refusal() -> None:
+    """A hole of each collaborator in turn."""
+
+    class Exploding:
+        name = "plain"
+        allowed = Oddity.NONE
+
+        def classify(self, head: Head, route: Route) -> tuple[Action, ...] | LocalAnswer:
+            raise RecursionError
+
+        def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
+            raise AssertionError
+
+    unknown_profile = Rig(profiles={})
+    verifier = Rig()
+    verifier.verifier.failure = KeyError("x")
+    no_workspace = Rig(Snapshot(Routes().adding([route()]), {}))
+    for rig, method, target in [
+        (Rig(profiles={"plain": Exploding()}), "GET", "/open/a"),
+        (unknown_profile, "GET", "/open/a"),
+        (verifier, "GET", "/open/a"),
+        (no_workspace, "GET", "/web/a"),
+        (Rig(existence=explodes), "PUT", "/once/a"),
+    ]:
+        decision = await rig.ask(method, target, "ci-token" if rig is verifier else None)
+        assert (decision.reason, decision.status, decision.allowed) == (Reason.INTERNAL_ERROR, 500, False)
+        assert decision.detail == "the decision failed"
+
+
+async def test_one_snapshot_is_used_to_the_end() -> None:
+    """The source swaps while the token is verified, and again while the store is asked."""
+    rig = Rig(snapshot_of(msgspec.structs.replace(ONCE, ci_tokens=READ_WRITE)))
+    nothing = snapshot_of(generation=8)
+
+    def swap() -> None:
+        rig.snapshot = nothing
+
+    rig.verifier.hook = swap  # type: ignore[method-assign]
+    decision = await rig.ask("PUT", "/once/a", "ada-token")
+    assert (decision.reason, decision.generation) == (Reason.GRANTED, 7)
+    assert rig.asked == ["/once/a"]
+    assert await rig.reason("PUT", "/once/a", "ada-token") is Reason.NO_ROUTE
+
+
+async def test_a_refused_token_is_not_told_as_a_hit(rig: Rig) -> None:
+    assert (await rig.ask("GET", "/web/a", "stranger")).cache == "miss"
+    assert (await rig.ask("GET", "/web/a", "stranger")).cache == "negative"
+    assert (await rig.ask("GET", "/web/a")).cache is None
+    await rig.ask("GET", "/web/a", "ci-token")
+    rig.revocations.revoked_ids = frozenset({"ci"})
+    assert (await rig.ask("GET", "/web/a", "ci-token")).cache == "hit"
+
+
+async def test_a_refused_token_is_kept_for_evidence(rig: Rig) -> None:
+    decision = await rig.ask("GET", "/web/a", "stranger")
+    assert decision.token is not None
+    assert decision.token.reveal() == "stranger"
+    assert "stranger" not in repr(decision)
+
+
+async def test_a_trace_tells_about_the_rules(rig: Rig) -> None:
+    trace = Trace()
+    await rig.ask("GET", "/denied/a", trace=trace)
+    assert trace != Trace()
+
+
+# --- what a connection's last headers said
+
+
+SENT = st.sampled_from(
+    [
+        (),
+        (("Authorization", "Bearer ci-token"),),
+        (("Authorization", "Bearer ada-token"),),
+        (("Authorization", "Bearer stranger"),),
+        (("Authorization", "Basic !"),),
+        (("Authorization", "Basic dTpjaS10b2tlbg=="), ("Origin", "https://evil.example")),
+        (("Authorization", "Basic dTpjaS10b2tlbg=="),),
+        (("X-Store-Token", "ci-token"),),
+        (("X-Store-Token", "ci-token"), ("Authorization", "Bearer ci-token")),
+        (("Upgrade", "websocket"),),
+        (("Host", "twice"),),
+    ]
+)
+ASKED = st.tuples(
+    st.sampled_from(["GET", "PUT", "OPTIONS"]), st.sampled_from(["/web/a", "/open/a", "/nowhere", "/web/a%2fb"]), SENT
+)
+
+
+@given(st.lists(ASKED, min_size=1, max_size=8))
+async def test_what_was_read_before_never_changes_a_decision(requests: list[Any]) -> None:
+    """Requests of one connection are decided as if each were its first."""
+    kept, fresh, last = Rig(token_headers=["X-Store-Token"]), Rig(token_headers=["X-Store-Token"]), LastRead()
+    for method, target, headers in requests:
+        one = await kept.ask(method, target, None, *headers, last=last)
+        other = await fresh.ask(method, target, None, *headers)
+        assert (one.reason, one.principal, one.actions, one.head) == (
+            other.reason,
+            other.principal,
+            other.actions,
+            other.head,
+        )
+        assert (one.token is None) == (other.token is None)
+
+
+@given(st.text(max_size=30), st.lists(st.tuples(st.binary(max_size=12), st.binary(max_size=30)), max_size=5))
+async def test_whatever_is_sent_a_decision_comes_out(target: str, headers: list[tuple[bytes, bytes]]) -> None:
+    decision = await Rig().gate.decide("GET", "/" + target, headers, "", NOW)
+    assert isinstance(decision.reason, Reason)
+    assert decision.reason is not Reason.INTERNAL_ERROR
+
+
+@pytest.mark.parametrize(
+    ("path", "upstream", "target", "asked"),
+    [
+        ("/web", "/web", "/web/a/b", "/web/a/b"),
+        ("/web", "", "/web/a", "/a"),
+        ("/web", "", "/web", "/"),
+        ("/web", "/x/y", "/web/", "/x/y/"),
+        ("/web", "/x", "/web/a?b=c&d", "/x/a?b=c&d"),
+        ("/web", "/x", "/web/%7ea%2Bb", "/x/%7ea%2Bb"),
+        ("/", "/all", "/a/b", "/all/a/b"),
+        ("/", "", "/", "/"),
+    ],
+)
+def test_only_the_routes_prefix_is_exchanged(path: str, upstream: str, target: str, asked: str) -> None:
+    head = Head("GET", parse(target), Headers({}, ()))
+    assert upstream_path(route(path=path, upstream_path=upstream), head) == asked
+
+
+def test_a_refusal_of_any_kind_is_no_permission() -> None:
+    for reason in Reason:
+        assert Decision(reason).allowed is (reason in (Reason.GRANTED, Reason.ANSWERED_HERE))
+    assert issubclass(CredentialRefused, Refused)
