@@ -43,5 +43,5 @@ def set_up(level: int = logging.INFO) -> None:
     handler.setFormatter(PlainLines("%(levelname)s %(name)s: %(message)s") if plain else JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # asyncio and aiohttp say at INFO and below what the audit log says better.
-    for noisy in ("asyncio", "aiohttp", "sqlalchemy", "aiosqlite"):
+    for noisy in ("asyncio", "aiohttp", "sqlalchemy"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
