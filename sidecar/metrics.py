@@ -10,6 +10,7 @@ import logging
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
+from itertools import accumulate
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -25,6 +26,10 @@ Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
 Labels = tuple[str, ...]
 Values = float | Mapping[Labels, float]
 """What a callback gives: one number, or numbers by their labels' values."""
+Series = dict[Labels, tuple[float, ...]]
+"""A metric's values by its labels': one number, or a histogram's counts by bucket (not cumulated) and then its sum."""
+Snapshot = dict[str, Series]
+"""All values of one moment, by the metrics' names."""
 
 _log = logging.getLogger(__name__)
 
@@ -85,6 +90,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("audit_write_seconds", _H, "One write of an audit sink, of one record or of many.", ("sink",), _OWN_BUCKETS),
     Metric("audit_last_success_timestamp_seconds", _G, "When a sink last took a record, in Unix time.", ("sink",)),
     Metric("audit_suppressed_total", _C, "Refusals of unknown callers that were counted instead of recorded."),
+    Metric("worker_up", _G, "1 if this worker process is up and answers; none where there is one process.", ("worker",)),
     Metric("build_info", _G, "1, labelled with what is running.", ("version", "revision", "python")),
 )  # fmt: skip
 
@@ -108,8 +114,8 @@ METHODS = frozenset(
         "SEARCH",
     ]
 )
-STAGES = ("decide", "audit", "total")
-"""From the head to the decision; waiting for a strict audit record; all until the store or the answer has its turn."""
+STAGES = ("audit", "total")
+"""Waiting for a strict audit record; all until the store is asked or the answer given."""
 RESULTS = ("ok", "error")
 OTHER = "other"
 _CODE_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "error")
@@ -128,13 +134,6 @@ class _Histogram:
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
-
-    def buckets(self) -> list[tuple[str, float]]:
-        running, result = 0, []
-        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
-            running += count
-            result.append(("+Inf" if bound == float("inf") else str(float(bound)), float(running)))
-        return result
 
 
 class Metrics:
@@ -170,9 +169,8 @@ class Metrics:
         self._sow(self._profiles, tuple(upstreams), tuple(kinds), tuple(issuers), tuple(sinks))
         self._total = self._histograms["overhead_seconds"][("total",)]
         self.read("build_info", lambda: {build: 1.0})
-        self.registry = CollectorRegistry()
-        self.registry.register(_Reader(self))
-        ProcessCollector(registry=self.registry)
+        self._registry = registry_of(self.snapshot)
+        ProcessCollector(registry=self._registry)
 
     def finished(
         self,
@@ -243,26 +241,21 @@ class Metrics:
         self._readers[name] = reader
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """The scrape's body and its Content-Type: OpenMetrics where the `Accept` header asks for it, else the text format."""
-        encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
-        return encode(self.registry), content_type
+        """The scrape's body and its Content-Type."""
+        return encoded(self._registry, accept)
 
-    def families(self) -> Iterator[Family]:
-        """Every row of `METRICS` with its samples, in its order. A reader that fails leaves its family empty."""
-        for metric in METRICS:
-            name = PREFIX + metric.name
-            if metric.kind is Kind.HISTOGRAM:
-                histogram = HistogramMetricFamily(name, metric.help, labels=metric.labels)
-                for labels, values in list(self._histograms[metric.name].items()):
-                    histogram.add_metric(labels, values.buckets(), values.total)
-                yield histogram
-                continue
-            family = (CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily)(
-                name, metric.help, labels=metric.labels
-            )
-            for written, value in self._samples(metric.name):
-                family.add_metric([str(label) for label in written], value)
-            yield family
+    def snapshot(self) -> Snapshot:
+        """Every row of `METRICS`, in its order."""
+        return {metric.name: self.series(metric.name) for metric in METRICS}
+
+    def series(self, name: str) -> Series:
+        """One metric's values. Empty if its reader fails."""
+        if self._rows[name].kind is Kind.HISTOGRAM:
+            return {
+                labels: (*histogram.counts, histogram.total)
+                for labels, histogram in list(self._histograms[name].items())
+            }
+        return {tuple(map(str, labels)): (value,) for labels, value in self._samples(name)}
 
     def _samples(self, name: str) -> Iterable[tuple[tuple[object, ...], float]]:
         reader = self._readers.get(name)
@@ -321,9 +314,41 @@ class Metrics:
         self._histograms[name][labels] = _Histogram(self._rows[name].buckets)
 
 
+def registry_of(snapshot: Callable[[], Snapshot]) -> CollectorRegistry:
+    """What a scrape sees; `snapshot` is called at each, and further collectors may join."""
+    registry = CollectorRegistry()
+    registry.register(_Reader(snapshot))
+    return registry
+
+
+def encoded(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
+    """Body and Content-Type: OpenMetrics where the `Accept` header asks for it, else the text format."""
+    encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
+    return encode(registry), content_type
+
+
 class _Reader(Collector):
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
+        self._snapshot = snapshot
 
     def collect(self) -> Iterator[Family]:
-        return self._metrics.families()
+        snapshot = self._snapshot()
+        for metric in METRICS:
+            name, samples = PREFIX + metric.name, snapshot[metric.name]
+            if metric.kind is Kind.HISTOGRAM:
+                histogram = HistogramMetricFamily(name, metric.help, labels=metric.labels)
+                for labels, (*counts, total) in samples.items():
+                    histogram.add_metric(labels, _cumulated(metric.buckets, counts), total)
+                yield histogram
+                continue
+            family = (CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily)(
+                name, metric.help, labels=metric.labels
+            )
+            for labels, (value,) in samples.items():
+                family.add_metric(labels, value)
+            yield family
+
+
+def _cumulated(bounds: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
+    names = [*(str(float(bound)) for bound in bounds), "+Inf"]
+    return list(zip(names, accumulate(map(float, counts)), strict=True))

@@ -5,8 +5,8 @@ leaked token can be searched for (plain hashes would give away the passwords tha
 """
 
 import hmac
-import os
-import random
+import itertools
+import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -46,16 +46,20 @@ def _unwritable(value: object) -> str:
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_unwritable)
-_RANDOM = random.Random(os.urandom(16))  # noqa: S311 (ids must not collide; nobody has to be unable to guess them)
-os.register_at_fork(after_in_child=lambda: _RANDOM.seed(os.urandom(16)))
+
+
+_COUNT = itertools.count(secrets.randbits(26))
+
+
+_TAIL = f"{secrets.randbits(48):012x}"
 
 
 def record_id(now: float) -> str:
-    """A UUIDv7 (RFC 9562 §5.7): 48 bits of milliseconds, 74 of chance, so that ids sort by time."""
-    time_ms, chance = int(now * 1000), _RANDOM.getrandbits(74)
-    high, low = time_ms >> 16 & 0xFFFFFFFF, time_ms & 0xFFFF
-    variant = 0x8000 | chance >> 48 & 0x3FFF
-    return f"{high:08x}-{low:04x}-7{chance >> 62:03x}-{variant:04x}-{chance & 0xFFFFFFFFFFFF:012x}"
+    """A UUIDv7 (RFC 9562 §5.7), so that ids sort by time: milliseconds, a counter of 26 bits (§6.2), and 48 bits of chance that
+    are this process's own. Ids must not collide; nobody has to be unable to guess them. `now` in Unix seconds."""
+    moment, count = int(now * 1000), next(_COUNT)
+    variant = 0x8000 | count >> 12 & 0x3FFF
+    return f"{moment >> 16 & 0xFFFFFFFF:08x}-{moment & 0xFFFF:04x}-7{count & 0xFFF:03x}-{variant:04x}-{_TAIL}"
 
 
 _STRENGTH = {permission: rank for rank, permission in enumerate(Permission)}
@@ -119,7 +123,9 @@ class Records:
             outcome, reason, bytes_in = end.outcome or outcome, end.reason or reason, end.bytes_in
             duration_ms = int(end.duration * 1_000_000) / 1000
             response = Response(end.status, end.bytes_out, end.upstream_status, end.upstream_request_id, end.aborted)
-        clean = redact.text
+        host, path, agent = access.host, access.path, access.user_agent
+        if redact.suspicious(f"{host} {path} {agent}"):
+            host, path, agent = redact.text(host), redact.text(path), redact.text(agent)
         return self._encode(
             Record(
                 SCHEMA,
@@ -136,11 +142,11 @@ class Records:
                 Request(
                     access.request_id,
                     access.profile or None,
-                    clean(access.method),
-                    clean(access.host) or None,
-                    clean(access.path),
+                    redact.text(access.method),
+                    host or None,
+                    path,
                     redact.query(access.query) or None,
-                    clean(access.user_agent) or None,
+                    agent or None,
                     bytes_in,
                 ),
                 response,

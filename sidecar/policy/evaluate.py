@@ -83,9 +83,10 @@ def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str])
 
 
 def _existence_may_matter(workspace: Workspace, matched: list[Rule], actions: Sequence[Action]) -> bool:
-    if not any(action.creates and action.permission is _WRITE for action in actions):
-        return False
-    return workspace.write_once or any(_names_overwrite(rule) for rule in matched)
+    for action in actions:
+        if action.creates and action.permission is _WRITE:
+            return workspace.write_once or any(_names_overwrite(rule) for rule in matched)
+    return False
 
 
 def _names_overwrite(rule: Rule) -> bool:

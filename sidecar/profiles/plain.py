@@ -50,7 +50,8 @@ class Plain:
             if method == "OPTIONS":
                 return LocalAnswer(204, ((b"allow", ", ".join({**VERBS, "OPTIONS": None, **route.verbs}).encode()),))
             raise Refused(Reason.UNKNOWN_OPERATION, "a method without a permission")
-        if any(name in OVERRIDES for name, _ in tenant.parameters(head.target.raw_query)):
+        query = head.target.raw_query
+        if query and any(name in OVERRIDES for name, _ in tenant.parameters(query)):
             raise Refused(Reason.UNKNOWN_OPERATION, "a parameter that names another method")
         tenant.check_headers(values, route.workspace)
         key = target.key(head.target, len(route.segments))
