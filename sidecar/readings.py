@@ -89,7 +89,9 @@ def first_of(problems: Sequence[Problem]) -> str | None:
 class PolicyNews:
     """What becomes of policy files: to the audit log, the metrics and the process's log."""
 
-    def __init__(self, audit: AuditLog, records: Records, metrics: Metrics) -> None:
+    def __init__(self, audit: AuditLog, records: Records, metrics: Metrics, *, speaks: bool = True) -> None:
+        """Of several processes that see the same files, one `speaks`: an edit is one event."""
+        self._speaks = speaks
         self._audit = audit
         self._records = records
         self._metrics = metrics
@@ -98,9 +100,11 @@ class PolicyNews:
     def heard(self, event: PolicyEvent) -> None:
         problems = tuple(str(problem) for problem in event.problems)
         now = time.time()
-        self._metrics.count("policy_reloads_total", "error" if problems else "ok")
         if not problems:
             self.last_success = now
+        if not self._speaks:
+            return
+        self._metrics.count("policy_reloads_total", "error" if problems else "ok")
         for problem in problems:
             log.warning("policy %s", problem)
         self._audit.put(

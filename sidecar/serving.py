@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import uvloop
 from aiohttp import http_parser
@@ -18,6 +19,9 @@ from sidecar import config, logs
 from sidecar.errors import DocumentError, SidecarError
 from sidecar.settings import Settings
 from sidecar.wiring import Sidecar
+from sidecar.workers.channel import ChannelBroken
+from sidecar.workers.handover import become_parent
+from sidecar.workers.member import Member
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +30,8 @@ EXIT_FAILED, EXIT_INVALID = 1, 2
 
 def main() -> None:
     """Exits 0 after a clean end, 1 where it could not serve, 2 where the configuration is invalid."""
+    if sys.argv[1:2] == ["--worker"]:
+        work(int(sys.argv[2]))
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m sidecar.serving CONFIG (people run: sidecar serve --config CONFIG)")
     logs.set_up()
@@ -38,13 +44,25 @@ def main() -> None:
     except DocumentError as error:
         print(error, file=sys.stderr)
         raise SystemExit(EXIT_INVALID) from None
+    if settings.workers > 1:
+        become_parent(settings)
     raise SystemExit(run(settings))
 
 
-def run(settings: Settings, started: Callable[[], None] = lambda: None) -> int:
+def work(channel: int) -> NoReturn:
+    """One of several workers: a serving process that gets its settings and sockets from its parent, by this descriptor."""
+    logs.set_up()
+    try:
+        member = Member(channel)
+    except (OSError, ChannelBroken) as error:
+        raise SystemExit(f"a worker can't start by itself: {error}") from None
+    raise SystemExit(run(member.settings, member=member))
+
+
+def run(settings: Settings, started: Callable[[], None] = lambda: None, member: Member | None = None) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. `started` is called once requests are accepted."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, started))
+        return runner.run(serve(settings, started, member))
 
 
 def require_c_parser() -> None:
@@ -55,9 +73,9 @@ def require_c_parser() -> None:
         )
 
 
-async def serve(settings: Settings, started: Callable[[], None]) -> int:
+async def serve(settings: Settings, started: Callable[[], None], member: Member | None = None) -> int:
     loop = asyncio.get_running_loop()
-    sidecar = Sidecar(settings)
+    sidecar = Sidecar(settings, member.seat if member else None)
     try:
         await sidecar.start()
     except (SidecarError, OSError) as error:
@@ -74,7 +92,15 @@ async def serve(settings: Settings, started: Callable[[], None]) -> int:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    log.info("serving on %s, ops on %s", settings.listen, settings.ops)
+    if member is not None:
+
+        def abandon() -> None:
+            asked.set()
+            insisted.set()
+
+        await member.join(sidecar.checks, sidecar.metrics, abandon)
+    else:
+        log.info("serving on %s, ops on %s", settings.listen, settings.ops)
     started()
     await asked.wait()
     # Endpoints are withdrawn while SIGTERM is already here: whoever still comes is served for a moment longer.

@@ -4,28 +4,26 @@ Read `start` for the order in which a process comes up, `drain` and `stop` for h
 """
 
 import asyncio
-import errno
-import hashlib
 import logging
 import os
 import platform
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import unquote, urlsplit
 
-from sidecar import __version__, headers, readings
+from msgspec import Struct
+
+from sidecar import __version__, headers, readings, wiring_audit
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
-from sidecar.audit.schema import Instance
-from sidecar.audit.sinks import FileSink, Sink, StdoutSink
+from sidecar.audit.sinks import Sink
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.jwt import JwtVerifier
 from sidecar.directory.file import DirectoryFile
-from sidecar.errors import SidecarError
 from sidecar.gate import Gate
 from sidecar.jwks import keys_of
+from sidecar.listening import BACKLOG, StartError, address, bind
 from sidecar.metrics import Metrics
 from sidecar.model import Principal, PrincipalKind
 from sidecar.policy.compiled import Route
@@ -35,7 +33,7 @@ from sidecar.profiles import PROFILES
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
 from sidecar.server.ops import Checks, OpsServer
-from sidecar.settings import AuditSink, Listen, Settings, UpstreamSettings
+from sidecar.settings import Settings, UpstreamSettings
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.last_used import LastUsed
 from sidecar.store.open import OpenStore, open_token_store
@@ -45,10 +43,6 @@ from sidecar.upstream.file import FileStore
 from sidecar.upstream.http import HttpUpstream
 
 log = logging.getLogger(__name__)
-
-
-class StartError(SidecarError):
-    """The process can't come up. The text says what to do."""
 
 
 class NothingRevoked:
@@ -63,11 +57,33 @@ class NothingRevoked:
         return True
 
 
+class Seat(Struct, frozen=True):
+    """What one worker of several is given by its parent, where a single process makes its own."""
+
+    sockets: Sequence[socket.socket]
+    """Bound to the data plane's address. The ops listener is the parent's."""
+    sinks: Sequence[Sink]
+    install_key: bytes
+    first: bool
+    """Whether this is the one that records what happens once, whoever sees it: token events and policy edits."""
+
+
 class Sidecar:
     """One serving process. `start`, then `drain` (which ends in `stop`)."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
         self._settings = settings
+        self._seat = seat
+        self._speaks_for_all = seat is None or seat.first
+        self.checks = Checks()
+        self.metrics = Metrics(
+            profiles=PROFILES,
+            upstreams=settings.upstreams,
+            kinds=("personal", "ci", "jwt", "refused"),
+            issuers=settings.issuers,
+            sinks=[wiring_audit.sink_name(sink) for sink in settings.audit],
+            build=(__version__, os.environ.get("SIDECAR_REVISION", ""), platform.python_version()),
+        )
         self._draining = False
         self._sockets: list[asyncio.Server] = []
         self._closing: list[Callable[[], Awaitable[None]]] = []
@@ -76,20 +92,11 @@ class Sidecar:
 
     async def start(self) -> None:
         """Raises `SidecarError` or `OSError`, each saying what to do. Call `stop` afterwards whether it raised or not."""
-        settings = self._settings
-        metrics = Metrics(
-            profiles=PROFILES,
-            upstreams=settings.upstreams,
-            kinds=("personal", "ci", "jwt", "refused"),
-            issuers=settings.issuers,
-            sinks=[_sink_name(sink.file) for sink in settings.audit],
-            build=(__version__, os.environ.get("SIDECAR_REVISION", ""), platform.python_version()),
-        )
-        checks = Checks()
+        settings, seat, metrics, checks = self._settings, self._seat, self.metrics, self.checks
         tokens = await self._open_tokens()
 
-        records = Records(_instance(), _install_key(settings))
-        audit = AuditLog([_sink(sink, records) for sink in settings.audit], records, observer=metrics)
+        records = wiring_audit.records(seat.install_key if seat else wiring_audit.install_key(settings))
+        audit = AuditLog(seat.sinks if seat else wiring_audit.sinks(settings, records), records, observer=metrics)
         await audit.open()
         self._closing.append(audit.close)
 
@@ -127,11 +134,16 @@ class Sidecar:
         readings.of_requests(metrics, listener, plane, identities)
         readings.of_audit(metrics, audit)
 
-        ops = OpsServer(checks, metrics)
-        await _listening(settings.ops, "ops", ops.start(settings.ops))
-        self._closing.append(ops.stop)
+        sockets = seat.sockets if seat else None
+        if sockets is None:
+            ops = OpsServer(checks, metrics)
+            with address(settings.ops, "ops"):
+                await ops.start(settings.ops)
+            self._closing.append(ops.stop)
+            with address(settings.listen, "listen"):
+                sockets = bind(settings.listen)
         listener.start()
-        self._sockets.append(await _listening(settings.listen, "listen", _bind(settings.listen, listener)))
+        self._sockets += [await _accept(listening, listener) for listening in sockets]
 
     async def drain(self) -> None:
         """Not ready, accept a little longer, finish what runs, flush, end."""
@@ -174,8 +186,9 @@ class Sidecar:
             feed = ChangeFeed(tokens.store, tokens.watch(), on_change=events.wake)
             await feed.start()
             self._closing.append(feed.stop)
-            events.start()
-            self._closing.append(events.stop)
+            if self._speaks_for_all:
+                events.start()
+                self._closing.append(events.stop)
             revocations = feed
             readings.of_token_state(metrics, checks, feed)
         if self._settings.issuers:
@@ -213,7 +226,7 @@ class Sidecar:
 
     async def _open_policies(self, audit: AuditLog, records: Records, metrics: Metrics, checks: Checks) -> PolicySource:
         settings = self._settings
-        news = readings.PolicyNews(audit, records, metrics)
+        news = readings.PolicyNews(audit, records, metrics, speaks=self._speaks_for_all)
         policies = PolicySource(
             settings.policies,
             issuers=settings.issuers,
@@ -250,7 +263,7 @@ async def _upstream(settings: UpstreamSettings) -> Upstream:
 def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
     parts = urlsplit(settings.url.lower())
     origin = "http://localhost" if parts.scheme == "unix" else f"{parts.scheme}://{parts.netloc}"
-    return Place(upstream, (origin,), settings.redirects == "pass")
+    return Place(upstream, (settings.name,), (origin,), settings.redirects == "pass")
 
 
 def _names_that_we_set(upstreams: dict[str, Upstream]) -> frozenset[str]:
@@ -262,54 +275,8 @@ def _names_that_we_set(upstreams: dict[str, Upstream]) -> frozenset[str]:
     )
 
 
-def _sink_name(file: Path | None) -> str:
-    return "stdout" if file is None else "file"
-
-
-def _sink(settings: AuditSink, records: Records) -> Sink:
-    if settings.file is None:
-        return StdoutSink(required=settings.required)
-    return FileSink(
-        settings.file,
-        records,
-        required=settings.required,
-        rotate_size=settings.rotate_size,
-        keep=settings.keep,
-        fsync=settings.fsync == "group",
-    )
-
-
-def _install_key(settings: Settings) -> bytes:
-    """Under which unknown credentials are written down: from the pepper, or for this process alone where there is none."""
-    if settings.tokens is None:
-        return os.urandom(32)
-    return hashlib.sha256(b"sidecar/audit/unknown-token\0" + settings.tokens.pepper_file.read_bytes()).digest()
-
-
-def _instance() -> Instance:
-    return Instance(
-        pod=os.environ.get("POD_NAME") or socket.gethostname(),
-        namespace=os.environ.get("POD_NAMESPACE"),
-        node=os.environ.get("NODE_NAME"),
-        version=__version__,
-    )
-
-
-async def _bind(listen: Listen, listener: Listener) -> asyncio.Server:
+async def _accept(listening: socket.socket, listener: Listener) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    if listen.unix is not None:
-        return await loop.create_unix_server(listener, str(listen.unix))
-    return await loop.create_server(listener, listen.host or None, listen.port, backlog=1024)
-
-
-_T = TypeVar("_T")
-
-
-async def _listening(listen: Listen, setting: str, binding: Awaitable[_T]) -> _T:
-    """The outcome of `binding`; where the address can't be had, a `StartError` that says what to do."""
-    try:
-        return await binding
-    except OSError as error:
-        what = "is in use already" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-        advice = "stop what listens there, or set another address"
-        raise StartError(f"`{setting}: {listen}` {what}; {advice} in the configuration") from None
+    if listening.family is socket.AF_UNIX:
+        return await loop.create_unix_server(listener, sock=listening)
+    return await loop.create_server(listener, sock=listening, backlog=BACKLOG)

@@ -31,7 +31,15 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.policy.source",
     ),
     5: ("sidecar.server",),
-    6: ("sidecar.config", "sidecar.readings", "sidecar.wiring", "sidecar.workers", "sidecar.logs"),
+    6: (
+        "sidecar.config",
+        "sidecar.readings",
+        "sidecar.listening",
+        "sidecar.wiring",
+        "sidecar.wiring_audit",
+        "sidecar.workers",
+        "sidecar.logs",
+    ),
     7: ("sidecar.cli", "sidecar.serving", "sidecar.__main__"),
 }
 PURE, SEPARATE = (0, 1), 4

@@ -1,0 +1,57 @@
+"""Addresses to listen on: bound before anybody accepts, so that several processes can share them."""
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+from collections.abc import Iterator
+
+from sidecar.errors import SidecarError
+from sidecar.settings import Listen
+
+BACKLOG = 1024
+
+
+class StartError(SidecarError):
+    """The process can't come up. The text says what to do."""
+
+
+def bind(listen: Listen) -> list[socket.socket]:
+    """Listening sockets, one for each address that the host's name has. Raises `OSError`; then nothing stays bound."""
+    if listen.unix is not None:
+        return [_bind_unix(str(listen.unix))]
+    found = socket.getaddrinfo(listen.host or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    with contextlib.ExitStack() as bound:
+        sockets = [
+            bound.enter_context(socket.create_server(address, family=family, backlog=BACKLOG))
+            for family, _, _, _, address in dict.fromkeys(found)
+        ]
+        bound.pop_all()
+    return sockets
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """A socket that an earlier process left behind would be in the way; any other file is."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode):
+            os.unlink(path)
+    listening = socket.socket(socket.AF_UNIX)
+    try:
+        listening.bind(path)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+@contextlib.contextmanager
+def address(listen: Listen, setting: str) -> Iterator[None]:
+    """Where the address can't be had inside, a `StartError` says what to do."""
+    try:
+        yield
+    except OSError as error:
+        what = "is in use already" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+        advice = "stop what listens there, or set another address"
+        raise StartError(f"`{setting}: {listen}` {what}; {advice} in the configuration") from None

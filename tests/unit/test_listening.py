@@ -1,0 +1,55 @@
+"""Addresses are bound once, left-over unix sockets are no hindrance, and who can't have one is told what to do."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from sidecar.listening import StartError, address, bind
+from sidecar.settings import Listen
+
+
+def test_a_tcp_address_is_listened_on_before_anybody_accepts() -> None:
+    (bound,) = bind(Listen("127.0.0.1", 0))
+    with bound, socket.create_connection(bound.getsockname()):
+        assert bound.family is socket.AF_INET
+
+
+def test_no_host_is_every_address() -> None:
+    sockets = bind(Listen("", 0))
+    hosts = {each.getsockname()[0] for each in sockets}
+    for each in sockets:
+        each.close()
+    assert "0.0.0.0" in hosts
+
+
+def test_an_address_in_use_is_said_with_what_to_do() -> None:
+    (bound,) = bind(Listen("127.0.0.1", 0))
+    taken = Listen("127.0.0.1", bound.getsockname()[1])
+    said = rf"`listen: {taken}` is in use already; stop what listens there"
+    with bound, pytest.raises(StartError, match=said) as raised, address(taken, "listen"):
+        bind(taken)
+    assert "set another address in the configuration" in str(raised.value)
+
+
+def test_a_unix_socket_left_behind_is_replaced(tmp_path: Path) -> None:
+    listen = Listen(unix=tmp_path / "data.sock")
+    for _ in range(2):
+        (bound,) = bind(listen)
+        bound.close()
+    (bound,) = bind(listen)
+    with bound, socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(listen.unix))
+
+
+def test_a_file_in_the_way_is_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "data.sock"
+    path.write_text("precious")
+    with pytest.raises(StartError, match=r"`listen: unix:.*` is in use already"), address(Listen(unix=path), "listen"):
+        bind(Listen(unix=path))
+    assert path.read_text() == "precious"
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    listen = Listen(unix=tmp_path / "none" / "data.sock")
+    with pytest.raises(StartError, match="No such file or directory"), address(listen, "ops"):
+        bind(listen)
