@@ -1,6 +1,11 @@
 """`sidecar` and `python -m sidecar`."""
 
-from sidecar.cli.root import main
+import signal
+
+# Before the imports that take long: whoever interrupts a command is not answered with a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+from sidecar.cli.root import main  # noqa: E402
 
 __all__ = ["main"]
 

@@ -111,6 +111,27 @@ def test_ctrl_c_ends_it_at_once_and_cleanly(demo: Demo) -> None:
     assert demo.out.endswith("Ended. What it wrote is still in .demo, until the next run.\n")
 
 
+INTERRUPTED_WHILE_IMPORTING = """
+import os, runpy, signal, sys
+
+class Interruption:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interruption())
+sys.argv = ["sidecar", "demo", "--help"]
+runpy.run_module("sidecar", run_name="__main__")
+"""
+
+
+def test_ctrl_c_while_it_starts_shows_no_traceback() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def test_each_run_begins_anew(demo: Demo) -> None:
     demo.start().interrupt()
     first = demo.out
