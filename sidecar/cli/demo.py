@@ -70,13 +70,15 @@ class Tokens(Struct, frozen=True):
 
 
 def demo(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Where it serves, on 127.0.0.1.")] = 8080,
-    ops_port: Annotated[int, typer.Option(min=1, max=65535, help="Where its health and metrics are.")] = 9090,
+    port: Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Where it serves, on 127.0.0.1.")] = 8080,
+    ops_port: Annotated[
+        int, typer.Option(metavar="PORT", min=1, max=65535, help="Where its health and metrics are.")
+    ] = 9090,
 ) -> None:
     """Try it: a sidecar with a store and a workspace of its own, two tokens, and lines to paste.
 
-    It makes the folder .demo in this directory (anew each time), serves on 127.0.0.1 until Ctrl-C, and prints one curl
-    command each for a PUT, a GET, a refused PUT, the metrics, and the audit record that the refusal left.
+    It makes the folder .demo in this directory, anew each time, and serves on 127.0.0.1 until Ctrl-C.
+    The lines are a PUT, a GET, a refused PUT, the metrics, and the audit record that the refusal left.
 
     Look into .demo/sidecar.yaml and .demo/policies/demo.yaml: edit the policy while it runs, and try again.
     """

@@ -52,7 +52,11 @@ Edit {policies} to say who may do what; it goes live without a restart."""
 PRIVATE, PUBLIC = 0o600, 0o644
 
 
-def init(folder: Annotated[Path, typer.Argument(metavar="[DIR]", show_default="this directory")] = Path()) -> None:
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to write them.", show_default="this directory")
+    ] = Path(),
+) -> None:
     """Write a minimal sidecar.yaml, a fresh pepper, an example workspace and a directory for the embedded store.
 
     Refuses to overwrite: if any of the files exists, nothing is written.

@@ -31,7 +31,9 @@ def policy() -> None:
 
 @app.command()
 def check(
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", show_default="the configuration's")] = None,
+    directory: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="The directory.", show_default="the configuration's")
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE"),
@@ -74,8 +76,8 @@ def _inspect(folder: Path, issuers: Issuers, upstreams: Collection[str] | None) 
 
 @app.command()
 def explain(
-    method: Annotated[str, typer.Argument(help="As in the request, for example GET.")],
-    path: Annotated[str, typer.Argument(help="As in the request, for example /web/a.tar?x=1.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="As in the request, for example GET.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="As in the request, for example /web/a.tar?x=1.")],
     token_file: Annotated[Path | None, typer.Option(help="Ask with this token.", metavar="FILE")] = None,
     claims: Annotated[Path | None, typer.Option(help="Ask as a JWT with these claims (JSON).", metavar="FILE")] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Ask without a credential.")] = False,

@@ -110,7 +110,7 @@ def list_(
     subject: Annotated[str | None, typer.Option(help="Only this person's or build's.")] = None,
     workspace: Annotated[str | None, typer.Option(metavar="NAME", help="Only those bound or narrowed to it.")] = None,
     ended: Annotated[bool, typer.Option("--all", help="Expired and revoked ones too.")] = False,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="At most so many.")] = 100,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, max=10_000, help="At most so many.")] = 100,
     after: Annotated[str | None, typer.Option(metavar="ID", help="Continue behind this one.")] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
