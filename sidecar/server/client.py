@@ -6,6 +6,8 @@ writer, a request and a response for each request, which costs as much as a deci
 
 import asyncio
 import logging
+import socket
+import struct
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, cast
@@ -24,6 +26,8 @@ from sidecar.settings import LimitSettings
 log = logging.getLogger(__name__)
 
 _SWEEP = 0.5
+_LAST_WORDS = 1.0
+"""Seconds for a request that was ended to leave its record."""
 _READ_BUFFER = 64 * 1024
 _VERSIONS = frozenset({HttpVersion10, HttpVersion11})
 """aiohttp's parser lets HTTP/0.9 and HTTP/2.0 pass in a request line; what such a request means is anybody's guess."""
@@ -76,7 +80,7 @@ class ClientConnection(RequestHandler):
         peer = transport.get_extra_info("peername")
         self.peer = peer[0] if isinstance(peer, tuple) else ""
         self.head_deadline = self._loop.time() + self._listener.limits.head_timeout
-        if not self._listener.admit():
+        if self._listener.draining or not self._listener.admit():
             cast(asyncio.Transport, transport).abort()
 
     def data_received(self, data: bytes) -> None:
@@ -119,7 +123,7 @@ class ClientConnection(RequestHandler):
                 self._parser.message_consumed()
             if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
-            if not await self._answer(Incoming(message, payload, self)) or not payload.is_eof() or self._close:
+            if not await self._answer(Incoming(message, payload, self)) or not payload.is_eof() or self._ending:
                 break
             self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
             if self._keepalive_handle is None:
@@ -130,13 +134,12 @@ class ClientConnection(RequestHandler):
                 self.transport.close()
 
     async def _answer(self, incoming: Incoming) -> bool:
-        # The base class looks at these: to tell the body's reader that the client left, and to wait for us at shutdown.
+        # The base class looks at this, to tell the body's reader that the client left.
         self._current_request = cast(Any, incoming)
-        self._request_in_progress = True
         try:
             return await self._listener.handler(incoming)
         except asyncio.CancelledError:
-            self.force_close()
+            self.reset()
             raise
         except Exception:
             log.exception("a request could not be handled")
@@ -144,9 +147,27 @@ class ClientConnection(RequestHandler):
             return False
         finally:
             self._current_request = None
-            self._request_in_progress = False
-            if self._handler_waiter is not None:
-                self._handler_waiter.set_result(None)
+
+    @property
+    def _ending(self) -> bool:
+        return self._close or self._listener.draining
+
+    def retire(self) -> "asyncio.Task[None] | None":
+        """No further request. The task of those that were read already; where there are none, the connection ends now."""
+        if self._current_request is None and not self._messages:
+            self.force_close()
+            return None
+        return self._task_handler
+
+    def reset(self) -> None:
+        """End it so that a client that reads to the end of the connection can't take half a body for a whole one."""
+        transport = self.transport
+        if transport is None:
+            return
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
 
     def close_with_linger(self) -> None:
         """Say that no more will be written, while what still arrives may be read and dropped."""
@@ -194,19 +215,33 @@ class Listener(web.Server):
         self._sweeper = self._loop.create_task(self._sweep())
 
     async def drain(self, grace: float) -> None:
-        """Let running requests finish within `grace` seconds, then end them."""
+        """Let running requests finish within `grace` seconds, then end them; idle connections end at once.
+
+        aiohttp's own shutdown won't do: its connections drop what they receive from then on, so that no upload could
+        finish, and a grace of 0 is no limit to it.
+        """
+        self.draining = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             await asyncio.gather(self._sweeper, return_exceptions=True)
-        self.pre_shutdown()
-        await self.shutdown(grace)
+        running = [task for connection in self._clients() if (task := connection.retire()) is not None]
+        if running:
+            await asyncio.wait(running, timeout=grace)
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=_LAST_WORDS)
+        for connection in self._clients():
+            connection.force_close()
+
+    def _clients(self) -> list[ClientConnection]:
+        return [connection for connection in self.connections if isinstance(connection, ClientConnection)]
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP)
             now = self._loop.time()
-            for connection in self.connections:
-                if isinstance(connection, ClientConnection) and 0 < connection.head_deadline < now:
+            for connection in self._clients():
+                if 0 < connection.head_deadline < now:
                     self.turn_away(connection, Reason.HEAD_TIMEOUT)
 
     def turn_away(self, connection: ClientConnection, reason: Reason) -> None:

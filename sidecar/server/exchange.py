@@ -6,7 +6,6 @@ every kind of store. An answer that was not finished breaks the connection off.
 
 import asyncio
 import socket
-import struct
 import time
 from http import HTTPStatus
 
@@ -209,7 +208,7 @@ class Exchange:
     async def end(self) -> bool:
         """Whether the connection may be kept. A body that is still coming is given a moment, an unfinished answer none."""
         if not self._finished:
-            self.break_off()
+            self._connection.reset()
             return False
         if self._payload.is_eof():
             return self.keep_alive
@@ -225,13 +224,3 @@ class Exchange:
                     dropped += len(await self._payload.readany())
         except (TimeoutError, ConnectionError, RequestPayloadError):
             pass
-
-    def break_off(self) -> None:
-        """A reset, so that a client that reads to the end of the connection can't take half a body for a whole one."""
-        transport = self._connection.transport
-        if transport is None:
-            return
-        sock: socket.socket | None = transport.get_extra_info("socket")
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        transport.abort()

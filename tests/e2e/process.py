@@ -1,6 +1,7 @@
 """The real serving process for a test: its folder, its ports, tokens for it, and a clean end."""
 
 import asyncio
+import contextlib
 import secrets
 import signal
 import socket
@@ -21,8 +22,14 @@ START_TIMEOUT = 20.0
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ones: one that was let go may be the next that is given."""
+    with contextlib.ExitStack() as held:
+        listening = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [int(each.getsockname()[1]) for each in listening]
 
 
 class SidecarProcess:
@@ -38,7 +45,7 @@ class SidecarProcess:
         more: str = "",
     ) -> None:
         self.folder = folder
-        self.port, self.ops_port = free_port(), free_port()
+        self.port, self.ops_port = free_ports(2)
         self.config = folder / "sidecar.yaml"
         (folder / "policies").mkdir()
         for name, text in policies.items():
@@ -91,7 +98,7 @@ audit: {audit}
         assert self._process is not None
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 40) -> int:
+    def wait(self, timeout: float = 15) -> int:
         """The exit status."""
         assert self._process is not None
         return self._process.wait(timeout)
