@@ -69,7 +69,9 @@ class KeyStatus(Struct, frozen=True):
     age: float | None
     """Seconds since the keys were last read from their source; `None` if they never were."""
     fetches: int
+    """Sets that were fetched, or read anew from a changed file."""
     failures: int
+    """Attempts that brought none."""
     last_error: str
     """Empty when the last attempt succeeded."""
 
@@ -184,13 +186,13 @@ class RemoteKeys(_Source):
         return self._flight
 
     async def _refresh(self) -> None:
-        self._fetches += 1
         try:
             keys, max_age = await self._fetch()
         except Exception as problem:
             # Whatever a hostile or broken issuer makes us stumble over must not end the task that keeps its keys fresh.
             self._failed(problem)
             return
+        self._fetches += 1
         self._wait = min(max(0.8 * max_age, self._pace.soonest), self._pace.latest)
         self._retry = self._pace.retry
         self._read_at = self._clock()
@@ -279,9 +281,9 @@ class FileKeys(_Source):
         try:
             content = await asyncio.to_thread(_content, self._path)
             if content != self._content:
-                self._fetches += 1
                 self._swap(self._parse(content))
                 self._content = content
+                self._fetches += 1
         except (OSError, BadKeys) as problem:
             said = _said(problem)
             if said != self._last_error:
