@@ -193,6 +193,15 @@ def test_every_environment_variable_is_described() -> None:
     assert {word for word in described if re.fullmatch(r"[A-Z]+_[A-Z]+", word)} == read
 
 
+def test_every_readiness_check_is_described() -> None:
+    added = set()
+    for file in (ROOT / "sidecar").rglob("*.py"):
+        added |= set(re.findall(r'(?:checks\.add|Result)\(f?"([\w ]+(?:\{name\})?)"', file.read_text()))
+    named = {name.replace("{name}", "NAME") for name in added} | {"worker N"}
+    probes = TEXTS["docs/operations.md"].partition("## Probes")[2].partition("\n## ")[0]
+    assert {word for cells in docs.rows(probes) for word in docs.codes(cells[0])} == named
+
+
 def test_pages_name_only_metrics_and_settings_that_exist() -> None:
     metrics = {PREFIX + metric.name for metric in METRICS}
     known = {name for name, _, _ in settings(Settings)}
