@@ -1,9 +1,11 @@
 """A missing program is named: a skip on a developer's machine, a failure where everything is installed first."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests import docs
 from tests.programs import require_program
 
 
@@ -26,3 +28,20 @@ def test_an_installed_program_is_found_by_its_path(monkeypatch: pytest.MonkeyPat
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert require_program("prog") == str(program)
+
+
+PACKAGES = {"promtool": "prometheus"}
+"""Debian's packages that are called otherwise than their program."""
+MADE_UP = {"no-such-program", "prog"}
+
+
+def test_a_build_installs_every_program_that_is_asked_for() -> None:
+    asked = {
+        name
+        for file in (docs.ROOT / "tests").rglob("*.py")
+        for name in re.findall(r'require_program\("([\w-]+)"\)', file.read_text())
+    }
+    asked |= {program for page in docs.PAGES for block in docs.command_blocks(page) for program in block.programs}
+    installed = re.search(r"^packages=\((.+)\)$", (docs.ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert installed
+    assert {PACKAGES.get(name, name) for name in asked - MADE_UP} <= set(installed[1].split())
