@@ -51,6 +51,7 @@ def of_token_state(metrics: Metrics, checks: Checks, feed: ChangeFeed) -> None:
     metrics.read("token_state_last_sync_timestamp_seconds", lambda: feed.heard)
     metrics.read("token_state_staleness_seconds", lambda: max(0.0, time.time() - feed.heard))
     metrics.read("token_state_sync_errors_total", lambda: feed.errors)
+    metrics.read("token_state_source_total", lambda: {("poll",): feed.noticed})
     checks.add("token_state", lambda: None if feed.is_fresh(time.time()) else "revocations can't be followed")
 
 

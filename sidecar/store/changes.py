@@ -65,6 +65,8 @@ class ChangeFeed:
         """Unix seconds of the last look that succeeded; 0 if there was none."""
         self.errors = 0
         """Looks that failed."""
+        self.noticed = 0
+        """Looks that found that somebody had written."""
         self._behind = True
         self._task: asyncio.Task[None] | None = None
 
@@ -106,7 +108,9 @@ class ChangeFeed:
         if sight is Sight.REPLACED:
             await self._store.reopen()
             self._seq = 0
-        self._behind = self._behind or sight is not Sight.STILL
+        if sight is not Sight.STILL:
+            self.noticed += 1
+            self._behind = True
         if self._behind:
             await self._catch_up(began)
             self._behind = False
