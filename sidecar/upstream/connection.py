@@ -16,7 +16,7 @@ from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.ports import Downstream
 from sidecar.reasons import Reason
 from sidecar.settings import Timeouts
-from sidecar.upstream.splice import splice
+from sidecar.upstream.splice import SinkClosed, splice
 
 _SPLICE_FROM = 256 * 1024
 """Bytes still to come from which on splicing pays: below, the pipe costs more than the copies."""
@@ -305,6 +305,8 @@ class Connection(asyncio.Protocol):
             work.result()
         except EOFError:
             raise _broken("closed in the middle of an answer") from None
+        except SinkClosed:
+            raise ClientGone from None
         except OSError as error:
             raise _broken(f"the stream broke: {error.strerror}") from None
         finally:
@@ -341,6 +343,8 @@ class Connection(asyncio.Protocol):
             self._sending = False
             if not self._started:
                 self.deadline = self._loop.time() + self._timeouts.first_byte
+            elif self._transport is not None and self._transport.is_reading():
+                self.deadline = self._loop.time() + self._timeouts.idle
         except (Refused, ClientGone) as error:
             self._fail(error)
         except Exception as error:  # whatever it is, it must not be read as the body's end

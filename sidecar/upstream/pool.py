@@ -49,11 +49,12 @@ class Pool:
 
         Raises `Unavailable`: unreachable, or too many at once for too long.
         """
+        deadline = self._loop.time() + self._settings.timeouts.connect
         while len(self._all) + self._opening >= self._settings.connections:
             if self._idle:
                 self._idle.pop(0).abort()
                 break
-            await self._wait()
+            await self._wait(deadline)
             if not fresh and (connection := self.idle()) is not None:
                 return connection
         return await self._connect()
@@ -74,14 +75,18 @@ class Pool:
         for connection in list(self._all):
             connection.abort()
 
-    async def _wait(self) -> None:
+    async def _wait(self, deadline: float) -> None:
         waiter = self._loop.create_future()
         self._waiting.append(waiter)
         try:
-            async with asyncio.timeout(self._settings.timeouts.connect):
+            async with asyncio.timeout_at(deadline):
                 await waiter
-        except TimeoutError:
-            raise Unavailable(Reason.OVERLOADED, f"all connections to {self._settings.name} are in use") from None
+        except BaseException as error:
+            if waiter.done() and not waiter.cancelled():
+                self._wake_one()  # our turn had come just as we left: it is the next one's
+            if isinstance(error, TimeoutError):
+                raise Unavailable(Reason.OVERLOADED, f"all connections to {self._settings.name} are in use") from None
+            raise
         finally:
             with contextlib.suppress(ValueError):
                 self._waiting.remove(waiter)
@@ -107,6 +112,18 @@ class Pool:
             self._sweeper = self._loop.create_task(self._sweep())
         self._opening += 1
         try:
+            connection = await self._reach()
+        except BaseException:
+            self._opening -= 1
+            self._wake_one()  # the place is free again
+            raise
+        self._opening -= 1
+        if connection.reusable:  # else it was lost before we heard that it was made
+            self._all.add(connection)
+        return connection
+
+    async def _reach(self) -> Connection:
+        try:
             async with asyncio.timeout(self._settings.timeouts.connect):
                 if self._unix is not None:
                     _, connection = await self._loop.create_unix_connection(self._make, self._unix)
@@ -121,9 +138,6 @@ class Pool:
             raise Unavailable(
                 Reason.UPSTREAM_UNREACHABLE, f"{type(error).__name__}: {error.strerror or error}"
             ) from None
-        finally:
-            self._opening -= 1
-        self._all.add(connection)
         return connection
 
     async def _sweep(self) -> None:

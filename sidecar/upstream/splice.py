@@ -11,19 +11,30 @@ import os
 from collections.abc import Callable
 
 _PIPE_SIZE = 1 << 20
+_TURN = 8 * _PIPE_SIZE
+"""Bytes after which the loop has a turn: where neither side ever makes us wait, nobody else would get one."""
 _F_SETPIPE_SZ = 1031  # Linux; `fcntl.F_SETPIPE_SZ` came with Python 3.10 but not on every build
 _FLAGS = getattr(os, "SPLICE_F_MOVE", 1) | getattr(os, "SPLICE_F_NONBLOCK", 2)
+
+
+class SinkClosed(ConnectionError):
+    """It takes no more: the receiver left."""
 
 
 async def splice(source: int, sink: int, length: int, moved: Callable[[int], None]) -> None:
     """Move exactly `length` bytes; `moved` hears of each piece that left for the sink.
 
-    Raises `EOFError` where the source ends early, `ConnectionError` (or another `OSError`) where either side breaks.
+    Raises `EOFError` where the source ends early, `SinkClosed`, or another `OSError` where the source breaks.
     """
-    loop = asyncio.get_running_loop()
-    out_end, in_end = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    source, sink, held = os.dup(source), os.dup(sink), 0
-    try:
+    loop, held, since_turn = asyncio.get_running_loop(), 0, 0
+    with contextlib.ExitStack() as opened:
+
+        def owned(descriptor: int) -> int:
+            opened.callback(os.close, descriptor)
+            return descriptor
+
+        out_end, in_end = (owned(descriptor) for descriptor in os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC))
+        source, sink = owned(os.dup(source)), owned(os.dup(sink))
         with contextlib.suppress(OSError):  # an unprivileged user may have used up its share of pipe buffers
             fcntl.fcntl(in_end, _F_SETPIPE_SZ, _PIPE_SIZE)
         while length or held:
@@ -43,12 +54,15 @@ async def splice(source: int, sink: int, length: int, moved: Callable[[int], Non
                     left = os.splice(out_end, sink, held, flags=_FLAGS)
                 except BlockingIOError:
                     await _ready(loop, loop.add_writer, loop.remove_writer, sink)
+                except OSError as error:
+                    raise SinkClosed(error.errno, error.strerror) from None
                 else:
                     held -= left
                     moved(left)
-    finally:
-        for descriptor in (out_end, in_end, source, sink):
-            os.close(descriptor)
+                    since_turn += left
+                    if since_turn >= _TURN:
+                        since_turn = 0
+                        await asyncio.sleep(0)
 
 
 async def _ready(
