@@ -86,7 +86,8 @@ def load(path: Path) -> Settings:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise DocumentError([Problem(str(path), 1, "$", f"can't be read: {error.strerror}")]) from None
+        advice = "; --config names another, `sidecar init` writes one" if isinstance(error, FileNotFoundError) else ""
+        raise DocumentError([Problem(str(path), 1, "$", f"can't be read: {error.strerror}{advice}")]) from None
     document = parse(content, str(path))
     settings = _settings(document, path.absolute())
     document.finish()

@@ -214,7 +214,8 @@ def test_the_program_itself(command: list[str], tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (Exit.INVALID, "")
-    assert done.stderr == "nothing.yaml:1 $: can't be read: No such file or directory\n"
+    advice = "--config names another, `sidecar init` writes one"
+    assert done.stderr == f"nothing.yaml:1 $: can't be read: No such file or directory; {advice}\n"
 
 
 def test_the_files_that_init_writes_hold_no_secret() -> None:
