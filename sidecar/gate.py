@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from sidecar import headers, target
 from sidecar.credentials import carriers
-from sidecar.credentials.identities import CacheResult, Identities, KnownBad
+from sidecar.credentials.identities import CacheResult, Identities, Known, KnownBad
 from sidecar.errors import Refused
 from sidecar.model import (
     ANONYMOUS,
@@ -81,6 +81,7 @@ class LastRead(Struct):
     raw: Sequence[tuple[bytes, bytes]] | None = None
     headers: Headers | None = None
     token: Secret | None = None
+    known: Known | None = None
 
 
 Existence = Callable[[Route, str], Awaitable[bool]]
@@ -161,16 +162,18 @@ class Gate:
 
         decision.token = token = last.token if repeated else carriers.find(head, self._token_headers)
         if not repeated:
-            last.raw, last.headers, last.token = raw_headers, read, token
+            last.raw, last.headers, last.token, last.known = raw_headers, read, token, None
         principal = ANONYMOUS
         if token is not None:
             decision.cache = "hit"
-            known = self._identities.known(token, now)
+            last.known = last.known or self._identities.recall(token)
+            known = self._identities.still(last.known, now) if last.known is not None else None
             if known is not None:
                 principal = known
             else:
                 decision.cache = "miss"
                 principal, decision.cache = await self._identities.identify(token, now)
+                last.known = self._identities.recall(token)
         decision.principal = principal
 
         check_tenant(parsed.raw_query, route.workspace)

@@ -30,7 +30,9 @@ class KnownBad(CredentialRefused):
     """A verdict that the cache remembers."""
 
 
-class _Known(Struct, frozen=True):
+class Known(Struct, frozen=True):
+    """A verified identity, and what it depends on."""
+
     principal: Principal
     verifier: Verifier
     generation: str
@@ -69,7 +71,7 @@ class Identities:
         self._settings = settings
         self._used = used
         self._verified = verified
-        self._known: LRUCache[bytes, _Known] = LRUCache(
+        self._known: LRUCache[bytes, Known] = LRUCache(
             max(1, settings.size) * _BYTES_PER_ENTRY, getsizeof=lambda entry: entry.weight
         )
         self._bad: LRUCache[bytes, _Bad] = LRUCache(max(1, settings.size // 10))
@@ -79,17 +81,21 @@ class Identities:
     def __len__(self) -> int:
         return len(self._known)
 
-    def known(self, token: Secret, now: float) -> Principal | None:
-        """From the cache, without waiting; `None` where it has to be verified. Raises as `identify` does."""
-        entry = self._known.get(token.digest)
-        if entry is None or now >= entry.until or entry.verifier.generation != entry.generation:
+    def recall(self, token: Secret) -> Known | None:
+        """What the cache holds of a token. A connection may keep it and ask `still` at each of its requests."""
+        return self._known.get(token.digest)
+
+    def still(self, known: Known, now: float) -> Principal | None:
+        """Who it is, without waiting; `None` where it has to be verified anew. Raises as `identify` does."""
+        if now >= known.until or known.verifier.generation != known.generation:
             return None
         self.hits += 1
-        return self._standing(entry.principal, now)
+        return self._standing(known.principal, now)
 
     async def identify(self, token: Secret, now: float) -> tuple[Principal, CacheResult]:
         """Raises `CredentialRefused` for a verdict on the token and `Unavailable` where none could be reached."""
-        principal = self.known(token, now)
+        known = self.recall(token)
+        principal = self.still(known, now) if known is not None else None
         if principal is not None:
             return principal, "hit"
         digest = token.digest
@@ -170,7 +176,7 @@ class Identities:
             return
         self._known.pop(digest, None)
         before = len(self._known)
-        self._known[digest] = _Known(principal, verifier, generation, until, weight)
+        self._known[digest] = Known(principal, verifier, generation, until, weight)
         while len(self._known) > self._settings.size:
             self._known.popitem()
         self.evictions += before + 1 - len(self._known)

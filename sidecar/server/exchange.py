@@ -111,8 +111,8 @@ class Exchange:
             headers = passed_on(self._rules, status, headers)
         self.started, self.started_at, self.status, self._length = True, time.perf_counter(), status, length
         head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status]
-        for name, value in headers:
-            head += (name, b": ", value, b"\r\n")
+        if headers:
+            head += (b"\r\n".join(map(b": ".join, headers)), b"\r\n")
         self._body = self.method != "HEAD" and status not in _NO_BODY
         if length is not None and status != 204:
             head.append(b"Content-Length: %d\r\n" % length)

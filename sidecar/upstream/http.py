@@ -65,8 +65,8 @@ class HttpUpstream:
 
     def _head(self, exchange: Downstream) -> bytes:
         parts = [exchange.method.encode("ascii"), b" ", exchange.upstream_path.encode("ascii"), self._preamble]
-        for name, value in exchange.headers:
-            parts += (name, b": ", value, b"\r\n")
+        if exchange.headers:
+            parts += (b"\r\n".join(map(b": ".join, exchange.headers)), b"\r\n")
         length = exchange.content_length
         if length is None:
             parts.append(b"Transfer-Encoding: chunked\r\n")
