@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.credentials.identities import Identities
+from sidecar.directory.file import DirectoryEvent
 from sidecar.errors import Problem
 from sidecar.jwks import IssuerKeys
 from sidecar.metrics import Metrics
@@ -146,6 +147,14 @@ def of_policies(metrics: Metrics, checks: Checks, policies: PolicySource, news: 
 def _bad_files(policies: PolicySource) -> str | None:
     bad = [name for name, status in policies.snapshot.files.items() if not status.ok]
     return f"not as they are on disk: {', '.join(sorted(bad)[:10])}" if bad else None
+
+
+def people_heard(event: DirectoryEvent) -> None:
+    """A new version of the directory of people, to the process's log."""
+    for problem in event.problems:
+        log.warning("directory %s", problem)
+    if event.accepted:
+        log.info("directory: %d people", event.people)
 
 
 def token_record(records: Records, event: TokenEvent) -> bytes:

@@ -217,7 +217,7 @@ class Sidecar:
     async def _open_directory(self, checks: Checks) -> DirectoryFile | None:
         if self._settings.directory is None:
             return None
-        directory = DirectoryFile(self._settings.directory.file)
+        directory = DirectoryFile(self._settings.directory.file, on_event=readings.people_heard)
         directory.load_now()
         await directory.start()
         self._closing.append(directory.stop)

@@ -227,6 +227,29 @@ def test_a_broken_file_does_not_hold_up_another_ones_edit(sidecar: SidecarProces
     until(lambda: said(sidecar, None) == (200, None), LIVE_WITHIN)
 
 
+def test_a_workspace_whose_file_was_broken_from_the_start_is_an_outage_and_the_others_are_served(
+    tmp_path: Path,
+) -> None:
+    other = POLICY.replace("workspace: web", "workspace: other").replace("/web", "/other")
+    sidecar = SidecarProcess(
+        tmp_path,
+        upstreams='  local: {url: "file://./data"}\n',
+        policies={"web.yaml": POLICY + "anonymus: read\n", "other.yaml": other + "anonymous: read\n"},
+        more="limits: {drain_delay: 0s}",
+    )
+    try:
+        sidecar.start()
+        assert said(sidecar, None) == (503, "policy_missing")
+        assert said(sidecar, sidecar.token()) == (503, "policy_missing")
+        assert ask(sidecar.port, "GET", "/other/missing").reason is None
+        assert "web.yaml:7 $.anonymus" in sidecar.log
+        sidecar.policy("web.yaml", POLICY + "anonymous: read\n")
+        until(lambda: said(sidecar, None) == (404, None), LIVE_WITHIN)
+        assert sidecar.stop() == 0
+    finally:
+        sidecar.kill()
+
+
 # --- people --------------------------------------------------------------------------------------------------------------------------
 
 
@@ -265,5 +288,6 @@ def test_a_broken_directory_changes_nobodys_standing_and_is_seen(sidecar: Sideca
     status, text = readiness(sidecar)
     assert status == 200
     assert any(line.startswith("[~]directory: people.yaml:2") for line in text.splitlines()), text
+    assert "people.yaml:2" in sidecar.log
     assert said(sidecar, ada) == (200, None)
     assert said(sidecar, stranger)[0] == 403
