@@ -101,8 +101,10 @@ class SharedSink:
         return entry.error
 
     def close(self) -> None:
-        with self._writing:
+        """A sink that hangs is given up after 5 s."""
+        if self._writing.acquire(timeout=PATIENCE):
             self._sink.close()
+            self._writing.release()
 
     def _write_gathered(self) -> None:
         with self._gathering:

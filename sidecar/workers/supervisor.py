@@ -28,35 +28,36 @@ log = logging.getLogger(__name__)
 
 async def supervise(settings: Settings) -> int:
     """Serve with several workers until SIGTERM or SIGINT; the exit status, as of a single serving process."""
-    with contextlib.ExitStack() as bound:
-        try:
-            with address(settings.listen, "listen"):
-                listening = [bound.enter_context(each) for each in bind(settings.listen)]
-            supervisor = Supervisor(settings, listening)
-            await supervisor.open_ops()
-        except (SidecarError, OSError) as error:
-            print(f"sidecar can't start: {error}; see {settings.path}", file=sys.stderr)
-            return EXIT_FAILED
-        return await supervisor.run()
+    try:
+        supervisor = Supervisor(settings)
+        await supervisor.bind()
+    except (SidecarError, OSError) as error:
+        print(f"sidecar can't start: {error}; see {settings.path}", file=sys.stderr)
+        return EXIT_FAILED
+    return await supervisor.run()
 
 
 class Supervisor:
-    def __init__(self, settings: Settings, listening: list[socket.socket]) -> None:
+    def __init__(self, settings: Settings) -> None:
         """Raises `OSError` where the pepper can't be read."""
         self._settings = settings
-        self._listening = listening
+        self._listening: list[socket.socket] = []
         key = wiring_audit.install_key(settings)
         self._sinks = [SharedSink(sink) for sink in wiring_audit.sinks(settings, wiring_audit.records(key))]
-        self._children = [Child(index, settings, key, listening, self._sinks) for index in range(settings.workers)]
+        self._children = [
+            Child(index, settings, key, self._listening, self._sinks) for index in range(settings.workers)
+        ]
         self._view = View(self._children)
         self._ops = OpsServer(self._view, self._view, prepare=self._view.prepare)
         self._any_came_up = asyncio.Event()
         self._stopping = asyncio.Event()
 
-    async def open_ops(self) -> None:
+    async def bind(self) -> None:
         """Raises `StartError`."""
         with address(self._settings.ops, "ops"):
             await self._ops.start(self._settings.ops)
+        with address(self._settings.listen, "listen"):
+            self._listening += bind(self._settings.listen)
 
     async def run(self) -> int:
         """The exit status: 0 if all workers ended well after a signal, 1 if they didn't or never came up."""

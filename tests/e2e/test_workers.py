@@ -330,6 +330,38 @@ def test_a_signal_to_the_parent_lets_a_running_upload_end_well(start: Start, num
     assert [r["response"]["status"] for r in ends] == [201]
 
 
+def test_ctrl_c_at_a_terminal_is_heard_once(tmp_path: Path) -> None:
+    """A terminal signals the whole group: workers that heard it, too, would take the parent's word for the second signal."""
+    sidecar = made(tmp_path, limits="{drain_delay: 1s, grace: 20s}")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sidecar.serving", str(sidecar.config)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        until(lambda: _accepts(sidecar) and readiness(sidecar)[0] == 200, 20)
+        upload = Upload(sidecar, sidecar.token())
+        os.killpg(process.pid, signal.SIGINT)
+        until(lambda: not _accepts(sidecar))
+        assert upload.finish().startswith(b"HTTP/1.1 201 ")
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.slow
+def test_a_worker_that_does_not_end_in_time_is_ended_and_that_is_no_clean_end(start: Start) -> None:
+    sidecar = start(limits="{drain_delay: 0s, grace: 0s}")
+    stuck, other = workers_of(sidecar)
+    os.kill(stuck, signal.SIGSTOP)
+    os.kill(sidecar.pid, signal.SIGTERM)
+    until(lambda: ended(other))
+    assert not ended(stuck)
+    assert sidecar.wait(20) == 1
+    assert ended(stuck)
+
+
 def _accepts(sidecar: SidecarProcess) -> bool:
     try:
         sidecar.connect().close()

@@ -252,3 +252,16 @@ def test_a_worker_that_sends_nonsense_is_heard_no_more(kept: Kept, nonsense: byt
 def test_closing_the_shared_sink_closes_the_real_one(kept: Kept) -> None:
     SharedSink(kept).close()
     assert kept.closed
+
+
+def test_a_sink_that_hangs_is_not_waited_for_at_the_end(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "PATIENCE", 0.01)
+    shared = SharedSink(kept)
+    kept.gate.clear()
+    writing = threading.Thread(target=shared.write, args=(Batch((b"x",), True),))
+    writing.start()
+    assert kept.entered.acquire(timeout=WAIT)
+    shared.close()
+    assert not kept.closed
+    kept.gate.set()
+    writing.join(WAIT)
