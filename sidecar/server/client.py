@@ -64,7 +64,7 @@ Handler = Callable[[Incoming], Awaitable[bool]]
 
 
 class ClientConnection(RequestHandler):
-    __slots__ = ("_head_size", "_listener", "head_deadline", "last_read", "peer")
+    __slots__ = ("_head_size", "_listener", "_since_head", "head_deadline", "last_read", "peer")
 
     def __init__(self, listener: "Listener", **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
@@ -73,6 +73,8 @@ class ClientConnection(RequestHandler):
         self.head_deadline = 0.0
         """Loop time by which the head under way must be complete; 0 while none is."""
         self._head_size = 0
+        self._since_head = 0
+        """Bytes since the last head was complete, those of its body included."""
         self.peer = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,8 +88,11 @@ class ClientConnection(RequestHandler):
     def data_received(self, data: bytes) -> None:
         before = self._request_count
         super().data_received(data)
+        self._since_head += len(data)
         if self._request_count != before:
-            self.head_deadline, self._head_size = 0.0, 0
+            if self._since_head > self._listener.limits.head_size or not data:  # empty: what aiohttp had kept back
+                self._refuse_large_heads(self._request_count - before)
+            self.head_deadline, self._head_size, self._since_head = 0.0, 0, 0
             if isinstance(self._messages[-1][0], _ErrInfo):
                 self._end_broken_body()
         elif data and self._current_request is None and not self._messages:
@@ -96,6 +101,16 @@ class ClientConnection(RequestHandler):
                 self._listener.turn_away(self, Reason.HEAD_TOO_LARGE)
             elif not self.head_deadline:
                 self.head_deadline = self._loop.time() + self._listener.limits.head_timeout
+
+    def _refuse_large_heads(self, newest: int) -> None:
+        """A head that arrived at one go was never measured. What arrived since the last one bounds it, bodies included."""
+        messages = self._messages
+        for index in range(-newest, 0):
+            message = messages[index][0]
+            if not isinstance(message, _ErrInfo):
+                size = len(message.path) + sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
+                if size > self._listener.limits.head_size:
+                    messages[index] = (_ErrInfo(431, LineTooLong("head"), ""), messages[index][1])
 
     def _end_broken_body(self) -> None:
         """The parser met nonsense. Where that was in a body, aiohttp queues an error behind it and leaves its reader waiting."""

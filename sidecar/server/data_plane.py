@@ -4,6 +4,7 @@ Nothing is decided here; the gate does that. Here is the order in which the worl
 bytes (law 8).
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -25,6 +26,10 @@ from sidecar.server.evidence import Evidence
 from sidecar.server.exchange import Exchange
 
 log = logging.getLogger(__name__)
+
+
+_STORE_FAILED = frozenset({Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_BROKEN})
+"""Before an answer began. A client whose body breaks off, or an answer that isn't passed on, says nothing against the store."""
 
 
 class Place(Struct, frozen=True):
@@ -91,7 +96,8 @@ class DataPlane:
         except Exception as error:
             reason = _reason_of(error)
             if not exchange.started:
-                _send(exchange, _rendered(decision, reason))
+                with contextlib.suppress(ClientGone):
+                    _send(exchange, _rendered(decision, reason))
         finally:
             # Also where the client left and this task is being cancelled.
             self.in_flight -= 1
@@ -128,8 +134,8 @@ class DataPlane:
         up = True
         try:
             await place.upstream.forward(exchange)
-        except Refused:
-            up = exchange.started
+        except Refused as refusal:
+            up = exchange.started or refusal.reason not in _STORE_FAILED
             raise
         finally:
             # A client that left before the answer says nothing about the store.

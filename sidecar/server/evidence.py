@@ -9,6 +9,7 @@ import time
 from sidecar.audit.access import Access, Completion, Delivery, delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
+from sidecar.errors import Refused
 from sidecar.profiles import LocalAnswer
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.exchange import Exchange
@@ -42,11 +43,15 @@ class Evidence:
             end = Completion(status=answer.status, duration=duration, bytes_out=len(answer.body), outcome=outcome)
             return self._records.access(access, self._now, end)
 
+        self._told = True  # even if we are cancelled meanwhile: the log has it by then
         if self.delivery is Delivery.COUNTED:
             self._audit.refused_unknown(record, access.peer)
-        else:
+            return
+        try:
             await self._audit.commit(record())
-        self._told = True
+        except Refused:
+            self._told = False
+            raise
 
     def completion(self, exchange: Exchange, reason: Reason, ended: float) -> None:
         """When the request has ended, whichever way; `reason` is what it came to."""

@@ -60,10 +60,11 @@ class Exchange:
         self.headers: HeaderList = ()
         self.content_length: int | None = 0
         self._continue = False
+        self._version_1_0 = message.version.minor == 0
         if self._payload is not EMPTY_PAYLOAD:
             self.content_length = None if message.chunked else int(message.headers.get("Content-Length", 0))
-            self._continue = "Expect" in message.headers
-        self._version_1_0 = message.version.minor == 0
+            # RFC 9110 §10.1.1: an HTTP/1.0 client doesn't know interim answers.
+            self._continue = not self._version_1_0 and "Expect" in message.headers
         self.keep_alive = not (message.should_close or message.upgrade or draining)
         self._patience = patience
         self._rules: AnswerRules | None = None

@@ -1,0 +1,312 @@
+"""Law 8 over real sockets: evidence first, then bytes; each request is told once and counted once, however it ends."""
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from sidecar.audit.log import AuditLog
+from sidecar.audit.record import Records
+from sidecar.audit.schema import Instance
+from sidecar.errors import Refused, Unavailable
+from sidecar.metrics import Metrics
+from sidecar.ports import Downstream
+from sidecar.reasons import Reason
+from sidecar.server.client import Listener
+from sidecar.server.data_plane import DataPlane, Place
+from sidecar.settings import LimitSettings
+
+from tests.unit.relays import event_loop_policy, on_uvloop, until
+from tests.unit.test_gate import Rig as Deciding
+
+__all__ = ["event_loop_policy"]
+pytestmark = on_uvloop
+
+
+class Sink:
+    """Required; fails while `failing`, and holds while `hold` is clear."""
+
+    name = "file"
+    required = True
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.failing = False
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def write(self, lines: Sequence[bytes], durable: bool) -> None:
+        self.hold.wait(5)
+        if self.failing:
+            raise OSError("no space")
+        self.lines += lines
+
+    def close(self) -> None: ...
+
+
+async def ok(exchange: Downstream) -> None:
+    while await exchange.read():
+        pass
+    exchange.start(200, [], 2)
+    exchange.write(b"ok")
+    exchange.finish()
+
+
+class FakeStore:
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.behave: Callable[[Downstream], Awaitable[None]] = ok
+        self.before: Callable[[], None] = lambda: None
+
+    async def exists(self, upstream_path: str) -> bool:
+        return False
+
+    async def forward(self, exchange: Downstream) -> None:
+        self.before()
+        self.asked.append(f"{exchange.method} {exchange.upstream_path}")
+        await self.behave(exchange)
+
+    async def close(self) -> None: ...
+
+
+class Plane:
+    def __init__(self, sink: Sink) -> None:
+        self.sink, self.store, self.deciding = sink, FakeStore(), Deciding()
+        self.metrics = Metrics(profiles=["plain"], upstreams=["store"])
+        records = Records(Instance(), b"k" * 32)
+        self.audit = AuditLog([sink], records, commit_timeout=0.3)
+        self.plane = DataPlane(
+            gate=self.deciding.gate,
+            places={"store": Place(self.store, ("store",))},
+            audit=self.audit,
+            records=records,
+            metrics=self.metrics,
+            patience=0.2,
+            draining=lambda: False,
+        )
+        self.listener = Listener(self.plane.handle, LimitSettings(), self.metrics.turned_away)
+        self.port = 0
+
+    async def ask(self, line: str, token: str | None = None, *headers: str, body: bytes = b"") -> bytes:
+        """The whole of what comes back until the connection ends."""
+        reader, writer = await self.send(line, token, *headers, "Connection: close", body=body)
+        async with asyncio.timeout(5):
+            try:
+                return await reader.read()
+            except ConnectionResetError:
+                return b"(reset)"
+            finally:
+                writer.close()
+
+    async def send(
+        self, line: str, token: str | None = None, *headers: str, body: bytes = b""
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        lines = [f"{line} HTTP/1.1", "Host: cache", *headers]
+        if token is not None:
+            lines.append(f"Authorization: Bearer {token}")
+        if body and not any(header.startswith("Content-Length") for header in headers):
+            lines.append(f"Content-Length: {len(body)}")
+        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+        return reader, writer
+
+    def records(self) -> list[dict[str, Any]]:
+        return [record for line in self.sink.lines if (record := json.loads(line))["kind"] == "access"]
+
+    async def told(self, *stages: tuple[str, str]) -> list[dict[str, Any]]:
+        """Waits until the log says exactly these stages and reasons; the log is slower than the answer."""
+        with contextlib.suppress(AssertionError):
+            await until(lambda: len(self.records()) >= len(stages))
+        await asyncio.sleep(0.08)  # longer than a relaxed record waits for company: nothing more comes
+        found = self.records()
+        assert [(record["stage"], record["reason"]) for record in found] == list(stages)
+        return found
+
+    def counted(self, name: str) -> dict[str, float]:
+        text, _ = self.metrics.expose("")
+        lines = [line for line in text.decode().splitlines() if line.startswith(f"sidecar_{name}")]
+        return {key: float(value) for key, _, value in (line.rpartition(" ") for line in lines) if float(value)}
+
+
+@pytest.fixture
+async def plane() -> AsyncIterator[Plane]:
+    made = Plane(Sink())
+    await made.audit.open()
+    server = await asyncio.get_running_loop().create_server(made.listener, "127.0.0.1", 0)
+    made.listener.start()
+    made.port = server.sockets[0].getsockname()[1]
+    yield made
+    server.close()
+    made.sink.hold.set()
+    await made.listener.drain(0.5)
+    await made.audit.close()
+
+
+async def test_a_read_is_told_when_it_has_ended(plane: Plane) -> None:
+    answer = await plane.ask("GET /web/a?x=1", "ci-token")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nok")
+    (record,) = await plane.told(("complete", "granted"))
+    assert record["response"]["status"] == 200
+    assert record["response"]["bytes"] == 2
+    assert record["actor"]["token_id"] == "ci"
+    assert plane.store.asked == ["GET /web/a?x=1"]
+
+
+async def test_a_write_is_on_record_before_the_store_is_asked(plane: Plane) -> None:
+    on_record: list[str] = []
+    plane.store.before = lambda: on_record.extend(record["stage"] for record in plane.records())
+    assert b" 200 " in await plane.ask("PUT /web/a", "ci-token", body=b"data")
+    assert on_record == ["intent"]
+    first, second = await plane.told(("intent", "granted"), ("complete", "granted"))
+    assert first["request"]["id"] == second["request"]["id"]
+    assert second["request"]["bytes"] == 4
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_without_evidence_nothing_reaches_the_store(plane: Plane, how: str) -> None:
+    plane.sink.failing = how == "fails"
+    if how == "hangs":
+        plane.sink.hold.clear()
+    answer = await plane.ask("PUT /web/a", "ci-token", body=b"data")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert plane.store.asked == []
+    assert plane.counted("decisions_total") == {
+        'sidecar_decisions_total{decision="error",reason="audit_unavailable"}': 1
+    }
+    assert plane.counted("upstream_requests_total") == {}
+
+
+async def test_a_read_does_not_wait_for_the_log(plane: Plane) -> None:
+    plane.sink.hold.clear()
+    assert b" 200 " in await plane.ask("GET /web/a", "ci-token")
+
+
+async def test_a_known_callers_refusal_is_on_record_before_it_is_answered(plane: Plane) -> None:
+    plane.sink.hold.clear()
+    asking = asyncio.create_task(plane.ask("DELETE /web/a", "ci-token"))
+    await until(lambda: plane.audit.depth or plane.plane.in_flight)
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    plane.sink.hold.set()
+    assert (await asking).startswith(b"HTTP/1.1 403 ")
+    (record,) = await plane.told(("complete", "no_rule"))
+    assert (record["outcome"], record["response"]["status"]) == ("deny", 403)
+
+
+async def test_a_known_callers_refusal_that_cannot_be_recorded_is_a_503(plane: Plane) -> None:
+    plane.sink.failing = True
+    assert (await plane.ask("DELETE /web/a", "ci-token")).startswith(b"HTTP/1.1 503 ")
+    assert plane.store.asked == []
+
+
+async def test_unknown_callers_are_recorded_once_and_then_counted(plane: Plane) -> None:
+    for _ in range(20):
+        assert (await plane.ask("GET /web/a")).startswith(b"HTTP/1.1 401 ")
+    (record,) = await plane.told(("complete", "no_token"))
+    assert record["response"]["status"] == 401
+    assert plane.audit.suppressed == 19
+    assert sum(plane.counted("http_requests_total").values()) == 20
+
+
+async def test_unknown_callers_who_do_not_wait_fill_no_disk_either(plane: Plane) -> None:
+    """Each leaves before it is answered."""
+    for _ in range(20):
+        _, writer = await plane.send("GET /web/a", "stranger")
+        writer.transport.abort()
+    await until(lambda: plane.plane.in_flight == 0 and plane.listener.open_connections == 0)
+    await asyncio.sleep(0.1)
+    assert len(plane.records()) <= 1
+
+
+async def test_noise_is_answered_and_counted(plane: Plane) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+    writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await plane.told(("complete", "bad_request"))
+    assert plane.store.asked == []
+
+
+async def test_a_client_that_leaves_is_told_as_one(plane: Plane) -> None:
+    async def slow(exchange: Downstream) -> None:
+        exchange.start(200, [], 100)
+        exchange.write(b"begun")
+        await asyncio.sleep(60)
+
+    plane.store.behave = slow
+    reader, writer = await plane.send("GET /web/a", "ci-token")
+    await reader.readuntil(b"begun")
+    writer.transport.abort()
+    (record,) = await plane.told(("complete", "granted"))
+    assert record["response"]["aborted"] is True
+    assert record["response"]["bytes"] == 5
+    assert sum(plane.counted("http_requests_total").values()) == 1
+    assert plane.plane.in_flight == 0
+
+
+async def test_a_store_that_breaks_off_is_told_and_resets_the_client(plane: Plane) -> None:
+    async def breaking(exchange: Downstream) -> None:
+        exchange.start(200, [], 100)
+        exchange.write(b"begun")
+        raise Unavailable(Reason.UPSTREAM_BROKEN)
+
+    plane.store.behave = breaking
+    assert await plane.ask("GET /web/a", "ci-token") == b"(reset)"
+    (record,) = await plane.told(("complete", "upstream_broken"))
+    assert (record["outcome"], record["response"]["aborted"]) == ("error", True)
+    assert plane.plane.upstream_up == {("store",): 1.0}
+
+
+FAILURES: dict[str, tuple[Exception, bytes, str, float | None]] = {
+    "unreachable": (Unavailable(Reason.UPSTREAM_UNREACHABLE), b"502", "upstream_unreachable", 0.0),
+    "silent": (Unavailable(Reason.UPSTREAM_TIMEOUT), b"504", "upstream_timeout", 0.0),
+    "broken": (Unavailable(Reason.UPSTREAM_BROKEN), b"502", "upstream_broken", 0.0),
+    "a bug": (ValueError("a bug"), b"500", "internal_error", None),
+    "a stalled upload": (Refused(Reason.BODY_TIMEOUT), b"408", "body_timeout", None),
+    "a malformed upload": (Refused(Reason.BAD_REQUEST), b"400", "bad_request", None),
+    "an answer that isn't passed on": (Refused(Reason.UPSTREAM_REDIRECT), b"502", "upstream_redirect", None),
+    "a full pool": (Unavailable(Reason.OVERLOADED), b"503", "overloaded", None),
+}
+
+
+@pytest.mark.parametrize(("failure", "status", "reason", "up"), FAILURES.values(), ids=FAILURES)
+async def test_each_failure_is_answered_told_and_blamed_on_the_right_one(
+    plane: Plane, failure: Exception, status: bytes, reason: str, up: float | None
+) -> None:
+    async def fail(exchange: Downstream) -> None:
+        raise failure
+
+    plane.store.behave = fail
+    answer = await plane.ask("PUT /web/a", "ci-token", body=b"x")
+    assert answer.startswith(b"HTTP/1.1 " + status)
+    assert b"Content-Length: " in answer
+    await plane.told(("intent", "granted"), ("complete", reason))
+    assert sum(plane.counted("http_requests_total").values()) == 1
+    assert plane.plane.upstream_up.get(("store",)) == up
+
+
+async def test_an_answer_of_our_own_is_told_too(plane: Plane) -> None:
+    assert (await plane.ask("OPTIONS /web/a")).startswith(b"HTTP/1.1 204 ")
+    await plane.told(("complete", "answered_here"))
+    assert plane.store.asked == []
+
+
+async def test_an_unknown_token_is_written_as_its_hmac_alone(plane: Plane) -> None:
+    await plane.ask("GET /web/a", "stranger")
+    (record,) = await plane.told(("complete", "bad_token"))
+    assert "stranger" not in json.dumps(record)
+    assert len(record["actor"]["unknown_token_hmac"]) == 64
+
+
+async def test_each_request_of_a_connection_is_decided_and_told(plane: Plane) -> None:
+    reader, writer = await plane.send("GET /web/a", "ci-token")
+    await reader.readuntil(b"ok")
+    writer.write(b"GET /web/b HTTP/1.1\r\nHost: cache\r\n\r\n")
+    assert (await reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 401 ")
+    writer.close()
+    await plane.told(("complete", "granted"), ("complete", "no_token"))
+    assert plane.store.asked == ["GET /web/a"]
