@@ -62,10 +62,8 @@ DROP_PREFIXES = (
     "x-consumer-", "x-ssl-", "ssl-client-", "x-amzn-oidc-", "x-goog-iap-", "x-goog-authenticated-", "x-ms-client-principal",
 )  # fmt: skip
 
-# What `Connection` says by itself; any other name in it must not be one that decides.
-_CONNECTION_OPTIONS = frozenset(
-    {"close", "keep-alive", "te", "trailer", "upgrade", "http2-settings", "proxy-connection"}
-)
+_PLAIN_CONNECTION = ("close", "keep-alive")
+"""What most clients say there; it names no header that is forwarded."""
 
 _MAX_REMEMBERED = 1024
 _MAX_REMEMBERED_LENGTH = 64
@@ -149,7 +147,7 @@ def _without_nominated(
     nominated = set()
     for part in connection.split(","):
         option = part.strip(" \t").lower()
-        if not option or option in _CONNECTION_OPTIONS:
+        if not option or option in _PLAIN_CONNECTION:
             continue
         folded = fold(option)
         if _TOKEN.fullmatch(option) is None or _kind(folded, secret_names, frozenset()) in _DECIDING:

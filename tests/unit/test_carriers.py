@@ -95,6 +95,7 @@ MALFORMED = {
     "two schemes": f"Bearer Bearer {JWT}",
     "basic, empty": "Basic ",
     "basic, not base64": "Basic !!!!",
+    "basic, beyond ASCII instead of base64": "Basic tökén",
     "basic, base64 cut off": "Basic YWRhOnB3c",
     "basic, junk inside": "Basic YWRh\nOnB3",
     "basic, more after the padding": "Basic YTpiYw==YTpiYw==",
@@ -251,6 +252,14 @@ def test_basic_gives_back_exactly_the_password(user: bytes, password: str) -> No
     pair = user.replace(b":", b"") + b":" + password.encode()
     outcome = found(head(authorization="Basic " + base64.b64encode(pair).decode()))
     assert outcome == (password if password and password.isprintable() else Reason.BAD_TOKEN)
+
+
+TOKEN = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_characters=" "), min_size=1, max_size=9)
+
+
+@given(st.sampled_from(["Bearer", "bearer", "Bearer:"]), st.integers(1, 3), TOKEN)
+def test_after_the_scheme_and_its_spaces_every_character_is_the_tokens(scheme: str, spaces: int, token: str) -> None:
+    assert found(head(authorization=scheme + " " * spaces + token)) == token
 
 
 def test_what_is_found_cant_be_printed() -> None:

@@ -92,6 +92,11 @@ def test_an_alias_is_never_read_under_the_name_that_it_imitates() -> None:
     assert values.keys() == {"host", "user-agent"}
 
 
+def test_an_imitation_is_held_to_the_bytes_of_what_it_imitates() -> None:
+    assert refusal(*BASE, (b"Content_Length", b"5\xe9")) is Reason.BAD_HEADER
+    assert refusal(*BASE, (b"X_Cache_Token", b"a\tb")) is Reason.BAD_HEADER
+
+
 def test_a_repeated_header_is_not_read_at_all() -> None:
     """Which of the two a store believes is not known; three are no better than two."""
     for count in (2, 3):
@@ -112,6 +117,13 @@ def test_two_configurations_do_not_share_what_they_know_of_names() -> None:
     line = (b"X-Cache-Token", b"x")
     assert headers.read((*BASE, line), secret_names=frozenset(), set_names=SET).forward[-1] == line
     assert headers.read((*BASE, line), secret_names=SECRETS, set_names=SET).forward == (BASE[1],)
+
+
+def test_a_configured_name_is_read_as_it_is_configured() -> None:
+    underscored = frozenset({b"x_cache_token"})
+    for name in (b"X_Cache_Token", b"x_cache_token"):
+        found = headers.read((*BASE, (name, b"t")), secret_names=underscored, set_names=SET)
+        assert (found.values["x_cache_token"], found.forward) == ("t", (BASE[1],))
 
 
 def test_invented_names_neither_grow_the_memory_nor_stay_in_it() -> None:

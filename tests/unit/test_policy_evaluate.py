@@ -499,6 +499,13 @@ def test_tracing_changes_nothing_and_starts_anew(
             assert plain.allowed == all(s.granted and s.within_limits and s.denied_by is None for s in trace.actions)
 
 
+def test_where_existence_is_not_known_a_trace_tells_what_replacing_would_need() -> None:
+    trace = Trace()
+    once = web(anonymous=RW, write_once=True)
+    assert evaluate(once, ANONYMOUS, (PUT,), person=None, directory=False, exists=None, trace=trace).existence_needed
+    assert [(step.needed, step.granted) for step in trace.actions] == [(OVERWRITE, False)]
+
+
 def test_a_trace_says_the_first_thing_that_did_not_hold() -> None:
     def why(who: Principal = BUILD, **stated: Any) -> str | None:
         trace = Trace()
@@ -511,6 +518,8 @@ def test_a_trace_says_the_first_thing_that_did_not_hold() -> None:
     assert why(ANONYMOUS, issuer="corp") == "its issuer is corp, the caller has none"
     assert why(kinds=frozenset({PrincipalKind.CI})) == "it is for ci, the caller is jwt"
     assert why(users=frozenset({"build"})) == "its users are those of personal tokens, the caller is jwt"
+    assert why(groups=frozenset({"team"})) == "its groups are those of personal tokens, the caller is jwt"
+    assert why(claims={"repository_id": "1"}) == "its claims need an issuer"
     assert why(ADA, users=frozenset({"bob"})) == "its users are bob, the caller is ada"
     assert why(issuer="github", groups=frozenset({"ops"})) == "its groups are ops, the caller's are team"
     assert why(issuer="github", claims={"repository_id": 1}) == "claim repository_id must be 1, it is '1'"

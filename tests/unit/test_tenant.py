@@ -25,7 +25,7 @@ def test_other_headers_pass() -> None:
     "query",
     [
         "teamId=other", "slug=other", "team=other", "teamSlug=other", "TEAMID=other", "team_id=other", "team-id=other",
-        "workspace=other", "tenant=other", "%74eam=other", "te%61mId=other", "team%5Fid=other", "team[]=other", "team%5b0%5d=other", "team%00x=other",
+        "workspace=other", "workspaceId=other", "tenant=other", "tenant_id=other", "%74eam=other", "te%61mId=other", "team%5Fid=other", "team[]=other", "team%5b0%5d=other", "team%00x=other",
         "team=web&team=other", "team=other&team=web", "a=b&slug=other", "a=b;slug=other", "slug=web;x", "slug=web&slug",
         "team", "team=", "team=WEB", "team=web%20", "team=web+", "team=%00web", "+team=other", "team+=other", "%20team=other",
         "team=web%2fother", "team=web,other", "te%C5%BFmid=x&%C5%BFlug=other",
