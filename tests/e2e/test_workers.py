@@ -314,6 +314,7 @@ class Upload:
             return self._connection.recv(65536)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_parent_lets_a_running_upload_end_well(start: Start, number: signal.Signals) -> None:
     sidecar = start(limits="{drain_delay: 1s, grace: 20s}")
@@ -330,6 +331,7 @@ def test_a_signal_to_the_parent_lets_a_running_upload_end_well(start: Start, num
     assert [r["response"]["status"] for r in ends] == [201]
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_is_heard_once(tmp_path: Path) -> None:
     """A terminal signals the whole group: workers that heard it, too, would take the parent's word for the second signal."""
     sidecar = made(tmp_path, limits="{drain_delay: 1s, grace: 20s}")
@@ -370,6 +372,7 @@ def _accepts(sidecar: SidecarProcess) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     sidecar = start(limits="{drain_delay: 20s, grace: 60s}")
     workers = workers_of(sidecar)
@@ -382,6 +385,7 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     assert all(map(ended, workers))
 
 
+@pytest.mark.slow
 def test_workers_do_not_outlive_their_parent(start: Start) -> None:
     sidecar = start()
     workers = workers_of(sidecar)
@@ -418,6 +422,19 @@ def test_what_keeps_workers_from_starting_is_said_once(tmp_path: Path) -> None:
     assert _fails(sidecar).count("sidecar can't start") == 1
 
 
+def test_a_worker_without_a_parent_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar.serving", "--worker", "0"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("a worker can't start by itself: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
 def test_a_unix_socket_is_shared_as_well(tmp_path: Path) -> None:
     sidecar = made(tmp_path)
     path = tmp_path / "data.sock"
