@@ -148,25 +148,29 @@ def map_location(location: str, route: Route, *, origins: Collection[str], allow
     `origins` are the store's own, as `http://127.0.0.1:3000` in lower case; any other host, a relative path, a fragment
     and every path that isn't read in one way only (`allowed` are the profile's oddities) leave the route.
     """
-    path = location
-    if not path.startswith("/"):
-        for origin in origins:
-            if location[: len(origin)].lower() == origin:
-                path = location[len(origin) :]
-                break
-        if not path.startswith("/"):
-            return None
+    path = _path_of(location, origins)
+    if path is None:
+        return None
     try:
         parsed = target.parse(path)
     except Refused:
         return None
     if parsed.oddities & ~allowed:
         return None
-    below = tuple(route.upstream_path.strip("/").split("/")) if route.upstream_path.strip("/") else ()
+    below = tuple(route.upstream_path.split("/")[1:])
     if parsed.segments[: len(below)] != below:
         return None
     mapped = ("" if route.path == "/" else route.path) + target.suffix(parsed, len(below)) or "/"
     return f"{mapped}?{parsed.raw_query}" if parsed.raw_query else mapped
+
+
+def _path_of(location: str, origins: Collection[str]) -> str | None:
+    if location.startswith("/"):
+        return location
+    for origin in origins:
+        if location[: len(origin)].lower() == origin and location.startswith("/", len(origin)):
+            return location[len(origin) :]
+    return None
 
 
 def redirect_leaves(location: str, route: Route, *, origins: Collection[str], allowed: Oddity = Oddity.NONE) -> bool:

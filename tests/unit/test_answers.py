@@ -66,6 +66,11 @@ def test_what_connection_names_is_dropped() -> None:
     assert kept((b"Connection", b"close, x-hop"), (b"X-Hop", b"1"), KEPT[0]) == [KEPT[0]]
 
 
+def test_only_connection_names_other_headers() -> None:
+    lines = [(b"Keep-Alive", b"x-a"), (b"Set-Cookie", b"x-a"), (b"Connection", b"close"), (b"X-A", b"1")]
+    assert kept(*lines) == [lines[-1]]
+
+
 def test_an_answer_without_headers_still_gets_ours() -> None:
     assert answers.filter_headers([], public=True) == [NOSNIFF, SANDBOX]
     assert answers.filter_headers([], public=False) == [PRIVATE, NOSNIFF, SANDBOX]
@@ -86,6 +91,24 @@ def test_an_answer_without_headers_still_gets_ours() -> None:
 def test_what_is_no_header_breaks_the_answer(line: Line) -> None:
     with pytest.raises(Refused) as refused:
         answers.filter_headers([KEPT[0], line], public=True)
+    assert refused.value.reason is Reason.UPSTREAM_BROKEN
+
+
+def test_a_value_is_printable_bytes_tabs_and_what_older_charsets_say() -> None:
+    def passes(byte: int) -> bool:
+        try:
+            return kept((b"X-A", bytes([byte]))) == [(b"X-A", bytes([byte]))]
+        except Refused:
+            return False
+
+    assert [byte for byte in range(256) if not passes(byte)] == [*range(0x09), *range(0x0A, 0x20), 0x7F]
+
+
+def test_an_answers_headers_have_a_largest_size() -> None:
+    half = (b"X-A", b"a" * (32 * 1024))
+    assert kept(half, half) == [half, half]
+    with pytest.raises(Refused) as refused:
+        kept(half, half, (b"X-B", b"b"))
     assert refused.value.reason is Reason.UPSTREAM_BROKEN
 
 
@@ -177,7 +200,6 @@ def test_a_redirect_within_the_route_is_mapped_to_what_the_client_knows(location
         ("/", "/web", "/web", "/"),
         ("/", "/web", "/web/a", "/a"),
         ("/web", "", "/a", "/web/a"),
-        ("/web", "/", "/a", "/web/a"),
         ("/web", "", "/", "/web/"),
         ("/a/b", "/c", "/c/d?e", "/a/b/d?e"),
     ],
@@ -203,6 +225,13 @@ LEAVES = (
 @pytest.mark.parametrize("location", LEAVES)
 def test_every_other_redirect_leaves(location: str) -> None:
     assert answers.redirect_leaves(location, route(), origins=ORIGINS)
+
+
+def test_each_of_a_stores_origins_is_its_own_even_where_one_begins_like_another() -> None:
+    origins = ("http://store", "http://store:80")
+    for origin in origins:
+        assert answers.map_location(f"{origin}/store/web/a", route(), origins=origins) == "/web/a"
+        assert answers.map_location(f"{origin}00/store/web/a", route(), origins=origins) is None
 
 
 def test_a_profile_may_allow_odd_paths_in_a_redirect_too() -> None:
@@ -245,6 +274,12 @@ def test_a_redirect_that_leaves_is_refused_unless_the_upstream_says_otherwise(st
         passed_on(status, line)
     assert refused.value.reason is Reason.UPSTREAM_REDIRECT
     assert passed_on(status, line, pass_redirects=True) == [line]
+
+
+@pytest.mark.parametrize("status", [200, 202, 299, 400, 404])
+def test_a_location_that_nobody_follows_stays_as_it_is(status: int) -> None:
+    line = (b"Location", b"http://evil.example/")
+    assert passed_on(status, line) == [line]
 
 
 def test_where_a_created_object_is_that_the_client_can_not_reach_is_not_said() -> None:
