@@ -203,6 +203,13 @@ async def test_a_known_callers_refusal_that_cannot_be_recorded_is_a_503(plane: P
     assert plane.store.asked == []
 
 
+async def test_a_refusal_that_was_recorded_too_late_is_told_as_what_was_answered(plane: Plane) -> None:
+    plane.sink.hold.clear()
+    assert (await plane.ask("DELETE /web/a", "ci-token")).startswith(b"HTTP/1.1 503 ")
+    plane.sink.hold.set()
+    await plane.told(("complete", "no_rule"), ("complete", "audit_unavailable"))
+
+
 async def test_unknown_callers_are_recorded_once_and_then_counted(plane: Plane) -> None:
     for _ in range(20):
         assert (await plane.ask("GET /web/a")).startswith(b"HTTP/1.1 401 ")

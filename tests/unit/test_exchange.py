@@ -348,7 +348,9 @@ async def test_a_client_that_does_not_read_congests_and_its_patience_ends() -> N
         await exchange.drain()
 
     async with serving(answer, patience=0.05) as made:
-        talk = await made.talk(GET)
+        talk = await made.talk()
+        talk.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a stream's transport reads, too
+        talk.say(GET)
         await until(lambda: made.failures)
         assert seen == [True]
         assert isinstance(made.failures[0], ClientGone)

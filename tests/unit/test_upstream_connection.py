@@ -219,6 +219,32 @@ async def test_only_a_connection_that_served_before_is_called_dead(rounds: int) 
             await connection.exchange(HEAD, Client("GET", "/a"))
 
 
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 2", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_a_store_that_began_to_answer_is_not_asked_again(begun: bytes) -> None:
+    async def script(talk: Talk) -> None:
+        await talk.head()
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        await talk.head()
+        talk.say(begun)
+
+    async with store(script) as made:
+        connection = await connect(made)
+        await connection.exchange(HEAD, Client("GET", "/a"))
+        with pytest.raises(Unavailable) as caught:
+            await connection.exchange(HEAD, Client("GET", "/a"))
+        assert caught.value.reason is Reason.UPSTREAM_BROKEN
+
+
+@pytest.mark.parametrize("extra", [b"!!", b"HTTP/1.1 200 OK\r\n\r\n", b"\0"])
+async def test_bytes_after_an_answer_condemn_the_connection_at_once(extra: bytes) -> None:
+    async with store(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" + extra)) as made:
+        connection, client = await exchange(made)
+        assert client.finished
+        assert client.answer == b"hello"
+        assert not connection.reusable
+        connection.abort()
+
+
 async def test_a_connection_that_is_gone_is_dead_at_once() -> None:
     async with store(saying(then="close")) as made:
         connection = await connect(made)
