@@ -93,6 +93,7 @@ BAD_FILES = [
     (HEAD + "mode: {report: {until: 2026-12-31}}", "doesn't support it yet"),
     (HEAD + "mode: report", "doesn't support it yet"),
     (HEAD + "mode: off", "unknown mode 'off'"),
+    (HEAD + "mode: {}", "expected 'enforce'"),
     (HEAD + "guard: true", "doesn't support it yet"),
     (HEAD + "legacy: true", "doesn't support it yet"),
     (HEAD + "anonymus: read", "unknown key 'anonymus'; did you mean 'anonymous'?"),
@@ -114,6 +115,7 @@ BAD_ROUTES = [
     ("{path: /a, client: plain, upstream: store, verbs: {post: read}}", "no HTTP method"),
     ("{path: /a, client: plain, upstream: store, verbs: {POST: read-write}}", "unknown permission"),
     ("{path: /a, client: plain, upstream: store, branches: x}", "unknown key 'branches'"),
+    ("{path: /a, client: plain, upstream: store, legacy: true}", "doesn't support it yet"),
     ("{path: /a, client: plain}", "'upstream' is missing"),
     ("{path: /a, client: plain, upstream: store}, {path: /a, client: nx, upstream: store}", "in line 2 already"),
 ]
@@ -136,6 +138,10 @@ def test_all_problems_are_told_at_once_each_with_line_and_path() -> None:
     ]
 
 
+def test_report_mode_is_one_problem_however_it_is_asked_for() -> None:
+    assert len(problems(HEAD + "mode: report")) == len(problems(HEAD + "mode: {report: {until: 2026-12-31}}")) == 1
+
+
 def test_without_a_configuration_names_are_not_checked() -> None:
     text = HEAD.replace("store", "somewhere") + "rules: [{allow: [read], issuer: anybody}]"
     assert load(text, checked=False).rules[0].issuer == "anybody"
@@ -156,6 +162,11 @@ def test_of_a_bad_file_its_routes_are_kept_so_that_they_are_refused() -> None:
     assert rescued(HEAD + "\n" * 5 + "rules:\n  - name: x\n allow: y\n") == web
     assert rescued(HEAD.replace("plain", "unknown")) == web
     assert rescued(HEAD.replace("upstream: store", "upstream: store, upstream_path: a//b")) == web
+    assert rescued(HEAD + "@") == web
+    assert rescued("workspace: web\nanonymous: read\nanonymous: read\n" + HEAD.splitlines()[1]) == web
+    assert rescued(HEAD.replace("[{", "[{path: a%20b, client: plain, upstream: store}, {")) == web
+    assert rescued(HEAD + "# \ud800") == web
+    assert rescued("workspace: web\n@") == ("web", [], True)
     assert rescued("") is None
     assert rescued("- a") is None
     assert rescued("routes: [{path: /web, client: plain, upstream: store}]") is None

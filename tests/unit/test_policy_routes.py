@@ -96,11 +96,11 @@ CONFLICTS = [
     pytest.param(space("b", route("b", "/", keys="/1")), space("a", route("a", "/x", keys="/2")), "file of 'b' needs 'shares: [a]'", id="route at the root"),
     pytest.param(space("b", route("b", "/x/y", keys="/1")), space("a", route("a", "/x", keys="/2"), shares={"b"}), None, id="outer shares"),
     pytest.param(space("b", route("b", "/x/y", keys="/1"), shares={"a"}), space("a", route("a", "/x", keys="/2")), "needs 'shares: [b]'", id="inner helps itself"),
-    pytest.param(space("b", route("b", "/b", keys="/k")), space("a", route("a", "/a", keys="/k")), "both files need", id="same keys"),
+    pytest.param(space("b", route("b", "/b", keys="/k")), space("a", route("a", "/a", keys="/k")), "/k and /k of workspace 'a' (a.yaml) are the same keys; both files need", id="same keys"),
     pytest.param(space("b", route("b", "/b", keys="/k"), shares={"a"}), space("a", route("a", "/a", keys="/k")), "both files need", id="same keys, one-sided"),
     pytest.param(space("b", route("b", "/b", keys="/k"), shares={"a"}), space("a", route("a", "/a", keys="/k"), shares={"b"}), None, id="same keys, agreed"),
-    pytest.param(space("b", route("b", "/b", keys="/k/l")), space("a", route("a", "/a", keys="/k")), "file of 'a' needs", id="keys below"),
-    pytest.param(space("b", route("b", "/b", keys="/")), space("a", route("a", "/a", keys="/k")), "file of 'b' needs", id="keys above"),
+    pytest.param(space("b", route("b", "/b", keys="/k/l")), space("a", route("a", "/a", keys="/k")), "/k/l and /k of workspace 'a' (a.yaml) are nested keys; the file of 'a' needs", id="keys below"),
+    pytest.param(space("b", route("b", "/b", keys="/")), space("a", route("a", "/a", keys="/k")), "/ and /k of workspace 'a' (a.yaml) are nested keys; the file of 'b' needs", id="keys above"),
     pytest.param(space("b", route("b", "/b", keys="/kl")), space("a", route("a", "/a", keys="/k")), None, id="keys of a longer word"),
     pytest.param(space("b", route("b", "/b", "other", "/k")), space("a", route("a", "/a", keys="/k")), None, id="another upstream"),
 ]  # fmt: skip
@@ -111,6 +111,15 @@ def test_who_may_stand_beside_whom(new: Workspace, there: Workspace, message: st
     found = conflicts(new, Routes().adding(there.routes), {there.name: there})
     assert [message in conflict.message for conflict in found] == ([] if message is None else [True])
     assert {conflict.other for conflict in found} <= {there.name}
+
+
+def test_who_shares_the_very_same_keys_is_each_still_there() -> None:
+    one, two = space("one", route("one", "/1", keys="/k")), space("two", route("two", "/2", keys="/k"))
+    both = Routes().adding(one.routes).adding(two.routes)
+    third = space("third", route("third", "/3", keys="/k/below"))
+    known = {one.name: one, two.name: two}
+    assert {conflict.other for conflict in conflicts(third, both, known)} == {"one", "two"}
+    assert {conflict.other for conflict in conflicts(third, both.removing(two.routes), known)} == {"one"}
 
 
 def test_a_workspaces_own_routes_may_nest() -> None:

@@ -72,13 +72,22 @@ GOOD_RULES = [
     "{allow: [read], kinds: [anonymous], path: 'public/**'}",
     "{allow: [read], kinds: [personal, ci]}",
     "{allow: [read], kinds: [personal], groups: [team]}",
+    "{allow: [read], kinds: [personal], users: [ada]}",
     "{allow: [read], issuer: corp}",
+    "{allow: [read], issuer: corp, kinds: [jwt]}",
     "{allow: [read], issuer: corp, users: [ada], groups: [team]}",
     "{allow: [read], issuer: github, claims: {repository_id: '1'}}",
     "{allow: [read], issuer: github, claims: {repository_owner_id: ['1', '2'], ref: {glob: 'refs/heads/*'}}}",
-    "{allow: [read], issuer: gitlab, claims: {namespace_id: '1'}}",
-    "{allow: [read], issuer: buildkite, claims: {pipeline_id: '1'}}",
-    "{allow: [read], issuer: circleci, claims: {oidc.circleci.com/project-id: '1'}}",
+    *(
+        f"{{allow: [read], issuer: {issuer}, claims: {{{claim}: '1'}}}}"
+        for issuer, claims in {
+            "github": ("repository_id", "repository_owner_id"),
+            "gitlab": ("project_id", "namespace_id", "job_project_id", "job_namespace_id"),
+            "buildkite": ("organization_id", "pipeline_id"),
+            "circleci": ("oidc.circleci.com/project-id", "oidc.circleci.com/org-id"),
+        }.items()
+        for claim in claims
+    ),
     "{allow: [read], issuer: shared, claims: {project_id: 1}}",
     "{deny: [write]}",
     "{deny: [write], kinds: [jwt]}",
@@ -92,8 +101,9 @@ def test_rules_that_load(text: str) -> None:
 
 
 WHO = "an allow rule says who"
-PIN = "serves everybody"
+PIN = "serves everybody: an allow rule pins"
 BAD_RULES = [
+    ("read", "expected a mapping"),
     ("{users: [ada]}", "exactly one of 'allow' and 'deny'"),
     ("{allow: [read], deny: [write], users: [ada]}", "exactly one of 'allow' and 'deny'"),
     ("{allow: [], users: [ada]}", "an empty list says nothing"),
@@ -107,6 +117,7 @@ BAD_RULES = [
     ("{allow: [read], users: []}", "an empty list matches nobody"),
     ("{allow: [read], kinds: []}", "an empty list matches nobody"),
     ("{allow: [read], users: [ada], claims: {a: b}}", "say which 'issuer'"),
+    ("{allow: [read], claims: {a: b}}", "say which 'issuer'"),
     ("{deny: [read], claims: {a: b}}", "say which 'issuer'"),
     ("{allow: [read], groups: [team]}", "need their 'issuer'"),
     ("{allow: [read], groups: [team], kinds: [jwt]}", "need their 'issuer'"),
@@ -114,7 +125,7 @@ BAD_RULES = [
     ("{deny: [read], users: [ada], kinds: [jwt]}", "those of personal tokens"),
     ("{deny: [read], issuer: corp, kinds: [personal]}", "about its JWTs alone"),
     ("{allow: [read], issuer: crop}", "unknown issuer 'crop'; did you mean 'corp'?"),
-    ("{allow: [read], issuer: github}", PIN),
+    ("{allow: [read], issuer: github}", f"GitHub {PIN}"),
     ("{allow: [read], issuer: github, users: ['repo:o/r:ref:refs/heads/main']}", PIN),
     ("{allow: [read], issuer: github, claims: {repository: o/r}}", PIN),
     ("{allow: [read], issuer: github, claims: {repository_id: {glob: '*'}}}", PIN),
@@ -122,11 +133,11 @@ BAD_RULES = [
     ("{allow: [read], issuer: github, claims: {repository_id: ''}}", PIN),
     ("{allow: [read], issuer: github, claims: {project_id: '1'}}", PIN),
     ("{allow: [read], issuer: github, claims: {repository_id: 1}}", "quote its value"),
-    ("{allow: [read], issuer: enterprise, groups: [team]}", PIN),
-    ("{allow: [read], issuer: gitlab, claims: {project_path: g/p}}", PIN),
-    ("{allow: [read], issuer: buildkite, claims: {organization_slug: o}}", PIN),
-    ("{allow: [read], issuer: circleci, claims: {project-id: '1'}}", PIN),
-    ("{allow: [read], issuer: shared, groups: [team]}", PIN),
+    ("{allow: [read], issuer: enterprise, groups: [team]}", f"GitHub {PIN}"),
+    ("{allow: [read], issuer: gitlab, claims: {project_path: g/p}}", f"GitLab {PIN}"),
+    ("{allow: [read], issuer: buildkite, claims: {organization_slug: o}}", f"Buildkite {PIN}"),
+    ("{allow: [read], issuer: circleci, claims: {project-id: '1'}}", f"CircleCI {PIN}"),
+    ("{allow: [read], issuer: shared, groups: [team]}", f"the issuer 'shared' {PIN}"),
     ("{allow: [read], issuer: corp, claims: {}}", "an empty mapping says nothing"),
     ("{allow: [read], issuer: corp, claims: {a: []}}", "an empty list matches nothing"),
     ("{allow: [read], issuer: corp, claims: {a: [[b]]}}", "a list in a list"),
