@@ -80,7 +80,7 @@ class PolicyFiles:
             file, state = version.file, self._files[version.file]
             if state.candidate is None:
                 continue
-            blocking = self._in_the_way(file, state.candidate)
+            blocking = self._in_the_way(state.candidate)
             if self._settle(file):
                 continue
             for other in blocking:
@@ -189,11 +189,11 @@ class PolicyFiles:
             for found in conflicts(workspace, self._routes, self._workspaces)
         )
 
-    def _in_the_way(self, file: str, workspace: Workspace) -> set[str]:
-        """The files that `workspace` contradicts."""
+    def _in_the_way(self, workspace: Workspace) -> set[str]:
+        """The files that a workspace which isn't served yet contradicts."""
         found = {conflict.other for conflict in conflicts(workspace, self._routes, self._workspaces)}
         found.update({workspace.name} & self._owners.keys())
-        return {self._owners[name] for name in found} - {file}
+        return {self._owners[name] for name in found}
 
     def _without_contradictions(self, file: str, broken: Workspace | None) -> Workspace | None:
         """What of a broken workspace may be served (with refusals) without taking anything from others."""
@@ -229,7 +229,7 @@ class PolicyFiles:
         for file, previous in before.items():
             state = self._files.get(file)
             active = state.active if state is not None else None
-            if state is not None and file not in changed and _digest(active) == previous:
+            if file not in changed and _digest(active) == previous:
                 continue
             kind = EventKind.REMOVED if state is None else EventKind.REJECTED if state.problems else EventKind.LOADED
             problems = state.problems if state is not None else ()

@@ -61,6 +61,13 @@ def test_a_bad_version_keeps_its_last_good_one_and_the_others_go_live() -> None:
     assert events[1].sha256 != events[1].previous
 
 
+def test_events_are_told_by_word_and_counted() -> None:
+    files = PolicyFiles()
+    events = [files.load([version("a", "/a")]), files.apply([broken("a", "/a")]), files.apply([version("a")])]
+    assert [(e.kind.value, e.generation) for [e] in events] == [("loaded", 1), ("rejected", 2), ("removed", 3)]
+    assert files.snapshot.generation == 3
+
+
 def test_a_file_that_was_bad_from_the_start_is_refused_until_it_is_mended() -> None:
     files = PolicyFiles()
     [event] = files.load([broken("a", "/a")])
@@ -142,6 +149,54 @@ def test_two_files_may_exchange_their_routes_in_one_go() -> None:
     assert served(files) == {"/b": "a:0", "/a": "b:0"}
 
 
+def test_of_two_new_versions_that_contradict_each_other_the_first_to_change_stands() -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a")])
+    files.apply([version("b", "/x"), version("a", "/x")])
+    assert (served(files), bad(files)) == ({"/x": "b:0", "/a": "a:0"}, {"a"})
+
+
+def test_one_that_contradicts_others_keeps_none_of_them_from_moving_up() -> None:
+    """Each takes the place that the next one leaves, which only the last can do at once."""
+    files = PolicyFiles()
+    files.load([version("a", "/a"), version("b", "/b"), version("c", "/c"), version("d", "/d")])
+    files.apply([version("a", "/b"), version("b", "/c"), version("c", "/e"), version("d", "/e/d")])
+    assert (served(files), bad(files)) == ({"/b": "a:0", "/c": "b:0", "/e": "c:0", "/d": "d:0"}, {"d"})
+
+
+def test_what_cant_go_live_together_is_put_back_as_it_was() -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a", name="one"), version("b", "/b", name="two"), version("c", "/c"), version("d", "/d")])
+    files.apply([version("a", "/b", name="two"), version("b", "/a", name="one"), version("c", "/d")])
+    assert served(files) == {"/a": "a:0", "/b": "b:0", "/c": "c:0", "/d": "d:0"}
+    assert (bad(files), files.snapshot.workspaces.keys()) == ({"a", "b", "c"}, {"one", "two", "c", "d"})
+    files.apply([version("d")])
+    assert served(files) == {"/a": "a:0", "/b": "b:0", "/d": "c:0"}
+
+
+def test_files_that_move_together_make_room_for_one_that_waits_and_not_for_another() -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a"), version("b", "/b"), version("c", "/c")])
+    files.apply([version("stays", "/c")])
+    files.apply([version("waits", "/a")])
+    events = files.apply([version("a", "/a2"), version("b", "/b2")])
+    assert served(files) == {"/a": "waits:0", "/a2": "a:0", "/b2": "b:0", "/c": "c:0"}
+    assert bad(files) == {"stays"}
+    assert {event.file for event in events} == {"a", "b", "waits"}
+
+
+def test_a_contradiction_is_told_where_it_is_written() -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a"), version("b", "/b")])
+    [event] = files.apply([version("b", "/b", name="a")])
+    assert [str(p) for p in event.problems] == ["b:1 $.workspace: the workspace 'a' is in a already"]
+    [event] = files.apply([version("b", "/a")])
+    assert [str(p)[:17] for p in event.problems] == ["b:2 $.routes[0]: "] * 2
+    fresh = PolicyFiles()
+    events = fresh.load([version("a", "/a"), version("b", "/a")])
+    assert str(events[0].problems[0]).startswith("a:1 $: b contradicts it")
+
+
 def test_a_renamed_file_keeps_its_workspace_whichever_change_is_seen_first() -> None:
     for order in ([0, 1], [1, 0]):
         changes = [version("old"), version("new", "/a", name="w", level="read")]
@@ -154,10 +209,9 @@ def test_a_renamed_file_keeps_its_workspace_whichever_change_is_seen_first() -> 
 
 
 def test_at_a_cold_start_the_older_file_stands() -> None:
-    for names in (("a", "b"), ("b", "a")):
-        older, newer = names
+    for older, newer, at in (("a", "b", 50.0), ("b", "a", 50.0), ("a", "b", 11.0)):
         files = PolicyFiles()
-        files.load([version(newer, "/x", level="read", at=50.0), version(older, "/x", at=10.0)])
+        files.load([version(newer, "/x", level="read", at=at), version(older, "/x", at=10.0)])
         assert served(files) == {"/x": f"{older}:0"}
         assert bad(files) == {newer}
 
@@ -175,6 +229,21 @@ def test_at_a_cold_start_where_nobody_knows_who_came_first_both_are_refused(time
     assert bad(files) == set()
 
 
+def test_at_a_cold_start_two_files_of_one_workspace_are_both_refused() -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a", name="w"), version("b", "/b", name="w")])
+    assert (set(served(files).values()), bad(files)) == ({"broken"}, {"a", "b"})
+
+
+def test_a_bad_file_tells_its_own_problems_whoever_else_wants_its_place() -> None:
+    files = PolicyFiles()
+    files.load([broken("a", "/x"), version("b", "/x")])
+    for _ in range(2):
+        assert ["nonsense" in problem.message for problem in files.snapshot.files["a"].problems] == [True]
+        files.apply([version("b", "/y")])
+    assert (served(files), bad(files)) == ({"/x": "broken", "/y": "b:0"}, {"a"})
+
+
 def test_a_bad_file_keeps_its_paths_from_others_at_a_cold_start() -> None:
     files = PolicyFiles()
     files.load([broken("a", "/a", at=10.0), version("b", "/a", at=50.0), version("c", "/c", keys="/a", at=60.0)])
@@ -184,13 +253,16 @@ def test_a_bad_file_keeps_its_paths_from_others_at_a_cold_start() -> None:
 
 
 def test_the_order_of_the_directory_does_not_matter() -> None:
-    versions = [version("a", "/x", at=1.0), version("b", "/x/y", at=9.0), version("c", "/c", at=5.0)]
-    seen = []
-    for order in (versions, versions[::-1]):
-        files = PolicyFiles()
-        files.load(order)
-        seen.append((served(files), bad(files)))
-    assert seen[0] == seen[1]
+    known = [version("a", "/x", at=1.0), version("b", "/x/y", at=9.0), version("c", "/c", at=5.0)]
+    unknown = [version("a", "/x"), version("b", "/x"), version("c", "/c")]
+    for versions in (known, unknown):
+        seen = []
+        for order in (versions, versions[::-1]):
+            files = PolicyFiles()
+            files.load(order)
+            refusing = files.snapshot.match(("x",))
+            seen.append((served(files), bad(files), refusing and refusing.workspace))
+        assert seen[0] == seen[1]
 
 
 VERSIONS = st.lists(

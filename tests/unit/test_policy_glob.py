@@ -6,7 +6,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sidecar.policy.glob import MAX_PATTERN, Glob, glob, key_problem, problem
+from sidecar.policy.glob import Glob, glob, key_problem, problem
 
 TABLE = [
     # pattern, matches, doesn't
@@ -19,12 +19,14 @@ TABLE = [
     ("**/x", ["x", "a/x", "a/b/x"], ["x/a", "ax", "x/"]),
     ("a/**/b", ["a/b", "a/x/b", "a/x/y/b"], ["ab", "a/xb", "a/b/c", "a"]),
     ("a/**/b/**/c", ["a/b/c", "a/x/b/y/c", "a/b/b/c"], ["a/c/b", "a/b", "a/c"]),
+    ("a/**/b/**/c/**/d", ["a/b/c/d", "a/b/x/c/y/z/d"], ["a/b/d", "a/c/b/d"]),
     ("a/**/**/b", ["a/b", "a/x/b"], ["a"]),
     ("*", ["", "a", "a.b"], ["a/", "a/b"]),
     ("a*", ["a", "ab"], ["ba", "ab/", "ab/c"]),
     ("*.tar", [".tar", "x.tar"], ["x.tar.gz", "d/x.tar"]),
     ("ab*ba", ["abba", "abxba"], ["aba", "ab", "ba"]),
     ("a*b*c", ["abc", "axbxc", "abbc", "abcc"], ["acb", "ab", "a/b/c"]),
+    ("a*b*c*d", ["abcd", "axbxcxd"], ["abd", "acbd"]),
     ("v?/[ab]", ["v?/[ab]"], ["v1/a"]),
     ("a.b", ["a.b"], ["axb"]),
     ("", [""], ["a", "/"]),
@@ -84,7 +86,7 @@ def test_no_pattern_and_no_key_make_a_match_slow(pattern: str, key: str) -> None
     assert time.process_time() - start < 0.25  # a backtracking matcher needs longer than the universe has
 
 
-@pytest.mark.parametrize("pattern", ["a**", "**a/b", "x/***", "a/b**c/d", "a\nb", "a" * (MAX_PATTERN + 1)])
+@pytest.mark.parametrize("pattern", ["a**", "**a/b", "x/***", "a/b**c/d", "a\nb", "a" * 1025])
 def test_patterns_that_are_refused(pattern: str) -> None:
     assert problem(pattern) is not None
     assert key_problem(pattern) is not None
@@ -96,7 +98,7 @@ def test_patterns_that_could_never_match_a_key_are_refused(pattern: str) -> None
     assert key_problem(pattern) is not None
 
 
-@pytest.mark.parametrize("pattern", ["releases/**", "**", "*", "a/*/b", "a..b", ".hidden", ""])
+@pytest.mark.parametrize("pattern", ["releases/**", "**", "*", "a/*/b", "a..b", ".hidden", "", "a" * 1024])
 def test_patterns_that_are_fine(pattern: str) -> None:
     assert key_problem(pattern) is None
 
