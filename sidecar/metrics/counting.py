@@ -1,124 +1,23 @@
-"""The program's metrics. The law: every metric is a row of `METRICS`, and every label value comes from a closed set.
+"""What one process counts. The law: the loop's thread counts; the audit writer's thread alone touches the audit rows.
 
-Never a label: token, user, key, path, address, User-Agent, rule, workspace. Those belong in the audit log.
-Counting is plain integers in plain dicts, which prometheus_client reads at the scrape through a collector: all numbers of a
-request cost 1.8 µs (measured), where cached children of prometheus_client, each behind a lock of its own, cost 3.4.
-The loop's thread counts; the audit writer's thread alone touches the audit rows.
+Counting is plain integers in plain dicts, which are read as a snapshot at the scrape: all numbers of a request cost 1.8 µs
+(measured), where cached children of prometheus_client, each behind a lock of its own, cost 3.4.
 """
 
 import logging
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import StrEnum
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Mapping
 
-from msgspec import Struct
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+from prometheus_client import ProcessCollector
 
+from sidecar.metrics.exposition import encoded, registry_of
+from sidecar.metrics.table import CODE_CLASSES, METHODS, METRICS, OTHER, RESULTS, STAGES, Kind, Labels, Series, Snapshot
 from sidecar.reasons import REASONS, Outcome, Reason
 
-PREFIX = "sidecar_"
-_OPENMETRICS = "application/openmetrics-text"
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
-Labels = tuple[str, ...]
 Values = float | Mapping[Labels, float]
-"""What a callback gives: one number, or numbers by their labels' values."""
-Series = dict[Labels, tuple[float, ...]]
-"""A metric's values by its labels': one number, or a histogram's counts by bucket (not cumulated) and then its sum."""
-Snapshot = dict[str, Series]
-"""All values of one moment, by the metrics' names."""
+"""What a reader gives: one number, or numbers by their labels' values."""
 
 _log = logging.getLogger(__name__)
-
-
-class Kind(StrEnum):
-    COUNTER = "counter"
-    GAUGE = "gauge"
-    HISTOGRAM = "histogram"
-
-
-class Metric(Struct, frozen=True):
-    name: str
-    """Without the prefix."""
-    kind: Kind
-    help: str
-    labels: Labels = ()
-    buckets: tuple[float, ...] = ()
-
-
-_REQUEST_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_OWN_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1)
-_C, _G, _H = Kind.COUNTER, Kind.GAUGE, Kind.HISTOGRAM
-
-METRICS: tuple[Metric, ...] = (
-    Metric("http_requests_total", _C, "Requests by how they ended.", ("protocol", "method", "code", "decision")),
-    Metric("http_request_duration_seconds", _H, "From a request's head to its answer's end.", ("protocol", "decision"), _REQUEST_BUCKETS),
-    Metric("overhead_seconds", _H, "Time of the sidecar itself, without waiting for the store or the client.", ("stage",), _OWN_BUCKETS),
-    Metric("upstream_requests_total", _C, "Answers of the stores.", ("upstream", "code_class")),
-    Metric("upstream_request_duration_seconds", _H, "From sending a request to a store to the first byte of its answer.", ("upstream",), _REQUEST_BUCKETS),
-    Metric("upstream_up", _G, "1 if the store answered when it was last asked.", ("upstream",)),
-    Metric("request_bytes_total", _C, "Bytes of request bodies.", ("protocol",)),
-    Metric("response_bytes_total", _C, "Bytes of answers' bodies.", ("protocol",)),
-    Metric("requests_in_flight", _G, "Requests that are being answered."),
-    Metric("connections_open", _G, "Client connections, idle ones included."),
-    Metric("decisions_total", _C, "Decisions by reason; see docs/reasons.md.", ("decision", "reason")),
-    Metric("policy_info", _G, "1, labelled with the digest of the policy in force.", ("sha256",)),
-    Metric("policy_rules", _G, "Rules in force, of all workspaces."),
-    Metric("policy_workspaces", _G, "Workspaces: ok, or bad (its file could not be loaded).", ("state",)),
-    Metric("policy_last_reload_successful", _G, "1 if the last reload took every changed file."),
-    Metric("policy_last_reload_success_timestamp_seconds", _G, "When a reload last took every changed file, in Unix time."),
-    Metric("policy_reloads_total", _C, "Reloads of changed policy files.", ("result",)),
-    Metric("token_state_sequence", _G, "The last change of the token store that has been applied."),
-    Metric("token_state_last_sync_timestamp_seconds", _G, "When the token state was last known to be current, in Unix time."),
-    Metric("token_state_staleness_seconds", _G, "How long ago the token state was last known to be current."),
-    Metric("token_state_sync_errors_total", _C, "Failed looks at the token store's changes."),
-    Metric("token_state_source_total", _C, "What brought a change of the token store to notice.", ("via",)),
-    Metric("identity_cache_hits_total", _C, "Credentials whose identity was in the cache."),
-    Metric("identity_cache_misses_total", _C, "Credentials that had to be verified."),
-    Metric("identity_cache_negative_hits_total", _C, "Credentials that the cache knew to be bad."),
-    Metric("identity_cache_evictions_total", _C, "Entries that made room for others."),
-    Metric("identity_cache_entries", _G, "Identities in the cache."),
-    Metric("verify_seconds", _H, "Verifying a credential that was not in the cache.", ("kind",), _OWN_BUCKETS),
-    Metric("jwks_age_seconds", _G, "How long ago an issuer's keys were last fetched.", ("issuer",)),
-    Metric("jwks_refreshes_total", _C, "Fetches of an issuer's keys.", ("issuer", "result")),
-    Metric("audit_records_total", _C, "Audit records by sink: ok, error (the sink refused), dropped (the queue was full).", ("sink", "result")),
-    Metric("audit_queue_depth", _G, "Audit records that wait to be written."),
-    Metric("audit_queue_capacity", _G, "The most audit records that may wait."),
-    Metric("audit_write_seconds", _H, "One write of an audit sink, of one record or of many.", ("sink",), _OWN_BUCKETS),
-    Metric("audit_last_success_timestamp_seconds", _G, "When a sink last took a record, in Unix time.", ("sink",)),
-    Metric("audit_suppressed_total", _C, "Refusals of unknown callers that were counted instead of recorded."),
-    Metric("worker_up", _G, "1 if this worker process is up and answers; none where there is one process.", ("worker",)),
-    Metric("build_info", _G, "1, labelled with what is running.", ("version", "revision", "python")),
-)  # fmt: skip
-
-METHODS = frozenset(
-    [
-        "GET",
-        "HEAD",
-        "PUT",
-        "POST",
-        "PATCH",
-        "DELETE",
-        "OPTIONS",
-        "PROPFIND",
-        "PROPPATCH",
-        "MKCOL",
-        "COPY",
-        "MOVE",
-        "LOCK",
-        "UNLOCK",
-        "REPORT",
-        "SEARCH",
-    ]
-)
-STAGES = ("audit", "total")
-"""Waiting for a strict audit record; all until the store is asked or the answer given."""
-RESULTS = ("ok", "error")
-OTHER = "other"
-_CODE_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx", "error")
 
 
 class _Histogram:
@@ -208,7 +107,7 @@ class Metrics:
 
     def upstream_answered(self, upstream: str, status: int | None, seconds: float) -> None:
         """A store has sent its answer's head after `seconds`; `status` is `None` where it didn't answer."""
-        code_class = "error" if status is None or not 100 <= status <= 599 else _CODE_CLASSES[status // 100 - 1]
+        code_class = "error" if status is None or not 100 <= status <= 599 else CODE_CLASSES[status // 100 - 1]
         key = upstream, code_class
         self._upstream_requests[key] = self._upstream_requests.get(key, 0) + 1
         self._observe("upstream_request_duration_seconds", (upstream,), seconds)
@@ -297,7 +196,7 @@ class Metrics:
             self._sow_histogram("overhead_seconds", stage)
         for upstream in upstreams:
             self._sow_histogram("upstream_request_duration_seconds", upstream)
-            for code_class in _CODE_CLASSES:
+            for code_class in CODE_CLASSES:
                 self.count("upstream_requests_total", upstream, code_class, by=0)
         for kind in kinds:
             self._sow_histogram("verify_seconds", kind)
@@ -312,43 +211,3 @@ class Metrics:
 
     def _sow_histogram(self, name: str, *labels: str) -> None:
         self._histograms[name][labels] = _Histogram(self._rows[name].buckets)
-
-
-def registry_of(snapshot: Callable[[], Snapshot]) -> CollectorRegistry:
-    """What a scrape sees; `snapshot` is called at each, and further collectors may join."""
-    registry = CollectorRegistry()
-    registry.register(_Reader(snapshot))
-    return registry
-
-
-def encoded(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
-    """Body and Content-Type: OpenMetrics where the `Accept` header asks for it, else the text format."""
-    encode, content_type = choose_encoder(_OPENMETRICS if _OPENMETRICS in accept else "")
-    return encode(registry), content_type
-
-
-class _Reader(Collector):
-    def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
-        self._snapshot = snapshot
-
-    def collect(self) -> Iterator[Family]:
-        snapshot = self._snapshot()
-        for metric in METRICS:
-            name, samples = PREFIX + metric.name, snapshot[metric.name]
-            if metric.kind is Kind.HISTOGRAM:
-                histogram = HistogramMetricFamily(name, metric.help, labels=metric.labels)
-                for labels, (*counts, total) in samples.items():
-                    histogram.add_metric(labels, _cumulated(metric.buckets, counts), total)
-                yield histogram
-                continue
-            family = (CounterMetricFamily if metric.kind is Kind.COUNTER else GaugeMetricFamily)(
-                name, metric.help, labels=metric.labels
-            )
-            for labels, (value,) in samples.items():
-                family.add_metric(labels, value)
-            yield family
-
-
-def _cumulated(bounds: tuple[float, ...], counts: list[float]) -> list[tuple[str, float]]:
-    names = [*(str(float(bound)) for bound in bounds), "+Inf"]
-    return list(zip(names, accumulate(map(float, counts)), strict=True))
