@@ -57,6 +57,7 @@ def web(**fields: Any) -> Workspace:
     return Workspace("web", "web.yaml", "0" * 64, **fields)
 
 
+TEAM = Person(True, frozenset({"team"}))
 GET = Action(READ, "a")
 PUT = Action(WRITE, "a", creates=True)
 
@@ -507,10 +508,10 @@ def test_where_existence_is_not_known_a_trace_tells_what_replacing_would_need() 
 
 
 def test_a_trace_says_the_first_thing_that_did_not_hold() -> None:
-    def why(who: Principal = BUILD, **stated: Any) -> str | None:
+    def why(who: Principal = BUILD, person: Person | None = None, **stated: Any) -> str | None:
         trace = Trace()
         workspace = web(rules=(Rule("r", 1, allow=only(READ), **stated),))
-        evaluate(workspace, who, (GET,), person=None, directory=False, exists=None, trace=trace)
+        evaluate(workspace, who, (GET,), person=person, directory=person is not None, exists=None, trace=trace)
         return trace.rules[0].why_not
 
     assert why(issuer="github", claims={"repository_id": "1"}) is None
@@ -522,8 +523,39 @@ def test_a_trace_says_the_first_thing_that_did_not_hold() -> None:
     assert why(claims={"repository_id": "1"}) == "its claims need an issuer"
     assert why(ADA, users=frozenset({"bob"})) == "its users are bob, the caller is ada"
     assert why(issuer="github", groups=frozenset({"ops"})) == "its groups are ops, the caller's are team"
+    by_directory: dict[str, Any] = {"groups": frozenset({"ops", "all"}), "kinds": frozenset({PrincipalKind.PERSONAL})}
+    assert why(ADA, **by_directory) == "its groups are all, ops, the caller's are none"
+    assert why(ADA, **by_directory, person=TEAM) == "its groups are all, ops, the caller's are team"
     assert why(issuer="github", claims={"repository_id": 1}) == "claim repository_id must be 1, it is '1'"
     assert why(issuer="github", claims={"ref": ("a", True)}) == "claim ref must be one of 'a', true, it is absent"
+
+
+@pytest.mark.parametrize(
+    ("claim", "shown"),
+    [
+        ("true", "'true'"),
+        (True, "true"),
+        (7, "7"),
+        (None, "None"),
+        ([], "an empty list"),
+        (["a", False], "one of 'a', false"),
+        ({"a": 1, "b": {"c": "d"}}, "{a: 1, b: {c: 'd'}}"),
+    ],
+)
+def test_a_trace_shows_a_claim_with_its_type(claim: Any, shown: str) -> None:
+    trace = Trace()
+    rule = Rule("r", 1, allow=only(READ), issuer="github", claims={"id": {"ref": ClaimGlob(Glob("a/*"))}})
+    who = msgspec.structs.replace(BUILD, claims={"id": claim})
+    evaluate(web(rules=(rule,)), who, (GET,), person=None, directory=False, exists=None, trace=trace)
+    assert trace.rules[0].why_not == f"claim id must be {{ref: like 'a/*'}}, it is {shown}"
+
+
+def test_a_trace_tells_both_levels_that_grant_without_a_rule() -> None:
+    trace = Trace()
+    evaluate(OPEN, CI, (GET,), person=None, directory=False, exists=None, trace=trace)
+    assert (trace.anonymous, trace.ceiling) == (RW, RW)
+    evaluate(web(anonymous=only(READ)), ADA, (GET,), person=None, directory=False, exists=None, trace=trace)
+    assert (trace.anonymous, trace.ceiling) == (only(READ), NONE)
 
 
 def test_a_decision_takes_microseconds() -> None:
