@@ -14,7 +14,9 @@ from aiohttp import web
 from sidecar.credentials import jwk
 from sidecar.credentials.jwt import JwtVerifier
 from sidecar.errors import CredentialRefused, DocumentError, Unavailable
-from sidecar.jwks import MAX_BODY, MAX_MISSING, FileKeys, Pace, RemoteKeys, keys_of
+from sidecar.jwks import FileKeys, Pace, RemoteKeys, keys_of
+from sidecar.jwks.remote import MAX_MISSING
+from sidecar.jwks.source import MAX_BODY
 from sidecar.model import Secret
 from sidecar.reasons import Reason
 from sidecar.settings import DAY, IssuerSettings
@@ -492,7 +494,7 @@ async def test_an_outage_keeps_the_keys_for_a_day_and_says_so(
     idp.answers[JWKS] = lambda: web.Response(status=500)
     with caplog.at_level(logging.INFO):
         await until(lambda: keys.status().failures >= 3)
-    assert len([line for line in caplog.records if line.name == "sidecar.jwks"]) == 1, (
+    assert len([line for line in caplog.records if line.name == "sidecar.jwks.remote"]) == 1, (
         "one line for an outage, not one for each attempt"
     )
     clock.now += DAY - 1
