@@ -288,6 +288,7 @@ def test_existence_is_asked_only_if_the_answers_differ() -> None:
     assert (refused.allowed, refused.existence_needed) == (False, False)
     assert ask(web(anonymous=RW), ADA, PUT, exists=None).allowed
     not_creating = Action(WRITE, "a")
+    assert ask(web(anonymous=RW, write_once=True), ADA, not_creating, exists=True).allowed
     assert ask(web(anonymous=RW, write_once=True), ADA, not_creating, exists=None).allowed
 
 

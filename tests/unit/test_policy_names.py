@@ -1,7 +1,9 @@
 """Names and paths as policy files may write them: what is refused, and what its author is told."""
 
+from collections.abc import Callable
+
 import pytest
-from sidecar.document import parse
+from sidecar.document import Value, parse
 from sidecar.policy.names import known_name, method_name, plain_path, workspace_name
 
 
@@ -47,6 +49,13 @@ def test_workspace_names(name: str, good: bool) -> None:
 @pytest.mark.parametrize(("method", "good"), [("GET", True), ("VERSION-CONTROL", True), ("get", False), ("G ET", False), ("", False)])  # fmt: skip
 def test_method_names(method: str, good: bool) -> None:
     assert (said(lambda value: method_name(value, method), "x")[1] == []) is good
+
+
+@pytest.mark.parametrize("read", [plain_path, workspace_name, lambda value: known_name(value, ["store"], "upstream")])
+def test_what_is_no_text_is_one_problem_and_no_name(read: Callable[[Value], str]) -> None:
+    document = parse("[a]", "f")
+    assert read(document.root) == ""
+    assert [problem.message[:17] for problem in document.problems] == ["expected a string"]
 
 
 def test_names_that_the_configuration_must_know() -> None:
