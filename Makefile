@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-quick lint bench lock clean
+.PHONY: help venv demo test test-quick lint bench mutants lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -35,13 +35,16 @@ lint: .venv/.stamp ## Check style, format and types
 bench: .venv/.stamp ## Measure nginx, HAProxy, a plain proxy and the sidecar side by side
 	$(BIN)/python -m bench $(ARGS)
 
+mutants: .venv/.stamp ## Take each clause of the pure modules away and ask whether a test notices (ARGS="sidecar/target.py" for one)
+	$(BIN)/python -m tests.mutation.run $(ARGS)
+
 lock: ## Bring the hash-locked requirements up to date (needs uv)
 	echo 'setuptools>=80' | $(COMPILE) - -o requirements/build.txt
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .venv-demo .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis mutants bench/results
+	rm -rf .venv .venv-demo .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/results
 	find sidecar tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # setuptools is locked too, and used without an isolated build, which would fetch whatever is newest.

@@ -1,8 +1,8 @@
 """Small changes to a module's source, each of which takes one clause away from it.
 
 Besides the usual (a comparison turned, a condition negated, a constant moved), each entry of a table is deleted once: the
-laws of this project live in tables. Left alone is what no behaviour depends on: docstrings, annotations, and the text of
-what is raised, which is for people.
+laws of this project live in tables. Left alone is what no behaviour depends on: docstrings, annotations and type aliases,
+and the text of what is raised or noted as a problem, which is for people.
 """
 
 import ast
@@ -50,6 +50,8 @@ def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]
             continue
         if isinstance(node, ast.Call) and name in {"args", "keywords"} and _is_raised(node):
             value = value[:1]  # the reason; what follows is text for people
+        if isinstance(node, ast.Call) and name == "args" and _notes_a_problem(node):
+            continue
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST) and not _is_for_people(child):
                 yield node, name, index, child
@@ -60,6 +62,10 @@ def _is_raised(call: ast.Call) -> bool:
     return isinstance(call.func, ast.Name) and call.func.id in {"Refused", "CredentialRefused", "Unavailable"}
 
 
+def _notes_a_problem(call: ast.Call) -> bool:
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "problem" and len(call.args) == 1
+
+
 def _is_for_people(node: ast.AST) -> bool:
     """Docstrings, type aliases and the list of a package's names."""
     if isinstance(node, ast.Assign):
@@ -68,12 +74,15 @@ def _is_for_people(node: ast.AST) -> bool:
 
 
 def _is_type(node: ast.AST) -> bool:
+    if isinstance(node, ast.BinOp):
+        return isinstance(node.op, ast.BitOr) and (_is_type(node.left) or _is_type(node.right))
     return isinstance(node, ast.Subscript) and ast.unparse(node.value) in {
         "tuple",
         "dict",
         "list",
         "frozenset",
         "Callable",
+        "Mapping",
     }
 
 

@@ -1,14 +1,18 @@
 """Takes each clause of the pure modules away, one at a time, and asks whether a test notices.
 
-    python -m tests.mutation.run                       all pure modules (about half an hour on one core)
+    python -m tests.mutation.run                       all pure modules
     python -m tests.mutation.run sidecar/target.py     one of them
     python -m tests.mutation.run --every 20            a sample, for a quick look
 
-It works on a copy in a temporary directory, one mutant at a time, and lists the survivors. Exits 1 if fewer than 90 % of
-the mutants were killed.
+It works on a copy in a temporary directory, one mutant at a time, and lists the survivors. A module's first tests are
+those that state its law; the second ones are asked about what those let live. Exits 1 if fewer than 90 % of a module's
+mutants were killed.
 """
 
 import argparse
+import compileall
+import gc
+import importlib
 import json
 import os
 import shutil
@@ -16,112 +20,201 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.util import cache_from_source
 from pathlib import Path
+from typing import Any
 
 import hypothesis
+import msgspec
 import pytest
 
 from tests.mutation.mutate import mutants
 
 ROOT = Path(__file__).parents[2]
 TESTS_OF = {
-    "sidecar/target.py": ["tests/unit/test_target.py"],
-    "sidecar/headers.py": ["tests/unit/test_headers.py", "tests/unit/test_plain.py"],
-    "sidecar/answers.py": ["tests/unit/test_answers.py"],
-    "sidecar/profiles/*.py": ["tests/unit/test_plain.py", "tests/unit/test_denial.py", "tests/unit/test_tenant.py"],
-    "sidecar/policy/*.py": ["tests/unit/test_policy_*.py"],
-    "sidecar/credentials/carriers.py": ["tests/unit/test_carriers.py"],
+    "sidecar/policy/evaluate.py": ("policy_evaluate", "cases"),
+    "sidecar/policy/match.py": ("policy_evaluate", "policy_rules cases"),
+    "sidecar/credentials/carriers.py": ("carriers", ""),
+    "sidecar/target.py": ("target", ""),
+    "sidecar/headers.py": ("headers", "plain"),
+    "sidecar/profiles/tenant.py": ("tenant", "plain"),
+    "sidecar/profiles/plain.py": ("plain", "denial"),
+    "sidecar/profiles/denial.py": ("denial", "plain"),
+    "sidecar/profiles/profile.py": ("values plain", "denial"),
+    "sidecar/profiles/__init__.py": ("plain", ""),
+    "sidecar/answers.py": ("answers", "values"),
+    "sidecar/policy/rules.py": ("policy_rules", "values policy_file cases"),
+    "sidecar/policy/file.py": ("policy_file", "values policy_rules policy_files cases"),
+    "sidecar/policy/routes.py": ("policy_routes", "values policy_files cases"),
+    "sidecar/policy/files.py": ("policy_files", "values policy_file"),
+    "sidecar/policy/glob.py": ("policy_glob", "policy_rules policy_evaluate"),
+    "sidecar/policy/names.py": ("policy_names", "policy_file policy_rules"),
+    "sidecar/policy/compiled.py": ("values policy_file", "policy_rules policy_evaluate policy_files"),
+    "sidecar/policy/cases.py": ("policy_cases", "cases values"),
+    "sidecar/policy/trace.py": ("policy_evaluate", "values"),
+    "sidecar/credentials/jws.py": ("jws", "values jwt"),
+    "sidecar/credentials/opaque.py": ("opaque", "values"),
+    "sidecar/credentials/pepper.py": ("opaque", ""),
+    "sidecar/document.py": ("document", "yaml_tree policy_rules config"),
+    "sidecar/yaml_tree.py": ("yaml_tree", "document"),
+    "sidecar/upstream/conditions.py": ("upstream_conditions", ""),
 }
-NOT_PURE = {"sidecar/policy/source.py"}
-TIMEOUT = 60.0
-"""Seconds; a mutant that loops is killed by it."""
+"""Module -> its first tests, and its second ones: names of files among the unit tests, or of a folder beside them."""
 GOAL = 0.9
+
+
+class _Outcome(msgspec.Struct):
+    failed: str = ""
+    """The test that killed the mutant; empty if none did."""
+    imported: list[str] = []
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", help="paths from the repository's root; default: all")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only each N-th mutant")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the survivors there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers and the survivors there, too")
     options = parser.parse_args()
+    if unknown := set(options.modules) - TESTS_OF.keys():
+        parser.error(f"not among the pure modules: {', '.join(sorted(unknown))}")
+    report = {}
     with tempfile.TemporaryDirectory() as folder:
         copy = _copy(Path(folder))
-        killed, survivors = 0, []
-        for module, tests in _modules(options.modules):
-            if _run(copy, tests) != 0:
-                raise SystemExit(f"the tests of {module} fail without any mutation: {' '.join(tests)}")
-            began, here = time.monotonic(), []
-            chosen = list(mutants((ROOT / module).read_text()))[:: options.every]
-            for mutant in chosen:
-                (copy / module).write_text(mutant.source)
-                if _run(copy, tests) == 0:
-                    here.append({"module": module, "line": mutant.line, "what": mutant.what})
-                    print(f"survived  {module}:{mutant.line}  {mutant.what}", flush=True)
-            shutil.copy(ROOT / module, copy / module)
-            killed += len(chosen) - len(here)
-            survivors += here
-            print(
-                f"{module}: {len(chosen) - len(here)} of {len(chosen)} killed, {time.monotonic() - began:.0f} s",
-                flush=True,
-            )
-    total = killed + len(survivors)
-    print(f"all: {killed} of {total} killed ({killed / max(total, 1):.1%}), {len(survivors)} survived")
+        for module in options.modules or TESTS_OF:
+            report[module] = _try(copy, module, options.every)
+    killed, total = (sum(row[name] for row in report.values()) for name in ("killed", "total"))
+    print(f"all: {killed} of {total} killed ({killed / max(total, 1):.1%})")
     if options.json:
-        options.json.write_text(json.dumps({"killed": killed, "total": total, "survivors": survivors}, indent=1))
-    raise SystemExit(killed < GOAL * total)
+        options.json.write_text(json.dumps(report, indent=1))
+    raise SystemExit(any(row["killed"] < GOAL * row["total"] for row in report.values()))
 
 
-def _modules(wanted: list[str]) -> list[tuple[str, list[str]]]:
-    found = []
-    for pattern, tests in TESTS_OF.items():
-        for path in sorted(ROOT.glob(pattern)):
-            module = str(path.relative_to(ROOT))
-            if module not in NOT_PURE and (not wanted or module in wanted):
-                found.append(
-                    (module, [str(test.relative_to(ROOT)) for name in tests for test in sorted(ROOT.glob(name))])
-                )
-    return found
+def _try(copy: Path, module: str, every: int) -> dict[str, Any]:
+    """All mutants of a module; what survives is printed at once."""
+    began = time.monotonic()
+    suites = [_Suite(copy, [_path(name) for name in names.split()]) for names in TESTS_OF[module] if names]
+    source = copy / module
+    original = source.read_text()
+    Path(cache_from_source(str(source))).unlink(
+        missing_ok=True
+    )  # a mutant may be as old and as long as what it replaces
+    survivors = []
+    chosen = list(mutants(original))[::every]
+    for mutant in chosen:
+        source.write_text(mutant.source)
+        if not any(suite.kills() for suite in suites):
+            survivors.append({"line": mutant.line, "what": mutant.what})
+            print(f"survived  {module}:{mutant.line}  {mutant.what}", flush=True)
+    source.write_text(original)
+    killed = len(chosen) - len(survivors)
+    print(f"{module}: {killed} of {len(chosen)} killed, {time.monotonic() - began:.0f} s", flush=True)
+    return {"killed": killed, "total": len(chosen), "survivors": survivors}
+
+
+def _path(name: str) -> str:
+    return f"tests/{name}" if (ROOT / "tests" / name).is_dir() else f"tests/unit/test_{name}.py"
 
 
 def _copy(folder: Path) -> Path:
-    """The package and the tests, without compiled files: a mutant may be as old and as long as what it replaces."""
+    """The package and the tests, compiled once."""
     copy = folder / "copy"
     for name in ("sidecar", "tests", "config"):
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", copy)
     if (ROOT.parent / "shared").is_dir():
         (folder / "shared").symlink_to(ROOT.parent / "shared")
+    compileall.compile_dir(copy, quiet=1)
     return copy
 
 
-def _run(copy: Path, tests: list[str]) -> int:
-    """The tests' exit code over the copy, in a fork: this process has imported what is slow and nothing that is tested."""
-    child = os.fork()
-    if child == 0:
+class _Suite:
+    """Some test files, run again for each mutant: whichever tests have killed most so far go first."""
+
+    def __init__(self, copy: Path, tests: Sequence[str]) -> None:
+        self._copy, self._tests = copy, tests
+        self._killers: Counter[str] = Counter()
+        began = time.monotonic()
+        status, outcome = self._run(until=began + 120)
+        if status != 0:
+            raise SystemExit(f"{' '.join(tests)}: {outcome.failed or status} fails without any mutation")
+        self._seconds = 3 + 4 * (time.monotonic() - began)
+        for name in outcome.imported:  # once here instead of in every fork
+            with suppress(ImportError):
+                importlib.import_module(name)
+
+    def kills(self) -> bool:
+        status, outcome = self._run(until=time.monotonic() + self._seconds)
+        if outcome.failed:
+            self._killers[outcome.failed] += 1
+        return status != 0
+
+    def _run(self, until: float) -> tuple[int, _Outcome]:
+        """The tests' exit code over the copy, in a fork: this process has imported what is slow and nothing that is tested.
+        A mutant that loops is killed in the end, and counts as noticed."""
+        told = self._copy / "outcome.json"
+        told.unlink(missing_ok=True)
+        child = os.fork()
+        if child == 0:
+            os._exit(self._in_fork(told))
+        while time.monotonic() < until:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                outcome = msgspec.json.decode(told.read_bytes(), type=_Outcome) if told.exists() else _Outcome()
+                return os.waitstatus_to_exitcode(status), outcome
+            time.sleep(0.002)
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return 1, _Outcome()
+
+    def _in_fork(self, told: Path) -> int:
+        gc.freeze()
         os.setsid()
-        os.chdir(copy)
+        os.chdir(self._copy)
         sys.dont_write_bytecode = True
-        sys.path.insert(0, str(copy))
-        for name in [name for name in sys.modules if name.split(".")[0] in {"tests", "sidecar"}]:
+        sys.path.insert(0, str(self._copy))
+        for name in [name for name in sys.modules if _is_ours(name)]:
             del sys.modules[name]
+        importlib.invalidate_caches()
         silence = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(silence, stream)
         hypothesis.settings.register_profile(
-            "mutation", max_examples=50, derandomize=True, database=None, deadline=None
+            "mutation",
+            max_examples=50,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            report_multiple_bugs=False,
+            phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),  # nobody reads the smallest example
         )
         hypothesis.settings.load_profile("mutation")
-        os._exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "--rootdir", str(copy), *tests])))
-    until = time.monotonic() + TIMEOUT
-    while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.005)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return 1
+        plugin = _Plugin(self._killers)
+        options = ["-x", "-q", "--tb=no", "--assert=plain", "--rootdir", str(self._copy)]
+        options += [f"-pno:{name}" for name in ("cacheprovider", "unraisableexception", "threadexception", "doctest")]
+        status = int(pytest.main([*options, *self._tests], plugins=[plugin]))
+        imported = [name for name in sys.modules if not _is_ours(name)]
+        told.write_bytes(msgspec.json.encode(_Outcome(plugin.failed, imported)))
+        return status
+
+
+class _Plugin:
+    def __init__(self, killers: Counter[str]) -> None:
+        self._killers = killers
+        self.failed = ""
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: -self._killers[item.nodeid])
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed = report.nodeid
+
+
+def _is_ours(name: str) -> bool:
+    return name.split(".")[0] in {"tests", "sidecar"}
 
 
 if __name__ == "__main__":
