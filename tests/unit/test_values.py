@@ -11,6 +11,7 @@ from sidecar.policy.file import compile_file
 from sidecar.policy.files import PolicyFiles, Version
 from sidecar.policy.routes import Node
 from sidecar.profiles import profile
+from sidecar.reasons import Reason
 
 MODULES = (answers, cases, compiled, files, jwk, jws, model, opaque, profile, routes, rules, settings, trace)
 IN_THE_MAKING = {"Trace", "_File"}
@@ -37,6 +38,11 @@ def test_a_value_stays_as_it_was_made(kind: type[msgspec.Struct]) -> None:
 def test_a_local_answer_is_empty_unless_it_says_otherwise() -> None:
     answer = profile.LocalAnswer(204)
     assert (answer.headers, answer.body) == ((), b"")
+
+
+def test_a_case_asks_nothing_that_it_does_not_say() -> None:
+    case = compiled.Case("a", 1, model.ANONYMOUS, Reason.GRANTED)
+    assert not (case.method or case.path or case.workspace or case.actions or case.directory)
 
 
 def test_policies_cost_the_collector_nothing() -> None:
