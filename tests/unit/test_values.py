@@ -42,7 +42,7 @@ def test_a_local_answer_is_empty_unless_it_says_otherwise() -> None:
 
 def test_a_case_asks_nothing_that_it_does_not_say() -> None:
     case = compiled.Case("a", 1, model.ANONYMOUS, Reason.GRANTED)
-    assert not (case.method or case.path or case.workspace or case.actions or case.directory)
+    assert (case.method, case.path, case.workspace, case.actions, case.directory) == ("", "", "", (), False)
 
 
 def test_policies_cost_the_collector_nothing() -> None:
