@@ -6,6 +6,7 @@ A refusal is a value, never an exception: `decide` returns for whatever it is gi
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
@@ -35,6 +36,9 @@ from sidecar.reasons import REASONS, Reason
 
 log = logging.getLogger(__name__)
 
+_BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+"""A store that doesn't read a body with these (RFC 9110 §9.3.1) would take it for the next request on its connection."""
+
 
 class Decision(Struct):
     """What was decided, and everything that it was decided on. Evidence, answers and forwarding read it; none adds to it."""
@@ -51,9 +55,13 @@ class Decision(Struct):
     """`None` where the caller was never identified: the request was malformed, or its credential was not accepted."""
     token: Secret | None = None
     """The credential that was sent, for the HMAC of one that was refused."""
+    carrier: str = ""
+    """Where it sat; empty where there was none."""
     actions: tuple[Action, ...] = ()
     answer: LocalAnswer | None = None
     """Set where the profile answers by itself and the store is not asked."""
+    only_creates: bool = False
+    """It was decided on the key's not being there: the store is asked to hold to that (rule 17)."""
     cache: CacheResult | None = None
     generation: int = 0
     """The policy snapshot's number."""
@@ -81,6 +89,7 @@ class LastRead(Struct):
     raw: Sequence[tuple[bytes, bytes]] | None = None
     headers: Headers | None = None
     token: Secret | None = None
+    carrier: str = ""
     known: Known | None = None
 
 
@@ -99,7 +108,9 @@ class Gate:
         existence: Existence,
         token_headers: Sequence[str] = (),
         set_names: frozenset[str] = frozenset(),
+        brand: str | None = None,
     ) -> None:
+        """`token_headers`, `set_names`: see `headers.read`. `brand`: of the tokens that are issued here, if any are."""
         self._snapshot = snapshot
         self._profiles = profiles
         self._identities = identities
@@ -108,6 +119,7 @@ class Gate:
         self._token_headers = tuple(name.lower() for name in token_headers)
         self._secret_names = frozenset(name.encode() for name in self._token_headers)
         self._set_names = set_names
+        self._token_shapes = (f"{brand}_pat_".encode(), f"{brand}_ci_".encode()) if brand is not None else ()
 
     async def decide(
         self,
@@ -152,6 +164,9 @@ class Gate:
         repeated = last.raw == raw_headers
         read = last.headers if repeated and last.headers is not None else self._read(raw_headers)
         decision.head = head = Head(method, parsed, read, peer)
+        if method in _BODILESS and _has_body(read.values):
+            raise Refused(Reason.BAD_REQUEST, f"a body on {method}")
+        self._check_query(parsed.raw_query)
         decision.route = route = snapshot.match(parsed.segments)
         if route is None:
             raise Refused(Reason.NO_ROUTE)
@@ -160,9 +175,12 @@ class Gate:
         if parsed.oddities is not Oddity.NONE and parsed.oddities & ~profile.allowed:
             raise Refused(Reason.BAD_TARGET, f"{parsed.oddities & ~profile.allowed!r}")
 
-        decision.token = token = last.token if repeated else carriers.find(head, self._token_headers)
         if not repeated:
+            token = carriers.find(head, self._token_headers)
             last.raw, last.headers, last.token, last.known = raw_headers, read, token, None
+            last.carrier = carriers.carrier(head, self._token_headers) if token is not None else ""
+        token = decision.token = last.token
+        decision.carrier = last.carrier
         principal = ANONYMOUS
         if token is not None:
             decision.cache = "hit"
@@ -185,8 +203,9 @@ class Gate:
 
         verdict = self._evaluate(workspace, principal, classified, None, trace)
         if verdict.existence_needed:
-            exists = await self._existence(route, upstream_path(route, head))
+            exists = await self._existence(route, stored_path(route, head))
             verdict = self._evaluate(workspace, principal, classified, exists, trace)
+            decision.only_creates = not exists
         decision.reason, decision.rule = verdict.reason, verdict.rule
         if verdict.reason is Reason.NO_RULE and principal is ANONYMOUS:
             decision.reason = Reason.NO_TOKEN
@@ -200,7 +219,16 @@ class Gate:
         return reads and self._evaluate(workspace, ANONYMOUS, decision.actions, None, None).allowed
 
     def _read(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> Headers:
-        return headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)
+        read = headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)
+        for name, value in read.forward:
+            if any(shape in value for shape in self._token_shapes):
+                raise Refused(Reason.MISPLACED_TOKEN, f"in the header {name.decode()}")
+        return read
+
+    def _check_query(self, query: str) -> None:
+        """A URL is no place for a token: stores and proxies write URLs into their logs."""
+        if query and any(shape in unquote_to_bytes(query) for shape in self._token_shapes):
+            raise Refused(Reason.MISPLACED_TOKEN, "in the query")
 
     def _evaluate(
         self,
@@ -224,7 +252,16 @@ class Gate:
         )
 
 
+def _has_body(values: Mapping[str, str]) -> bool:
+    return "transfer-encoding" in values or values.get("content-length", "").strip("0") != ""
+
+
+def stored_path(route: Route, head: Head) -> str:
+    """The key's path in the store: the route's prefix is exchanged, the key's bytes stay (law 1)."""
+    return route.upstream_path + target.suffix(head.target, len(route.segments)) or "/"
+
+
 def upstream_path(route: Route, head: Head) -> str:
-    """Path and query to ask the store for: the route's prefix is exchanged, the key's bytes and the query stay (law 1)."""
-    path = route.upstream_path + target.suffix(head.target, len(route.segments)) or "/"
+    """Path and query to ask the store for, as received but for the prefix."""
+    path = stored_path(route, head)
     return f"{path}?{head.target.raw_query}" if head.target.raw_query else path

@@ -26,6 +26,7 @@ class Reason(StrEnum):
     BAD_TARGET = "bad_target"
     BAD_HEADER = "bad_header"
     TWO_CREDENTIALS = "two_credentials"
+    MISPLACED_TOKEN = "misplaced_token"
     UPGRADE_REFUSED = "upgrade_refused"
     HEAD_TOO_LARGE = "head_too_large"
     HEAD_TIMEOUT = "head_timeout"
@@ -78,10 +79,15 @@ _ALLOW, _DENY, _UNAUTH, _ERROR = Outcome.ALLOW, Outcome.DENY, Outcome.UNAUTHENTI
 REASONS: dict[Reason, Row] = {
     Reason.GRANTED: Row(200, _ALLOW, "The policy grants it."),
     Reason.ANSWERED_HERE: Row(204, _ALLOW, "Answered by the sidecar itself; the store was not asked."),
-    Reason.BAD_REQUEST: Row(400, _DENY, "The request is not valid HTTP/1.1."),
+    Reason.BAD_REQUEST: Row(400, _DENY, "The request is not valid HTTP/1.1, or has a body where none belongs."),
     Reason.BAD_TARGET: Row(400, _DENY, "The path is written in a form that can be read in two ways; send it plainly."),
     Reason.BAD_HEADER: Row(400, _DENY, "A header is repeated or malformed; send it once, in its standard form."),
     Reason.TWO_CREDENTIALS: Row(400, _DENY, "More than one credential was sent; send exactly one."),
+    Reason.MISPLACED_TOKEN: Row(
+        400,
+        _DENY,
+        "A token stands where logs may keep it; replace it, and send it as Bearer or as the password of Basic.",
+    ),
     Reason.UPGRADE_REFUSED: Row(400, _DENY, "Protocol upgrades are not accepted here."),
     Reason.HEAD_TOO_LARGE: Row(431, _DENY, "The request's headers are too large."),
     Reason.HEAD_TIMEOUT: Row(408, _DENY, "The request's headers did not arrive in time."),

@@ -50,6 +50,8 @@ class Access(Struct, frozen=True, eq=False, kw_only=True):
     """Seconds since the token state was last known to be current."""
     cache: str | None = None
     """`hit`, `miss` or `negative`; `None` where no identity was looked up."""
+    detail: str = ""
+    """What the reason means here, for operators' eyes: it is never told to the caller and holds no secret."""
     trace: Trace = Trace()
 
 
@@ -68,6 +70,8 @@ class Completion(Struct, frozen=True, kw_only=True, gc=False):
     reason: Reason | None = None
     """Where the end differs from the decision: `upstream_timeout`, `store_full`, ..."""
     outcome: Outcome | None = None
+    detail: str = ""
+    """As in `Access`, of such an end."""
 
 
 class Delivery(Enum):
@@ -77,13 +81,16 @@ class Delivery(Enum):
     """The request doesn't succeed unless a required sink has it: writes, deletes, admin, refusals of known callers."""
     RELAXED = "relaxed"
     COUNTED = "counted"
-    """Refusals of unknown callers: recorded once, then counted, so that noise can't fill the disk."""
+    """What unknown callers get without the store's being asked, refusals above all: recorded once, then counted, so that noise
+    can't fill the disk."""
 
 
 def delivery(access: Access) -> Delivery:
-    if access.outcome is not Outcome.ALLOW:
+    if access.outcome is not Outcome.ALLOW or access.reason is Reason.ANSWERED_HERE:
         known = access.principal is not None and access.principal.kind is not PrincipalKind.ANONYMOUS
-        return Delivery.STRICT if known else Delivery.COUNTED
+        if not known:
+            return Delivery.COUNTED
+        return Delivery.RELAXED if access.outcome is Outcome.ALLOW else Delivery.STRICT
     for action in access.actions:
         if action.permission is not Permission.READ:
             return Delivery.STRICT

@@ -153,7 +153,7 @@ class Records:
                 self._client(access),
                 self._actor(access),
                 resource,
-                self._decided(access),
+                self._decided(access, end),
                 None,
                 self._instance,
                 access.trace,
@@ -235,7 +235,8 @@ class Records:
             self._clients[peer] = known = Raw(_ENCODER.encode(Client(peer or None, peer or None)))
         return known
 
-    def _decided(self, access: Access) -> Decided | Raw:
+    def _decided(self, access: Access, end: Completion | None) -> Decided | Raw:
+        detail = (end.detail if end is not None else "") or access.detail
         staleness = access.staleness
         key = (
             access.rule,
@@ -245,6 +246,8 @@ class Records:
             None if staleness is None else int(staleness * 1000),
             access.cache,
         )
+        if detail:
+            return Decided(*key, redact.text(detail))
         known = self._decisions.get(key)
         if known is None:
             if len(self._decisions) >= _KEPT:

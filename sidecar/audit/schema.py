@@ -74,6 +74,7 @@ class Decided(Struct, frozen=True, gc=False):
     token_state_seq: int | None = None
     staleness_ms: int | None = None
     cache: str | None = None
+    detail: str | None = None
 
 
 class Instance(Struct, frozen=True):

@@ -49,6 +49,14 @@ def find(head: Head, extra_headers: tuple[str, ...] = ()) -> Secret | None:
     raise CredentialRefused(Reason.BAD_TOKEN, "unknown scheme of Authorization")
 
 
+def carrier(head: Head, extra_headers: tuple[str, ...] = ()) -> str:
+    """Where the credential that `find` returned sat, as the audit log names it: `bearer`, `basic` or `header`."""
+    values = head.headers.values
+    if any(name in values for name in extra_headers):
+        return "header"
+    return "basic" if values.get("authorization", "")[:5].lower() == "basic" else "bearer"
+
+
 def looks_like_token(text: str) -> bool:
     """Whether a text has the shape of a token of any brand: opaque, or three parts of a JWT."""
     return _OPAQUE.fullmatch(text) is not None or _JWT.fullmatch(text) is not None

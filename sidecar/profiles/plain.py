@@ -55,6 +55,8 @@ class Plain:
             raise Refused(Reason.UNKNOWN_OPERATION, "a parameter that names another method")
         tenant.check_headers(values, route.workspace)
         key = target.key(head.target, len(route.segments))
+        if values.get("depth", "0") != "0":
+            raise Refused(Reason.UNKNOWN_OPERATION, "a depth: it names every key below")
         if method == "GET" or method == "HEAD":
             return (Action(permission, key),)
         if any(values[name].lower() != "false" for name in OTHER_KEYS & values.keys()):

@@ -51,7 +51,8 @@ class Incoming:
             self.malformed = Reason.HEAD_TOO_LARGE if too_long else Reason.BAD_REQUEST
         else:
             self.message = message
-            if message.version not in _VERSIONS:
+            # RFC 9112 §6.1: a chunked body in HTTP/1.0 is faulty framing, since its reader may not know of chunks.
+            if message.version not in _VERSIONS or (message.chunked and message.version != HttpVersion11):
                 self.malformed = Reason.BAD_REQUEST
 
     def _cancel(self, exc: BaseException) -> None:

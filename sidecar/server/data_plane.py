@@ -18,7 +18,7 @@ from sidecar.audit.record import Records, record_id
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Decision, Gate, upstream_path
 from sidecar.metrics import Metrics
-from sidecar.ports import Upstream
+from sidecar.ports import HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming
@@ -30,6 +30,10 @@ log = logging.getLogger(__name__)
 
 _STORE_FAILED = frozenset({Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_BROKEN})
 """Before an answer began. A client whose body breaks off, or an answer that isn't passed on, says nothing against the store."""
+
+
+TokenState = tuple[int | None, float | None]
+"""The last change of the token store that has been applied, and how many seconds ago it was known to be the last."""
 
 
 class Place(Struct, frozen=True):
@@ -52,6 +56,7 @@ class DataPlane:
         audit: AuditLog,
         records: Records,
         metrics: Metrics,
+        token_state: Callable[[float], TokenState],
         patience: float,
         draining: Callable[[], bool],
     ) -> None:
@@ -61,6 +66,7 @@ class DataPlane:
         self._audit = audit
         self._records = records
         self._metrics = metrics
+        self._token_state = token_state
         self._patience = patience
         self._draining = draining
         self.in_flight = 0
@@ -79,8 +85,8 @@ class DataPlane:
             decision = await self._gate.decide(
                 message.method, message.path, message.raw_headers, connection.peer, now, last=connection.last_read
             )
-        evidence = Evidence(self._audit, self._records, _access(decision, incoming, now), now, began)
-        reason = decision.reason
+        evidence = Evidence(self._audit, self._records, self._access(decision, incoming, now), now, began)
+        reason, detail = decision.reason, ""
         self.in_flight += 1
         try:
             if decision.answer is not None:
@@ -94,7 +100,7 @@ class DataPlane:
         except ClientGone:
             pass  # `exchange.aborted` says it
         except Exception as error:
-            reason = _reason_of(error)
+            reason, detail = _what_happened(error)
             if not exchange.started:
                 with contextlib.suppress(ClientGone):
                     _send(exchange, _rendered(decision, reason))
@@ -102,7 +108,7 @@ class DataPlane:
             # Also where the client left and this task is being cancelled.
             self.in_flight -= 1
             ended = time.perf_counter()
-            evidence.completion(exchange, reason, ended)
+            evidence.completion(exchange, reason, detail, ended)
             route = decision.route
             self._metrics.finished(
                 "" if route is None else route.client,
@@ -130,7 +136,8 @@ class DataPlane:
             self._metrics.stage("audit", time.perf_counter() - began)
         public = self._gate.is_public(decision)
         rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed)
-        exchange.hand_over(upstream_path(route, head), head.headers.forward, rules)
+        forward = _creating(head.headers.forward) if decision.only_creates else head.headers.forward
+        exchange.hand_over(upstream_path(route, head), forward, rules)
         up = True
         try:
             await place.upstream.forward(exchange)
@@ -145,12 +152,53 @@ class DataPlane:
                 self._metrics.upstream_answered(route.upstream, status, answered_at - exchange.handed_over_at)
                 self.upstream_up[place.label] = 1.0 if up else 0.0
 
+    def _access(self, decision: Decision, incoming: Incoming, now: float) -> Access:
+        message, head, route, workspace = incoming.message, decision.head, decision.route, decision.workspace
+        if head is not None:
+            path, query = head.target.raw_path, head.target.raw_query
+            host, user_agent = head.headers.values.get("host", ""), head.headers.values.get("user-agent", "")
+        else:
+            path, _, query = message.path.partition("?")
+            host, user_agent = "", ""
+        seq, staleness = self._token_state(now)
+        return Access(
+            request_id=record_id(now),
+            method=message.method,
+            path=path,
+            query=query,
+            host=host,
+            user_agent=user_agent,
+            peer=incoming.connection.peer,
+            profile=route.client if route is not None else "",
+            workspace=route.workspace if route is not None else "",
+            upstream=route.upstream if route is not None else "",
+            actions=decision.actions,
+            principal=decision.principal,
+            carrier=decision.carrier,
+            unknown_token=decision.token if decision.principal is None else None,
+            reason=decision.reason,
+            outcome=REASONS[decision.reason].outcome,
+            rule=decision.rule,
+            policy_sha256=workspace.sha256 if workspace is not None else "",
+            policy_generation=decision.generation,
+            token_state_seq=seq,
+            staleness=staleness,
+            cache=decision.cache,
+            detail=decision.detail,
+        )
 
-def _reason_of(error: Exception) -> Reason:
+
+def _what_happened(error: Exception) -> tuple[Reason, str]:
     if isinstance(error, Refused):
-        return error.reason
+        return error.reason, error.detail
     log.error("the exchange failed", exc_info=error)
-    return Reason.INTERNAL_ERROR
+    return Reason.INTERNAL_ERROR, type(error).__name__
+
+
+def _creating(headers: HeaderList) -> HeaderList:
+    """A store that knows conditional writes closes the gap between the question whether a key is there and the write."""
+    kept = [pair for pair in headers if pair[0].lower() not in (b"if-none-match", b"if-match")]
+    return [*kept, (b"If-None-Match", b"*")]
 
 
 def _send(exchange: Exchange, answer: LocalAnswer) -> None:
@@ -162,34 +210,3 @@ def _rendered(decision: Decision, reason: Reason) -> LocalAnswer:
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""
     return profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace)
-
-
-def _access(decision: Decision, incoming: Incoming, now: float) -> Access:
-    message, head, route, workspace = incoming.message, decision.head, decision.route, decision.workspace
-    if head is not None:
-        path, query = head.target.raw_path, head.target.raw_query
-        host, user_agent = head.headers.values.get("host", ""), head.headers.values.get("user-agent", "")
-    else:
-        path, _, query = message.path.partition("?")
-        host, user_agent = "", ""
-    return Access(
-        request_id=record_id(now),
-        method=message.method,
-        path=path,
-        query=query,
-        host=host,
-        user_agent=user_agent,
-        peer=incoming.connection.peer,
-        profile=route.client if route is not None else "",
-        workspace=route.workspace if route is not None else "",
-        upstream=route.upstream if route is not None else "",
-        actions=decision.actions,
-        principal=decision.principal,
-        unknown_token=decision.token if decision.principal is None else None,
-        reason=decision.reason,
-        outcome=REASONS[decision.reason].outcome,
-        rule=decision.rule,
-        policy_sha256=workspace.sha256 if workspace is not None else "",
-        policy_generation=decision.generation,
-        cache=decision.cache,
-    )

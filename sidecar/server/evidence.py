@@ -53,8 +53,8 @@ class Evidence:
             self._told = False
             raise
 
-    def completion(self, exchange: Exchange, reason: Reason, ended: float) -> None:
-        """When the request has ended, whichever way; `reason` is what it came to."""
+    def completion(self, exchange: Exchange, reason: Reason, detail: str, ended: float) -> None:
+        """When the request has ended, whichever way; `reason` is what it came to, `detail` why if it wasn't decided so."""
         if self._told:
             return
         end = Completion(
@@ -62,8 +62,13 @@ class Evidence:
             duration=ended - self._began,
             bytes_in=exchange.bytes_in,
             bytes_out=exchange.bytes_out,
+            upstream_status=exchange.upstream_status,
             aborted=exchange.aborted,
             reason=reason,
             outcome=REASONS[reason].outcome,
+            detail=detail,
         )
-        self._audit.put(self._records.access(self._access, self._now, end, follows=self._follows))
+        if self.delivery is Delivery.COUNTED:
+            self._audit.refused_unknown(lambda: self._records.access(self._access, self._now, end), self._access.peer)
+        else:
+            self._audit.put(self._records.access(self._access, self._now, end, follows=self._follows))

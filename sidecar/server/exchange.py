@@ -50,6 +50,7 @@ class Exchange:
         "started_at",
         "status",
         "upstream_path",
+        "upstream_status",
     )
 
     def __init__(self, incoming: Incoming, patience: float, draining: bool) -> None:
@@ -77,6 +78,8 @@ class Exchange:
         self.handed_over_at = self.started_at = 0.0
         """`time.perf_counter()` when an upstream got it, and when the answer's head was there."""
         self.status = 0
+        self.upstream_status: int | None = None
+        """What the store answered, passed on or not."""
         self.bytes_in = self.bytes_out = 0
 
     # --- the request's body -----------------------------------------------------------------------------------------------
@@ -109,6 +112,7 @@ class Exchange:
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         if self._rules is not None:
+            self.upstream_status = status
             headers = passed_on(self._rules, status, headers)
         self.started, self.started_at, self.status, self._length = True, time.perf_counter(), status, length
         head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status]
@@ -211,10 +215,17 @@ class Exchange:
         if not self._finished:
             self._connection.reset()
             return False
-        if self._payload.is_eof():
-            return self.keep_alive
-        await self._linger()
-        return False
+        if not self._payload.is_eof():
+            await self._linger()
+            return False
+        if self.keep_alive and self._connection.writing_paused:
+            # Whoever asks on and on without reading would have us keep all the answers.
+            try:
+                await self.drain()
+            except ClientGone:
+                self._connection.reset()
+                return False
+        return self.keep_alive
 
     async def _linger(self) -> None:
         self._connection.close_with_linger()

@@ -186,7 +186,8 @@ class Connection(asyncio.Protocol):
         self._started = True
         if bodiless:
             # The parser can't be told that HEAD has no body: it ends here, and with it the parser.
-            keep_alive = self._parser.should_keep_alive()
+            # Where a body was announced, a careless store sends it all the same, and late: it would be the next answer.
+            keep_alive = self._parser.should_keep_alive() and not self._length and not chunked
             self._parser = httptools.HttpResponseParser(self)
             self._complete_exchange(keep_alive)
 
@@ -269,8 +270,8 @@ class Connection(asyncio.Protocol):
             self.deadline = 0.0
             if pump is not None:
                 self._sending = False
-                if not pump.done():
-                    pump.cancel()
+                pump.cancel()
+                await asyncio.gather(pump, return_exceptions=True)  # it may be reading what is read next
 
     def _resume(self) -> None:
         if self._transport is None:

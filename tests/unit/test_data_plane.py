@@ -84,6 +84,7 @@ class Plane:
             audit=self.audit,
             records=records,
             metrics=self.metrics,
+            token_state=lambda now: (7, 0.1),
             patience=0.2,
             draining=lambda: False,
         )

@@ -81,14 +81,7 @@ REUSABLE: dict[str, tuple[str, list[bytes], int, bytes, int | None]] = {
     "empty": ("GET", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"], 200, b"", 0),
     "no content": ("DELETE", [b"HTTP/1.1 204 No Content\r\n\r\n"], 204, b"", None),
     "not modified": ("GET", [b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n\r\n"], 304, b"", None),
-    "not modified, with the length that it would have": (
-        "GET",
-        [b"HTTP/1.1 304 Not Modified\r\nContent-Length: 50\r\n\r\n"],
-        304,
-        b"",
-        50,
-    ),
-    "of a HEAD": ("HEAD", [b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"], 200, b"", 5),
+    "of a HEAD": ("HEAD", [b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n"], 404, b"", 0),
     "a failure of the store's own": ("GET", [b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"], 500, b"no", 2),
     "after interim ones": (
         "GET",
@@ -98,6 +91,31 @@ REUSABLE: dict[str, tuple[str, list[bytes], int, bytes, int | None]] = {
         1,
     ),
 }  # fmt: skip
+
+
+ANNOUNCED = {
+    "of a HEAD, with a length": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+    "of a HEAD, in chunks": ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    "not modified, with a length": ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 50\r\n\r\n"),
+    "no content, with a length": ("GET", b"HTTP/1.1 204 No Content\r\nContent-Length: 50\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize(("method", "head"), ANNOUNCED.values(), ids=ANNOUNCED)
+async def test_a_body_that_is_announced_and_must_not_come_ends_the_connection(method: str, head: bytes) -> None:
+    """A store that sends it all the same, and late, would have it read as the answer to the next request."""
+
+    async def script(talk: Talk) -> None:
+        await talk.head()
+        talk.say(head)
+        await talk.writer.drain()
+
+    async with store(script) as made:
+        connection = await connect(made)
+        client = Client(method, "/a")
+        await connection.exchange(HEAD, client)
+        assert client.finished
+        assert not connection.reusable
 
 
 @pytest.mark.parametrize(("method", "pieces", "status", "body", "length"), REUSABLE.values(), ids=REUSABLE)
