@@ -28,7 +28,7 @@ from sidecar.metrics import Metrics
 from sidecar.model import Principal, PrincipalKind
 from sidecar.policy.compiled import Route
 from sidecar.policy.source import PolicySource
-from sidecar.ports import Revocations, Upstream, Verifier
+from sidecar.ports import Upstream, Verifier
 from sidecar.profiles import PROFILES
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
@@ -55,6 +55,9 @@ class NothingRevoked:
 
     def is_fresh(self, now: float) -> bool:
         return True
+
+    def state(self, now: float) -> tuple[None, None]:
+        return None, None
 
 
 class Seat(Struct, frozen=True):
@@ -118,6 +121,7 @@ class Sidecar:
             existence=exists,
             token_headers=settings.carriers.headers,
             set_names=_names_that_we_set(upstreams),
+            brand=settings.tokens.brand if settings.tokens is not None else None,
         )
         plane = DataPlane(
             gate=gate,
@@ -125,6 +129,7 @@ class Sidecar:
             audit=audit,
             records=records,
             metrics=metrics,
+            token_state=revocations.state,
             patience=settings.limits.body_timeout,
             draining=lambda: self._draining,
         )
@@ -173,9 +178,9 @@ class Sidecar:
 
     async def _verifiers(
         self, tokens: OpenStore | None, audit: AuditLog, records: Records, metrics: Metrics, checks: Checks
-    ) -> tuple[list[Verifier], Revocations]:
+    ) -> tuple[list[Verifier], ChangeFeed | NothingRevoked]:
         verifiers: list[Verifier] = []
-        revocations: Revocations = NothingRevoked()
+        revocations: ChangeFeed | NothingRevoked = NothingRevoked()
         if tokens is not None:
             verifiers.append(tokens.verifier)
 

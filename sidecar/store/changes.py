@@ -86,6 +86,10 @@ class ChangeFeed:
                 return True
         return False
 
+    def state(self, now: float) -> tuple[int, float]:
+        """The newest change that has been taken in, and how long ago it was seen to be the newest: seconds, in tenths."""
+        return self._seq, int((now - self.heard) * 10) / 10
+
     def is_fresh(self, now: float) -> bool:
         return now - self.heard <= STALENESS
 
