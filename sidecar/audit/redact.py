@@ -2,9 +2,15 @@
 
 Evidence is kept as received wherever that is safe; only what could be used as a credential is taken out. Text that
 can't be written as JSON (lone surrogates), or that is too long, is shortened at the very end, by `fit`.
+
+Anybody's text passes through here on the event loop, so each pattern takes time in proportion to its input: it gives
+nothing back (possessive quantifiers), and starts over only where no earlier start has read already.
 """
 
 import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -34,36 +40,98 @@ _SECRET_WORDS = (
     "sessionid",
 )
 
-# The credentials of this program (public prefix, checksum at the end) and JWTs (`{"` in base64url is `eyJ`), in whatever place
-# somebody pasted them.
-_TOKEN_SHAPE = re.compile(r"[A-Za-z0-9]{1,32}_(?:pat|ci)_[0-9A-Za-z]{12}_[0-9A-Za-z]+|eyJ[\w-]{8,}(?:\.[\w-]*){1,4}")
+LONGEST = 65_536
+"""Characters; what is longer is cut before anybody looks for tokens in it."""
+MOST_PARAMETERS = 256
+"""As many as a request may have; a refused one may have more."""
+_UNQUOTINGS = 3
+"""How many times over a token may be percent-encoded and still be found."""
+
+# The credentials of this program: public prefix, id, secret with its checksum. Several in a row may share their letters.
+_OPAQUE = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]*+(?:_(?:pat|ci)_[0-9A-Za-z]{12}_[0-9A-Za-z]+)+")
+# JWTs (`{"` in base64url is `eyJ`). The part with the dots is optional so that a long text without one is read once and not
+# once for each `eyJ` in it; it is a token only with dots.
+_JWT = re.compile(r"eyJ[0-9A-Za-z_-]{8,}+((?:\.[0-9A-Za-z_-]*){1,4})?")
+_ESCAPE = re.compile("%[2-7][0-9A-Fa-f]")
+_CHARACTERS = {f"%{row}{column}": chr(int(row + column, 16)) for row in "234567" for column in "0123456789abcdefABCDEF"}
+_SEPARATOR = re.compile("([&;])")  # some servers separate parameters by `;`
 
 
 def suspicious(value: str) -> bool:
-    """Whether there might be a token in it. Three cheap looks that decide for nearly every text."""
+    """Whether there might be a token in it, as it is or percent-encoded. A few cheap looks that decide for nearly every text."""
+    return _hinted(value) or ("%" in value and any(map(_hinted, _unquoted(value))))
+
+
+def _hinted(value: str) -> bool:
     return "eyJ" in value or "_pat_" in value or "_ci_" in value
 
 
+def _unquoted(value: str) -> Iterator[str]:
+    """What it says after one unquoting, two, and so on, as far as it is printable ASCII: no token has other characters."""
+    for _ in range(_UNQUOTINGS):
+        value, found = _ESCAPE.subn(_character, value)
+        if not found:
+            return
+        yield value
+
+
+def _character(escape: re.Match[str]) -> str:
+    return _CHARACTERS[escape[0]]
+
+
 def text(value: str) -> str:
-    """The same text without anything that has a token's shape."""
-    return _TOKEN_SHAPE.sub(TAKEN_OUT, value) if suspicious(value) else value
+    """The same text without anything that has a token's shape, in whatever place somebody pasted it."""
+    if len(value) > LONGEST:
+        value = value[:LONGEST] + CUT
+    if not suspicious(value):
+        return value
+    kept: list[str] = []
+    done = 0
+    for start, end in sorted(_tokens(value)):
+        if start >= done:
+            kept += value[done:start], TAKEN_OUT
+        done = max(done, end)
+    return "".join([*kept, value[done:]])
+
+
+def _tokens(value: str) -> Iterator[tuple[int, int]]:
+    """Where in `value` tokens start and end, those included that show only after unquoting."""
+    unquotings: list[list[int]] = []
+    """The places of the decoded escapes in each text that came of unquoting."""
+
+    def place(index: int) -> int:
+        for escapes in reversed(unquotings):
+            index += 2 * bisect_left(escapes, index)
+        return index
+
+    before: str | None = None
+    for decoded in chain((value,), _unquoted(value)):
+        if before is not None:
+            unquotings.append([found.start() - 2 * count for count, found in enumerate(_ESCAPE.finditer(before))])
+        before = decoded
+        for found in chain(_OPAQUE.finditer(decoded), _JWT.finditer(decoded)):
+            if found.re is _OPAQUE or found[1] is not None:
+                yield place(found.start()), place(found.end())
 
 
 def query(raw: str) -> str:
-    """A raw query (without `?`) whose secret parameters have lost their values; all else is as received.
+    """A raw query (without `?`) whose secret parameters have lost their values; all else is as received, but for what
+    comes after `MOST_PARAMETERS`.
 
     Of `X-Amz-Credential` the scope stays (date, region, service) and the key id goes: who asked is in `actor`.
     """
     if not raw:
         return raw
     if "=" in raw:
-        raw = "&".join([_parameter(part) for part in raw.split("&")])
+        parts = _SEPARATOR.split(raw, MOST_PARAMETERS)
+        if len(parts) > 2 * MOST_PARAMETERS:
+            parts[-1] = CUT
+        parts[::2] = map(_parameter, parts[::2])
+        raw = "".join(parts)
     return text(raw)
 
 
 def _parameter(part: str) -> str:
-    if ";" in part:  # some servers separate parameters by it
-        return ";".join([_parameter(piece) for piece in part.split(";")])
     written, equals, value = part.partition("=")
     if not equals:
         return part
