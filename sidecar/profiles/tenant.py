@@ -17,14 +17,18 @@ PARAMETERS = frozenset({"team", "teamid", "teamslug", "slug", "workspace", "work
 HEADERS = frozenset({"x-scope-orgid", "x-tenant", "x-tenant-id", "x-team-id", "x-workspace", "x-workspace-id"})
 """Lower-case names; `headers.ONCE` holds all of them, so that what is read here is what the store reads."""
 
+MOST_PARAMETERS = 256
+"""As many as a target has segments at most: each costs the event loop microseconds, and an unknown caller may send any number."""
+
 _CUT = re.compile(r"[\[\0]")  # where PHP ends a parameter's name
+_SEPARATOR = re.compile("[&;]")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
 
 def check_tenant(raw_query: str, workspace: str) -> None:
     """Raises `Refused(WRONG_WORKSPACE)` if the query (as received, without `?`) names another workspace, however spelled.
 
-    Each occurrence counts, since a store may read the first or the last.
+    Each occurrence counts, since a store may read the first or the last. Raises `Refused(BAD_TARGET)` for too many to look at.
     """
     for name, value in parameters(raw_query):
         if _NOT_ALPHANUMERIC.sub("", _CUT.split(name, maxsplit=1)[0]) in PARAMETERS and value != workspace:
@@ -32,11 +36,20 @@ def check_tenant(raw_query: str, workspace: str) -> None:
 
 
 def parameters(raw_query: str) -> Iterator[tuple[str, str]]:
-    """Name (case-folded) and value of all that any store may read as a parameter: some split at `;` as well as at `&`."""
-    if raw_query:
-        for part in (*raw_query.split("&"), *re.split("[&;]", raw_query)):
-            name, _, value = part.partition("=")
-            yield unquote_plus(name).casefold(), unquote_plus(value)
+    """Name (case-folded) and value of all that any store may read as a parameter: some split at `;` as well as at `&`.
+
+    Raises `Refused(BAD_TARGET)` for more than `MOST_PARAMETERS`.
+    """
+    if not raw_query:
+        return
+    if raw_query.count("&") + raw_query.count(";") >= MOST_PARAMETERS:
+        raise Refused(Reason.BAD_TARGET, f"more than {MOST_PARAMETERS} query parameters")
+    parts = raw_query.split("&")
+    if ";" in raw_query:
+        parts += _SEPARATOR.split(raw_query)
+    for part in parts:
+        name, _, value = part.partition("=")
+        yield unquote_plus(name).casefold(), unquote_plus(value)
 
 
 def check_headers(values: Mapping[str, str], workspace: str) -> None:

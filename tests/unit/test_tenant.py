@@ -1,5 +1,8 @@
 """Rule 19: whatever names a workspace names the route's, however it is spelled."""
 
+import contextlib
+import time
+
 import pytest
 from sidecar.errors import Refused
 from sidecar.profiles import tenant
@@ -59,3 +62,29 @@ def test_a_parameter_is_read_in_every_way_that_a_store_may_read_it() -> None:
     read = list(tenant.parameters("A=1&b+c=%64;e&f"))
     assert read == [("a", "1"), ("b c", "d;e"), ("f", ""), ("a", "1"), ("b c", "d"), ("e", ""), ("f", "")]
     assert list(tenant.parameters("")) == []
+
+
+def test_a_parameter_is_read_once_where_there_is_one_way_to_read_it() -> None:
+    assert list(tenant.parameters("a=1&b")) == [("a", "1"), ("b", "")]
+
+
+@pytest.mark.parametrize("separators", ["&", ";", "&;"])
+def test_too_many_parameters_are_refused(separators: str) -> None:
+    most = (separators * tenant.MOST_PARAMETERS)[: tenant.MOST_PARAMETERS - 1]
+    tenant.check_tenant(most, "web")
+    for query in (most + "&", most + ";", separators * 4000):
+        with pytest.raises(Refused) as refused:
+            tenant.check_tenant(query, "web")
+        assert refused.value.reason is Reason.BAD_TARGET
+
+
+@pytest.mark.parametrize("parameter", ["", "%74=%74", "a;b", "te%C5%BFmid=x".replace("m", "n"), "[a", "+"])
+def test_no_query_holds_up_the_loop(parameter: str) -> None:
+    query = "&".join([parameter] * 8192)[:8192]
+    took = []
+    for _ in range(3):
+        began = time.thread_time()
+        with contextlib.suppress(Refused):
+            tenant.check_tenant(query, "web")
+        took.append(time.thread_time() - began)
+    assert min(took) < 0.005
