@@ -17,6 +17,8 @@ TURNED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
     ast.And: ast.Or, ast.Or: ast.And, ast.Break: ast.Continue, ast.Continue: ast.Break,
 }  # fmt: skip
+RAISED = {"Refused": 1, "CredentialRefused": 1, "Unavailable": 1, "Malformed": 0, "PepperUnusable": 0, "ValueError": 0}
+"""What is raised, and how many of its arguments are more than text for people."""
 TABLES = (ast.Set, ast.Tuple, ast.List)
 
 
@@ -48,22 +50,19 @@ def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]
     for name, value in ast.iter_fields(node):
         if name in {"annotation", "returns", "decorator_list", "type_params"} or isinstance(node, ast.JoinedStr):
             continue
-        if isinstance(node, ast.Call) and name in {"args", "keywords"} and _is_raised(node):
-            value = value[:1]  # the reason; what follows is text for people
-        if isinstance(node, ast.Call) and name == "args" and _notes_a_problem(node):
-            continue
+        if isinstance(node, ast.Call) and name in {"args", "keywords"}:
+            value = value[: _before_text(node)]
         for index, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if isinstance(child, ast.AST) and not _is_for_people(child):
                 yield node, name, index, child
                 yield from _places(child)
 
 
-def _is_raised(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Name) and call.func.id in {"Refused", "CredentialRefused", "Unavailable"}
-
-
-def _notes_a_problem(call: ast.Call) -> bool:
-    return isinstance(call.func, ast.Attribute) and call.func.attr == "problem" and len(call.args) == 1
+def _before_text(call: ast.Call) -> int | None:
+    """How many arguments stand before those that are text for people; `None`: none is."""
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "problem" and len(call.args) == 1:
+        return 0
+    return RAISED.get(call.func.id) if isinstance(call.func, ast.Name) else None
 
 
 def _is_for_people(node: ast.AST) -> bool:

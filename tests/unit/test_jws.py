@@ -2,6 +2,7 @@
 
 import base64
 import json
+import string
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,19 @@ def test_whatever_decodes_is_the_canonical_spelling(text: bytes) -> None:
     except jws.Malformed:
         return
     assert base64.urlsafe_b64encode(data).rstrip(b"=") == text
+
+
+@pytest.mark.parametrize("before", [b"Q", b"QU", b"QUJ"])
+def test_no_last_character_sets_a_bit_that_nobody_reads(before: bytes) -> None:
+    alphabet = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    canonical = ""
+    for last in alphabet:
+        try:
+            jws.decode(before + last.encode())
+        except jws.Malformed:
+            continue
+        canonical += last
+    assert canonical == alphabet[:: {1: 16, 2: 4, 3: 1}[len(before)]]  # four, two or no bits are left over
 
 
 @pytest.mark.parametrize(
@@ -101,6 +115,12 @@ def test_the_deepest_json(opening: bytes, closing: bytes) -> None:
     assert jws.strict_json(deepest)
     with pytest.raises(jws.Malformed, match="deep"):
         jws.strict_json(opening + deepest + closing)
+
+
+def test_the_longest_number() -> None:
+    assert jws.strict_json(b"1" * 20) == int("1" * 20)
+    with pytest.raises(jws.Malformed):
+        jws.strict_json(b"1" * 21)
 
 
 @given(st.binary(max_size=60))

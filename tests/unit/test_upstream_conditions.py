@@ -84,11 +84,18 @@ def test_an_object_that_is_there(headers: dict[str, str], get: Outcome, put: Out
         ({"if_match": "*"}, FAILED),
         ({"if_match": ETAG}, FAILED),
         ({"if_unmodified_since": BEFORE}, PROCEED),  # nothing has a date
+        ({"if_unmodified_since": "Sun, 06 Nov 1960 08:49:37 GMT"}, PROCEED),
         ({"if_match": ETAG, "if_none_match": "*"}, FAILED),
     ],
 )
 def test_a_write_where_nothing_is_stored(headers: dict[str, str], put: Outcome) -> None:
     assert evaluate(conditions(**headers), reads=False, etag=None, modified=0) is put
+
+
+@pytest.mark.parametrize("name", ["if_none_match", "if_modified_since", "if_unmodified_since"])
+def test_a_read_where_nothing_is_stored_goes_on_to_its_404(name: str) -> None:
+    for text in (ETAG, "*", THEN):
+        assert evaluate(conditions(**{name: text}), reads=True, etag=None, modified=0) is PROCEED
 
 
 @pytest.mark.parametrize(
@@ -142,6 +149,9 @@ WHOLE, NOTHING = None, range(0)
         ("bytes=1 - 2", WHOLE),
         ("bytes=\u00b2-3", WHOLE),
         ("lines=1-2", WHOLE),
+        ("Xbytes=1-2", WHOLE),
+        ("bytes=X1-2", WHOLE),
+        ("bytes=1-2X", WHOLE),
         ("bytes=0-1,3-4", WHOLE),
         ("bytes=0-1,bytes=3-4", WHOLE),
     ],
@@ -208,6 +218,13 @@ def test_what_is_no_date_is_not_guessed(text: str) -> None:
 @given(st.integers(0, 2**37))
 def test_a_date_survives_its_text(seconds: int) -> None:
     assert parse_date(http_date(seconds)) == seconds
+
+
+@pytest.mark.parametrize(
+    "name", ["If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since", "If-Range", "Range"]
+)
+def test_each_header_is_read_by_its_name(name: str) -> None:
+    assert read_conditions([(name.encode(), b"x")]) == conditions(**{name.lower().replace("-", "_"): "x"})
 
 
 def test_headers_are_found_in_any_case_and_repeated_lines_are_one_list() -> None:

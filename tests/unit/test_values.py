@@ -12,8 +12,24 @@ from sidecar.policy.files import PolicyFiles, Version
 from sidecar.policy.routes import Node
 from sidecar.profiles import profile
 from sidecar.reasons import Reason
+from sidecar.upstream import conditions
 
-MODULES = (answers, cases, compiled, files, jwk, jws, model, opaque, profile, routes, rules, settings, trace)
+MODULES = (
+    answers,
+    cases,
+    compiled,
+    conditions,
+    files,
+    jwk,
+    jws,
+    model,
+    opaque,
+    profile,
+    routes,
+    rules,
+    settings,
+    trace,
+)
 IN_THE_MAKING = {"Trace", "_File"}
 """Filled step by step by whoever made them."""
 STRUCTS = [
