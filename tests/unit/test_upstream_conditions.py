@@ -46,6 +46,9 @@ STORED = [
     ({"if_none_match": "current"}, PROCEED, FAILED),  # no list of tags: a write's guard is not dropped
     ({"if_none_match": '*, "other"'}, PROCEED, FAILED),
     ({"if_none_match": '"open'}, PROCEED, FAILED),
+    ({"if_none_match": "X*"}, PROCEED, FAILED),
+    ({"if_none_match": 'X"other"'}, PROCEED, FAILED),
+    ({"if_match": "X*"}, FAILED, FAILED),
     ({"if_modified_since": BEFORE}, PROCEED, PROCEED),
     ({"if_modified_since": THEN}, NOT_MODIFIED, PROCEED),  # GET and HEAD alone
     ({"if_modified_since": AFTER}, NOT_MODIFIED, PROCEED),
@@ -209,7 +212,16 @@ def test_all_three_forms_of_a_date_are_read(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "0", "784111777", "Sun, 06 Nov 1994", "Sun, 06 Nov 1994 08:49:37 +0100", "Sun, 32 Nov 1994 08:49:37 GMT"],
+    [
+        "",
+        "0",
+        "784111777",
+        "Sun, 06 Nov 1994",
+        "Sun, 06 Nov 1994 08:49:37 +0100",
+        "Sun, 32 Nov 1994 08:49:37 GMT",
+        f"X{THEN}",
+        f"{THEN}X",
+    ],
 )
 def test_what_is_no_date_is_not_guessed(text: str) -> None:
     assert parse_date(text) is None
