@@ -20,6 +20,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -98,9 +99,8 @@ def _try(copy: Path, module: str, every: int) -> dict[str, Any]:
     suites = [_Suite(copy, [_path(name) for name in names.split()]) for names in TESTS_OF[module] if names]
     source = copy / module
     original = source.read_text()
-    Path(cache_from_source(str(source))).unlink(
-        missing_ok=True
-    )  # a mutant may be as old and as long as what it replaces
+    # A mutant may be as old and as long as what it replaces, and then Python would take what was compiled.
+    Path(cache_from_source(str(source))).unlink(missing_ok=True)
     survivors = []
     chosen = list(mutants(original))[::every]
     for mutant in chosen:
@@ -141,9 +141,10 @@ class _Suite:
         if status != 0:
             raise SystemExit(f"{' '.join(tests)}: {outcome.failed or status} fails without any mutation")
         self._seconds = 3 + 4 * (time.monotonic() - began)
-        for name in outcome.imported:  # once here instead of in every fork
-            with suppress(ImportError):
-                importlib.import_module(name)
+        with warnings.catch_warnings(action="ignore"):
+            for name in outcome.imported:  # once here instead of in every fork
+                with suppress(ImportError):
+                    importlib.import_module(name)
 
     def kills(self) -> bool:
         status, outcome = self._run(until=time.monotonic() + self._seconds)
