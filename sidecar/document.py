@@ -37,7 +37,7 @@ _DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
 _SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
-_EMPTY: Final = ("", "~", "null", "Null", "NULL")
+_EMPTY: Final = ("~", "null", "Null", "NULL")
 FOREVER: Final = 100 * 365 * 86400.0
 
 

@@ -59,6 +59,7 @@ GOOD: list[tuple[Callable[[Value], object], str, object]] = [
     (Value.size, "64KiB", 65536),
     (Value.size, "3MiB", 3145728),
     (Value.size, "5GiB", 5368709120),
+    (Value.size, "2TiB", 2199023255552),
     (Value.date, "2026-12-31", datetime.date(2026, 12, 31)),
     (level, "read-write", "read-write"),
     (permissions, "[read, delete]", ("read", "delete")),
@@ -92,7 +93,7 @@ QUOTE = "may be read as something else than a string; quote it"
 BAD: list[tuple[Callable[[Value], object], str, str]] = [
     *[
         (Value.text, text, "nothing is written here; expected a string, or leave the key out")
-        for text in ("", "~", "null", "''")
+        for text in ("", "~", "null", "Null", "NULL", "''")
     ],
     (Value.text, "[a]", "expected a string, not a list"),
     (Value.text, "{a: b}", "expected a string, not a mapping"),
