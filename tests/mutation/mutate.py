@@ -73,6 +73,8 @@ def _is_for_people(node: ast.AST) -> bool:
 
 
 def _is_type(node: ast.AST) -> bool:
+    if isinstance(node, ast.Call):
+        return isinstance(node.func, ast.Name) and node.func.id == "TypeVar"
     if isinstance(node, ast.BinOp):
         return isinstance(node.op, ast.BitOr) and (_is_type(node.left) or _is_type(node.right))
     return isinstance(node, ast.Subscript) and ast.unparse(node.value) in {
@@ -123,7 +125,7 @@ def _constants(node: ast.Constant) -> Iterator[tuple[str, ast.AST]]:
         changed = b"XX%bXX" % value
     else:
         return
-    yield f"{value!r:.40} -> {changed!r:.40}", ast.Constant(changed)  # type: ignore[arg-type]
+    yield f"{value!r:.40} -> {changed!r:.40}", ast.Constant(changed)
 
 
 def _is_none(node: ast.AST) -> bool:
