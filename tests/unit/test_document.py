@@ -55,6 +55,7 @@ GOOD: list[tuple[Callable[[Value], object], str, object]] = [
     (Value.duration, "12h", 43200.0),
     (Value.duration, "90d", 7776000.0),
     (Value.duration, '"1s"', 1.0),
+    (Value.duration, "36500d", 3153600000.0),
     (Value.size, "512B", 512),
     (Value.size, "64KiB", 65536),
     (Value.size, "3MiB", 3145728),
@@ -114,6 +115,9 @@ BAD: list[tuple[Callable[[Value], object], str, str]] = [
     ],
     (lambda value: value.duration(1, 60), "61s", "61s is out of range; at most 1m"),
     (lambda value: value.duration(1, 60), "999ms", "999ms is out of range; at least 1s"),
+    (Value.duration, "36501d", "36501d is out of range; at most 36500d"),
+    (lambda value: value.duration(0.5), "0s", "0s is out of range; at least 500ms"),
+    (lambda value: value.size(0, 0), "1B", "1B is out of range; at most 0B"),
     *[(Value.size, text, f"{SIZE} '{text}'") for text in ["64", "64KB", "64K", "64kib", "1.5GiB", "-1B"]],
     (lambda value: value.size(1024, 2**20), "2MiB", "2MiB is out of range; at most 1MiB"),
     *[
