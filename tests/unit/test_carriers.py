@@ -4,7 +4,7 @@ import base64
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sidecar.credentials import carriers
 from sidecar.errors import CredentialRefused, Refused
@@ -258,8 +258,25 @@ TOKEN = st.text(st.characters(codec="ascii", exclude_categories=["Cc"], exclude_
 
 
 @given(st.sampled_from(["Bearer", "bearer", "Bearer:"]), st.integers(1, 3), TOKEN)
+@example("Bearer", 2, "X")
 def test_after_the_scheme_and_its_spaces_every_character_is_the_tokens(scheme: str, spaces: int, token: str) -> None:
     assert found(head(authorization=scheme + " " * spaces + token)) == token
+
+
+@pytest.mark.parametrize(
+    ("headers", "carrier"),
+    [
+        ({}, "bearer"),
+        ({"authorization": f"Bearer {JWT}"}, "bearer"),
+        ({"authorization": f"bearer: {JWT}"}, "bearer"),
+        ({"authorization": basic("ada", JWT)}, "basic"),
+        ({"authorization": basic("ada", JWT).replace("Basic", "BASIC")}, "basic"),
+        ({"private_token": JWT}, "header"),
+        ({"x_cache_token": JWT}, "header"),
+    ],
+)
+def test_the_audit_log_can_name_where_a_credential_sat(headers: dict[str, str], carrier: str) -> None:
+    assert carriers.carrier(head(**headers), EXTRA) == carrier
 
 
 def test_what_is_found_cant_be_printed() -> None:

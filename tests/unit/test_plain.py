@@ -117,6 +117,14 @@ def test_a_partial_put_is_refused() -> None:
     assert PLAIN.classify(head("PUT", range="bytes=0-1"), route()) == (Action(Permission.WRITE, "a/b", creates=True),)
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "PROPFIND"])
+def test_a_depth_names_more_keys_than_the_paths(method: str) -> None:
+    at = route(PROPFIND=Permission.READ)
+    for depth in ("1", "infinity", "", "00"):
+        assert refusal(head(method, depth=depth), at) is Reason.UNKNOWN_OPERATION
+    assert PLAIN.classify(head(method, depth="0"), at) == PLAIN.classify(head(method), at)
+
+
 OTHER_KEYS = (
     "destination", "x-amz-copy-source", "x-goog-copy-source", "x-ms-copy-source", "x-oss-copy-source", "x-cos-copy-source",
     "x-obs-copy-source", "x-copy-from", "x-object-manifest", "x-symlink-target", "x-checksum-deploy", "x-explode-archive",
