@@ -3,7 +3,8 @@ through the data plane's listener.
 
 Liveness never asks anybody else: a database that is down must not restart a fleet. Readiness is a list of named checks;
 an informative one is shown and doesn't count. Each connection serves one request and lives for at most 30 s, which
-bounds slow senders and slow readers alike.
+bounds slow senders and slow readers alike; where there are too many, the oldest makes room, so that whoever holds
+connections can't keep the next probe out.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import gzip
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from aiohttp import web
 from msgspec import Struct
@@ -20,6 +21,8 @@ from sidecar.settings import KiB, Listen
 
 CONNECTIONS = 64
 CONNECTION_LIFE = 30.0
+SILENCE = 5.0
+"""Seconds until a connection has to have sent something."""
 _HEAD_LIMIT = 8 * KiB
 
 _log = logging.getLogger(__name__)
@@ -89,21 +92,41 @@ def _text(status: int, text: str) -> _Answer:
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_expiry", "_life")
+    __slots__ = ("_expiry", "_heard", "_life", "_listener", "_peer")
 
     def __init__(self, listener: "_Listener", life: float, **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
+        self._listener = listener
         self._life = life
+        self._heard = False
         self._expiry: asyncio.TimerHandle | None = None
+        self._peer: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._expiry = self._loop.call_later(self._life, self.force_close)
+        # By what it can do and not by its class: uvloop's transports are of none of asyncio's.
+        self._peer = cast("asyncio.Transport", transport)
+        self._expiry = self._loop.call_later(min(SILENCE, self._life), self.end)
+        self._listener.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._expiry is not None and not self._heard:
+            self._heard = True
+            self._expiry.cancel()
+            self._expiry = self._loop.call_later(self._life, self.end)
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        self._listener.closed(self)
         if self._expiry is not None:
             self._expiry.cancel()
         super().connection_lost(exc)
+
+    def end(self) -> None:
+        """At once, whatever is unsent: a close would wait for a client that doesn't read."""
+        self._listener.closed(self)
+        if self._peer is not None:
+            self._peer.abort()
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -125,22 +148,23 @@ class _Listener(web.Server):
             max_headers=64,
         )
         self._life = life
+        self._open: dict[_Connection, None] = {}
+        """The oldest first, without those that are being ended."""
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._life, loop=self._loop, **self._kwargs)
 
-    def accept(self) -> asyncio.Protocol:
-        return _TurnedAway() if len(self.connections) >= CONNECTIONS else self()
+    def opened(self, connection: _Connection) -> None:
+        self._open[connection] = None
+        if len(self._open) > CONNECTIONS:
+            next(iter(self._open)).end()
+
+    def closed(self, connection: _Connection) -> None:
+        self._open.pop(connection, None)
 
     async def end(self) -> None:
         self.pre_shutdown()
         await self.shutdown(1.0)
-
-
-class _TurnedAway(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
 
 
 class OpsServer:
@@ -166,11 +190,9 @@ class OpsServer:
         loop = asyncio.get_running_loop()
         listener = _Listener(self._answer, self._connection_life)
         if listen.unix is not None:
-            self._server = await loop.create_unix_server(listener.accept, str(listen.unix))
+            self._server = await loop.create_unix_server(listener, str(listen.unix))
         else:
-            self._server = await loop.create_server(
-                listener.accept, listen.host or None, listen.port, reuse_address=True
-            )
+            self._server = await loop.create_server(listener, listen.host or None, listen.port, reuse_address=True)
         self._listener = listener
 
     @property

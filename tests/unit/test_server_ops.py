@@ -1,15 +1,19 @@
 """The operators' listener over real sockets: three pages, nothing else, and no way to hold it."""
 
 import asyncio
+import contextlib
 import gzip
-from collections.abc import AsyncIterator
+import os
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import uvloop
 from sidecar.metrics import Metrics
 from sidecar.server import ops
-from sidecar.server.ops import Checks, OpsServer
+from sidecar.server.ops import Checks, OpsServer, Scrape
 from sidecar.settings import Listen
 
 LOCAL = Listen(host="127.0.0.1", port=0)
@@ -167,19 +171,95 @@ async def test_a_slow_sender_is_cut_off(server: OpsServer, sent: bytes) -> None:
     writer.close()
 
 
-async def test_more_connections_than_the_limit_are_turned_away(
-    server: OpsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Loud:
+    """An exposition that no socket's buffers hold."""
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        return b"#" * 32_000_000, "text/plain"
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the server ends it: a test that waits in vain fails here."""
+    with contextlib.suppress(ConnectionError):
+        return await asyncio.wait_for(reader.read(), 3) == b""
+    return True
+
+
+def under_uvloop(work: Callable[[OpsServer], Awaitable[None]], scrape: Scrape | None = None, life: float = 30) -> None:
+    """As it is served: uvloop's transports are other classes than asyncio's."""
+
+    async def whole() -> None:
+        server = OpsServer(Checks(), scrape or Metrics(), connection_life=life)
+        await server.start(LOCAL)
+        try:
+            await work(server)
+        finally:
+            await server.stop()
+
+    uvloop.run(whole())
+
+
+def test_where_there_are_too_many_connections_the_oldest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ops, "CONNECTIONS", 2)
-    held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
-    for _, writer in held:
-        writer.write(b"GET")
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    writer.write(b"GET /livez HTTP/1.1\r\nHost: ops\r\n\r\n")
-    with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
-        await asyncio.wait_for(reader.readexactly(1), 0.4)
-    for _, other in [*held, (reader, writer)]:
-        other.close()
+
+    async def work(server: OpsServer) -> None:
+        oldest, second = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+        for _, writer in (oldest, second):
+            writer.write(b"GET")
+        assert (await get(server, "/livez")).status == 200
+        assert await ended(oldest[0])
+        second[1].write(b" /livez HTTP/1.1\r\nHost: ops\r\n\r\n")
+        assert (await asyncio.wait_for(second[0].read(), 3)).startswith(b"HTTP/1.1 200 ")
+
+    under_uvloop(work)
+
+
+def test_connections_beyond_the_limit_keep_no_descriptor() -> None:
+    async def work(server: OpsServer) -> None:
+        before = descriptors()
+        held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(3 * ops.CONNECTIONS)]
+        assert (await get(server, "/livez")).status == 200
+        for reader, _ in held[: 2 * ops.CONNECTIONS]:
+            assert await ended(reader)
+        assert descriptors() <= before + len(held) + ops.CONNECTIONS
+        for _, writer in held:
+            writer.close()
+
+    under_uvloop(work)
+
+
+def test_a_connection_that_sends_nothing_ends_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ops, "SILENCE", 0.1)
+
+    async def work(server: OpsServer) -> None:
+        silent = await asyncio.open_connection("127.0.0.1", server.port)
+        slow = await asyncio.open_connection("127.0.0.1", server.port)
+        slow[1].write(b"GET /livez HTTP/1.1\r\n")
+        assert await ended(silent[0])
+        slow[1].write(b"Host: ops\r\n\r\n")
+        assert (await asyncio.wait_for(slow[0].read(), 3)).startswith(b"HTTP/1.1 200 ")
+
+    under_uvloop(work)
+
+
+def test_a_client_that_does_not_read_keeps_no_descriptor() -> None:
+    async def work(server: OpsServer) -> None:
+        before = descriptors()
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\nHost: ops\r\n\r\n")
+            deadline = time.monotonic() + 3
+            while descriptors() < before + 2:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+            while descriptors() > before + 1:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+
+    under_uvloop(work, Loud(), life=0.3)
 
 
 async def test_a_unix_socket_serves_too_and_is_taken_over_after_a_crash(checks: Checks, tmp_path: Path) -> None:
