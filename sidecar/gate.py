@@ -21,13 +21,14 @@ from sidecar.model import (
     Headers,
     Oddity,
     Permission,
+    Person,
     Principal,
     PrincipalKind,
     Secret,
     Verdict,
 )
-from sidecar.policy.compiled import Route, Workspace
-from sidecar.policy.evaluate import Trace, evaluate
+from sidecar.policy.compiled import Route, Rule, Workspace
+from sidecar.policy.evaluate import Trace, evaluate, rules_about
 from sidecar.policy.routes import Snapshot
 from sidecar.ports import Directory
 from sidecar.profiles import LocalAnswer, Profile
@@ -82,6 +83,15 @@ class Decision(Struct):
         return 401 if status == 403 and self.principal is ANONYMOUS else status
 
 
+class About(Struct, frozen=True):
+    """The rules of a workspace that are about a caller. It holds no longer than all three are the very same objects."""
+
+    workspace: Workspace
+    principal: Principal
+    person: Person | None
+    rules: Sequence[Rule]
+
+
 class LastRead(Struct):
     """What a connection's last headers said. Clients repeat themselves: equal headers hold the same token and mean the same,
     since nothing else goes into reading them."""
@@ -91,6 +101,7 @@ class LastRead(Struct):
     token: Secret | None = None
     carrier: str = ""
     known: Known | None = None
+    about: About | None = None
 
 
 Existence = Callable[[Route, str], Awaitable[bool]]
@@ -201,10 +212,10 @@ class Gate:
             return
         decision.actions = classified
 
-        verdict = self._evaluate(workspace, principal, classified, None, trace)
+        verdict = self._evaluate(workspace, principal, classified, None, last, trace)
         if verdict.existence_needed:
             exists = await self._existence(route, stored_path(route, head))
-            verdict = self._evaluate(workspace, principal, classified, exists, trace)
+            verdict = self._evaluate(workspace, principal, classified, exists, last, trace)
             decision.only_creates = not exists
         decision.reason, decision.rule = verdict.reason, verdict.rule
         if verdict.reason is Reason.NO_RULE and principal is ANONYMOUS:
@@ -216,7 +227,7 @@ class Gate:
         if workspace is None or Permission.READ not in workspace.anonymous:
             return False
         reads = all(action.permission is Permission.READ for action in decision.actions)
-        return reads and self._evaluate(workspace, ANONYMOUS, decision.actions, None, None).allowed
+        return reads and self._evaluate(workspace, ANONYMOUS, decision.actions, None, LastRead(), None).allowed
 
     def _read(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         read = headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)
@@ -236,11 +247,21 @@ class Gate:
         principal: Principal,
         actions: tuple[Action, ...],
         exists: bool | None,
+        last: LastRead,
         trace: Trace | None,
     ) -> Verdict:
         directory, person = self._directory, None
         if directory is not None and principal.kind is PrincipalKind.PERSONAL:
             person = directory.person(principal.subject)
+        about = last.about
+        if (
+            about is None
+            or about.workspace is not workspace
+            or about.principal is not principal
+            or about.person is not person
+        ):
+            rules = rules_about(workspace, principal, person, directory is not None)
+            about = last.about = About(workspace, principal, person, rules)
         return evaluate(
             workspace,
             principal,
@@ -248,6 +269,7 @@ class Gate:
             person=person,
             directory=directory is not None,
             exists=exists,
+            rules=about.rules,
             trace=trace,
         )
 

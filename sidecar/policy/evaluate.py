@@ -16,7 +16,7 @@ from sidecar.policy.match import rule_mismatch
 from sidecar.policy.trace import ActionTrace, Trace
 from sidecar.reasons import Reason
 
-__all__ = ["Trace", "evaluate"]
+__all__ = ["Trace", "evaluate", "rules_about"]
 
 _PERSONAL, _CI = PrincipalKind.PERSONAL, PrincipalKind.CI
 _WRITE, _OVERWRITE = Permission.WRITE, Permission.OVERWRITE
@@ -31,9 +31,11 @@ def evaluate(
     person: Person | None,
     directory: bool,
     exists: bool | None,
+    rules: Sequence[Rule] | None = None,
     trace: Trace | None = None,
 ) -> Verdict:
     """`person` is the directory's row for a personal token's subject; it counts only where `directory` is configured.
+    `rules` may hold what `rules_about` said of the same workspace, principal and person.
 
     `exists` is whether the key that a `creates` action names is there; with `None` the verdict may come back with
     `existence_needed`, refused until then (rule 17). `trace` gathers how the verdict came about. Never raises.
@@ -45,7 +47,7 @@ def evaluate(
         return Verdict(False, reason)
     groups = person.groups if directory and person is not None else _NO_GROUPS
     base = workspace.anonymous | _ceiling(workspace, principal, groups)
-    matched = [rule for rule in workspace.rules if rule_mismatch(rule, principal, groups) is None]
+    matched = rules_about(workspace, principal, person, directory) if rules is None else rules
     if trace is not None:
         trace.begin(workspace, principal, groups, _ceiling(workspace, principal, groups))
     if exists is None and _existence_may_matter(workspace, matched, actions):
@@ -55,6 +57,12 @@ def evaluate(
             _decide(workspace, base, matched, principal, actions, True, trace)
             return Verdict(False, Reason.EXISTENCE_UNKNOWN, existence_needed=True)
     return _decide(workspace, base, matched, principal, actions, bool(exists), trace)
+
+
+def rules_about(workspace: Workspace, principal: Principal, person: Person | None, directory: bool) -> Sequence[Rule]:
+    """The rules whose every word about who holds (rule 14). Nothing else goes into it: no key, no clock, no other request."""
+    groups = person.groups if directory and person is not None else _NO_GROUPS
+    return [rule for rule in workspace.rules if rule_mismatch(rule, principal, groups) is None]
 
 
 def _standing(workspace: Workspace, principal: Principal, person: Person | None, directory: bool) -> Reason | None:
@@ -82,7 +90,7 @@ def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str])
     return NOTHING
 
 
-def _existence_may_matter(workspace: Workspace, matched: list[Rule], actions: Sequence[Action]) -> bool:
+def _existence_may_matter(workspace: Workspace, matched: Sequence[Rule], actions: Sequence[Action]) -> bool:
     for action in actions:
         if action.creates and action.permission is _WRITE:
             return workspace.write_once or any(_names_overwrite(rule) for rule in matched)
@@ -96,7 +104,7 @@ def _names_overwrite(rule: Rule) -> bool:
 def _decide(
     workspace: Workspace,
     base: Permissions,
-    matched: list[Rule],
+    matched: Sequence[Rule],
     principal: Principal,
     actions: Sequence[Action],
     exists: bool,
@@ -132,7 +140,7 @@ def _decide(
     return Verdict(True, Reason.GRANTED, None if granter is None else granter.name)
 
 
-def _needed(workspace: Workspace, matched: list[Rule], action: Action, exists: bool) -> Permission:
+def _needed(workspace: Workspace, matched: Sequence[Rule], action: Action, exists: bool) -> Permission:
     """Rule 17: replacing asks `overwrite` where the workspace says so or a matching rule names it."""
     if not (exists and action.creates and action.permission is _WRITE):
         return action.permission
