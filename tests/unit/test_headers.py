@@ -103,9 +103,18 @@ def test_a_repeated_header_is_not_read_at_all() -> None:
         assert "x-a" not in read(*BASE, *[(b"X-A", b"1")] * count).values
 
 
-def test_connection_options_by_themselves_change_nothing() -> None:
-    line = (b"Connection", b"Keep-Alive, TE,, close , Upgrade, HTTP2-Settings, trailer, proxy-connection")
-    assert read(*BASE, line) == read(*BASE)
+@pytest.mark.parametrize(
+    "options",
+    [
+        b"",
+        b"close",
+        b"Keep-Alive",
+        b"close, keep-alive",
+        b"Keep-Alive, TE,, close , Upgrade, HTTP2-Settings, trailer, proxy-connection",
+    ],
+)
+def test_connection_options_by_themselves_change_nothing(options: bytes) -> None:
+    assert read(*BASE, (b"Connection", options)) == read(*BASE)
 
 
 def test_a_nominated_header_goes_and_its_neighbours_stay() -> None:
