@@ -68,6 +68,8 @@ class ChangeFeed:
         self.noticed = 0
         """Looks that found that somebody had written."""
         self._behind = True
+        self._replaced = False
+        """Another file was seen, and the connections to the old one may still be open."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -109,12 +111,16 @@ class ChangeFeed:
         """One look, and a read if there is something to read. Raises `Unavailable`; the next one reads what this missed."""
         began = self._clock()
         sight = await self._watch.look()
-        if sight is Sight.REPLACED:
-            await self._store.reopen()
-            self._seq = 0
         if sight is not Sight.STILL:
             self.noticed += 1
             self._behind = True
+        if sight is Sight.REPLACED:
+            self._replaced = True
+            self._seq = 0
+        if self._replaced:
+            # Each sight is told once: until the old file is let go of, nothing that is read or not read is news.
+            await self._store.reopen()
+            self._replaced = False
         if self._behind:
             await self._catch_up(began)
             self._behind = False

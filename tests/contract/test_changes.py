@@ -317,6 +317,44 @@ async def test_a_replaced_file_is_read_from_its_beginning_and_nothing_revoked_co
         assert feed.revoked(kept)
 
 
+async def test_a_replaced_file_is_not_forgotten_while_the_old_one_can_not_be_let_go_of(
+    opened: OpenStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, now = True, float(NOW)
+    let_go = opened.store.reopen
+
+    async def reopen() -> None:
+        if held:
+            raise Unavailable(Reason.TOKEN_STORE_UNAVAILABLE, "token store: TimeoutError")
+        await let_go()
+
+    revoked = await create(opened)
+    backup = tmp_path / "backup.db"
+    with (
+        contextlib.closing(sqlite3.connect(opened.path)) as source,
+        contextlib.closing(sqlite3.connect(backup)) as copy,
+    ):
+        source.backup(copy)
+    feed = ChangeFeed(opened.store, opened.watch(), clock=lambda: now)
+    await feed.poll()
+    for side in ("-wal", "-shm"):
+        Path(f"{opened.path}{side}").unlink(missing_ok=True)
+    os.replace(backup, opened.path)
+    async with ENGINES["sqlite"](tmp_path) as other:
+        await other.tokens.revoke(revoked.token_id, actor="cli", now=NOW)
+    monkeypatch.setattr(opened.store, "reopen", reopen)
+    for _ in range(3):
+        now += STALENESS / 2
+        with pytest.raises(Unavailable):
+            await feed.poll()
+    assert not feed.is_fresh(now)
+    held = False
+    await feed.poll()
+    assert feed.is_fresh(now)
+    assert feed.revoked(revoked)
+    await feed.stop()
+
+
 async def test_a_stopped_feed_leaves_no_thread_and_no_task(opened: OpenStore) -> None:
     async with following(opened):
         pass
