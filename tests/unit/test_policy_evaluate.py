@@ -22,7 +22,7 @@ from sidecar.model import (
     Verdict,
 )
 from sidecar.policy.compiled import ClaimGlob, Rule, Workspace
-from sidecar.policy.evaluate import evaluate
+from sidecar.policy.evaluate import evaluate, rules_about
 from sidecar.policy.glob import Glob
 from sidecar.policy.match import claim_matches
 from sidecar.policy.trace import Trace
@@ -473,6 +473,21 @@ def test_the_order_of_rules_does_not_matter(
     one = evaluate(workspace, who, actions, **request_)
     other = evaluate(msgspec.structs.replace(workspace, rules=tuple(shuffled)), who, actions, **request_)
     assert (one.allowed, one.reason, one.existence_needed) == (other.allowed, other.reason, other.existence_needed)
+
+
+@given(workspaces(), PRINCIPALS, ACTIONS, REQUESTS)
+def test_which_rules_are_about_a_caller_may_be_asked_beforehand(
+    workspace: Workspace, who: Principal, actions: tuple[Action, ...], request_: dict[str, Any]
+) -> None:
+    about = rules_about(workspace, who, request_["person"], request_["directory"])
+    assert evaluate(workspace, who, actions, **request_, rules=about) == evaluate(workspace, who, actions, **request_)
+
+
+def test_what_was_asked_beforehand_is_not_asked_again() -> None:
+    denied = web(anonymous=RW, rules=(Rule("no", 1, deny=only(READ)),))
+    request: dict[str, Any] = {"person": None, "directory": False, "exists": None}
+    assert evaluate(denied, ANONYMOUS, (GET,), **request, rules=()).allowed
+    assert evaluate(denied, ANONYMOUS, (GET,), **request, rules=denied.rules).rule == "no"
 
 
 @given(workspaces(), ACTIONS)
