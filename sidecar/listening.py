@@ -32,9 +32,9 @@ def bind(listen: Listen) -> list[socket.socket]:
 
 
 def _bind_unix(path: str) -> socket.socket:
-    """A socket that an earlier process left behind would be in the way; any other file is."""
+    """A socket that an earlier process left behind makes room; one that somebody listens on, and any other file, is in the way."""
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode):
+        if stat.S_ISSOCK(os.stat(path).st_mode) and not _answered(path):
             os.unlink(path)
     listening = socket.socket(socket.AF_UNIX)
     try:
@@ -44,6 +44,18 @@ def _bind_unix(path: str) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _answered(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.setblocking(False)
+        try:
+            client.connect(path)
+        except ConnectionRefusedError:
+            return False
+        except BlockingIOError:  # its backlog is full
+            return True
+    return True
 
 
 @contextlib.contextmanager

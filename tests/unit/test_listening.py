@@ -1,5 +1,6 @@
 """Addresses are bound once, left-over unix sockets are no hindrance, and who can't have one is told what to do."""
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -39,6 +40,27 @@ def test_a_unix_socket_left_behind_is_replaced(tmp_path: Path) -> None:
     (bound,) = bind(listen)
     with bound, socket.socket(socket.AF_UNIX) as client:
         client.connect(str(listen.unix))
+
+
+@pytest.mark.parametrize("waiting", [0, 3])
+def test_a_unix_socket_that_somebody_listens_on_is_left_to_them(tmp_path: Path, waiting: int) -> None:
+    path = tmp_path / "data.sock"
+    with contextlib.ExitStack() as opened:
+        theirs = opened.enter_context(socket.socket(socket.AF_UNIX))
+        theirs.bind(str(path))
+        theirs.listen(1)
+        for _ in range(waiting):
+            client = opened.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # the queue of those that wait to be accepted is full
+                client.connect(str(path))
+        with (
+            pytest.raises(StartError, match=r"`listen: unix:.*` is in use already"),
+            address(Listen(unix=path), "listen"),
+        ):
+            bind(Listen(unix=path))
+        assert theirs.accept()
+        assert path.is_socket()
 
 
 def test_a_file_in_the_way_is_not_touched(tmp_path: Path) -> None:
