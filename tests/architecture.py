@@ -30,11 +30,10 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.metrics",
         "sidecar.policy.source",
     ),
-    5: ("sidecar.server",),
+    5: ("sidecar.server", "sidecar.listening"),
     6: (
         "sidecar.config",
         "sidecar.readings",
-        "sidecar.listening",
         "sidecar.wiring",
         "sidecar.wiring_audit",
         "sidecar.workers",

@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 from aiohttp import web
 from msgspec import Struct
 
+from sidecar.listening import bind
 from sidecar.settings import KiB, Listen
 
 CONNECTIONS = 64
@@ -190,7 +191,8 @@ class OpsServer:
         loop = asyncio.get_running_loop()
         listener = _Listener(self._answer, self._connection_life)
         if listen.unix is not None:
-            self._server = await loop.create_unix_server(listener, str(listen.unix))
+            # asyncio, given the path, would take it away from a process that listens there.
+            self._server = await loop.create_unix_server(listener, sock=bind(listen)[0])
         else:
             self._server = await loop.create_server(listener, listen.host or None, listen.port, reuse_address=True)
         self._listener = listener

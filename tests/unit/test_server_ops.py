@@ -274,6 +274,20 @@ async def test_a_unix_socket_serves_too_and_is_taken_over_after_a_crash(checks: 
         await server.stop()
 
 
+async def test_a_unix_socket_is_not_taken_from_a_server_that_runs(checks: Checks, tmp_path: Path) -> None:
+    listen = Listen(unix=tmp_path / "ops.sock")
+    first, second = OpsServer(checks, Metrics()), OpsServer(checks, Metrics())
+    await first.start(listen)
+    with pytest.raises(OSError, match="in use"):
+        await second.start(listen)
+    reader, writer = await asyncio.open_unix_connection(str(listen.unix))
+    writer.write(b"GET /livez HTTP/1.1\r\nHost: ops\r\n\r\n")
+    assert (await reader.read()).endswith(b"ok\n")
+    writer.close()
+    await second.stop()
+    await first.stop()
+
+
 def test_it_runs_under_uvloop_too(checks: Checks, tmp_path: Path) -> None:
     async def whole() -> list[int]:
         server = OpsServer(checks, Metrics())
