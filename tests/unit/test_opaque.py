@@ -236,6 +236,13 @@ async def test_a_token_spelled_as_the_other_kind_is_refused_even_if_its_digest_i
     assert (await refusal(verifier(confused), other)).detail == f"{row.id}: kind of another row"
 
 
+async def test_a_ci_token_whose_row_names_no_workspace_belongs_to_none() -> None:
+    token, row = issue(PrincipalKind.CI, workspaces=None)
+    principal = await verifier(row).verify(token, NOW)
+    assert principal is not None
+    assert principal.workspace == ""
+
+
 async def test_a_row_of_another_pepper_is_refused_and_the_audit_learns_why() -> None:
     token, row = issue(pepper=OTHER_PEPPER)
     assert (await refusal(verifier(row), token)).detail == f"{row.id}: made under another pepper"
