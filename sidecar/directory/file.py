@@ -8,25 +8,20 @@ Law: the last good version counts until there is a better one. A bad edit, or a 
 nor brings anybody back; but where there never was a good version, nobody's standing is known and `person` refuses.
 """
 
-import asyncio
-import contextlib
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct
 
+from sidecar.background import Follower
 from sidecar.document import Block, Value, parse
 from sidecar.errors import DocumentError, Problem, Unavailable
 from sidecar.model import Person
 from sidecar.reasons import Reason
 from sidecar.settled import Reading, Settled
 from sidecar.yaml_tree import MAX_BYTES
-
-log = logging.getLogger(__name__)
 
 _COLD_READS = 10
 
@@ -61,8 +56,7 @@ class DirectoryFile:
         self._people: Mapping[str, Person] | None = None
         self._sha256: str | None = None
         self._problems: tuple[Problem, ...] = ()
-        self._task: asyncio.Task[None] | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._follower = Follower("directory file", look=self._poll, publish=self._publish, pause=self._pause)
 
     def person(self, subject: str) -> Person | None:
         """Raises `Unavailable(DIRECTORY_UNAVAILABLE)` if the file never could be read."""
@@ -87,27 +81,13 @@ class DirectoryFile:
         self._publish(event)
 
     async def start(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="directory")
-        self._task = asyncio.create_task(self._follow(self._thread), name="directory-file")
+        await self._follower.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        await self._follower.stop()
 
-    async def _follow(self, thread: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                self._publish(await loop.run_in_executor(thread, self._poll))
-            except Exception:
-                log.exception("a poll of the directory file failed; the directory stays as it is")
-            await asyncio.sleep(self._settle if self._settled.waiting else self._interval)
+    def _pause(self, took: float) -> float:
+        return self._settle if self._settled.waiting else self._interval
 
     def _publish(self, event: DirectoryEvent | None) -> None:
         if event is not None and self._on_event is not None:

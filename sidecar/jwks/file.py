@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from sidecar.background import end
 from sidecar.credentials import jwk
 from sidecar.credentials.jwk import BadKeys, Key, KeySet
 from sidecar.errors import DocumentError, Problem
-from sidecar.jwks.source import MAX_BODY, Pace, Source, end, said
+from sidecar.jwks.source import MAX_BODY, Pace, Source, said
 from sidecar.settings import IssuerSettings
 
 _log = logging.getLogger(__name__)

@@ -15,10 +15,11 @@ import aiohttp
 from cachetools import TTLCache
 from yarl import URL
 
+from sidecar.background import end
 from sidecar.credentials import jwk
 from sidecar.credentials.jwk import BadKeys, Key, KeySet
 from sidecar.credentials.jws import Malformed, strict_json
-from sidecar.jwks.source import MAX_BODY, Pace, Source, end, said
+from sidecar.jwks.source import MAX_BODY, Pace, Source, said
 from sidecar.settings import IssuerSettings
 
 MAX_MISSING = 256

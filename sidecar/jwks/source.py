@@ -107,10 +107,3 @@ class Source:
 def said(problem: Exception) -> str:
     """For the operator. Key material never stands in these: the parsers name positions and types only."""
     return f"{type(problem).__name__}: {problem}"[:300].rstrip(": ")
-
-
-async def end(*tasks: asyncio.Task[None] | None) -> None:
-    started = [task for task in tasks if task is not None]
-    for task in started:
-        task.cancel()
-    await asyncio.gather(*started, return_exceptions=True)

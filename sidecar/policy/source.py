@@ -7,18 +7,17 @@ A ConfigMap is read through one resolved `..data`, so that all files of one poll
 Polling, because watches on symlinked mounts go silent after the first swap and see nothing on network file systems.
 """
 
-import asyncio
 import contextlib
 import gc
 import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct, structs
 
+from sidecar.background import Follower
 from sidecar.errors import DocumentError, Problem
 from sidecar.policy.file import compile_file, salvage
 from sidecar.policy.files import PolicyEvent, PolicyFiles, Version
@@ -78,8 +77,7 @@ class PolicySource:
         self._settled = Settled(MAX_FILE, settle)
         self._files = PolicyFiles()
         self._snapshot = self._files.snapshot
-        self._task: asyncio.Task[None] | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._follower = Follower("policy directory", look=self._poll, publish=self._publish, pause=self._pause)
         self._last_success = 0.0
         self._error = ""
 
@@ -112,31 +110,13 @@ class PolicySource:
 
     async def start(self) -> None:
         """Follow the directory from now on."""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
-        self._task = asyncio.create_task(self._follow(self._thread), name="policy-source")
+        await self._follower.start()
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        await self._follower.stop()
 
-    async def _follow(self, thread: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            began = time.monotonic()
-            try:
-                events = await loop.run_in_executor(thread, self._poll)
-                self._publish(events)
-            except Exception:
-                log.exception("a poll of the policy directory failed; the policies stay as they are")
-            took = time.monotonic() - began
-            pause = self._settle if self._settled.waiting else max(self._interval, took * _BUSY_SHARE)
-            await asyncio.sleep(min(pause, _LONGEST_PAUSE))
+    def _pause(self, took: float) -> float:
+        return min(self._settle if self._settled.waiting else max(self._interval, took * _BUSY_SHARE), _LONGEST_PAUSE)
 
     def _poll(self) -> tuple[PolicyEvent, ...]:
         """In the thread."""

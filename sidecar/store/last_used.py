@@ -1,9 +1,9 @@
 """When each token was last used, written once a minute and never by a request."""
 
 import asyncio
-import contextlib
 import logging
 
+from sidecar.background import end
 from sidecar.errors import Unavailable
 from sidecar.store.token_store import TokenStore
 
@@ -31,10 +31,7 @@ class LastUsed:
 
     async def stop(self) -> None:
         """Flushes what is left."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         await self.flush()
 
     async def flush(self) -> None:

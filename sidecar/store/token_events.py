@@ -4,10 +4,10 @@ Each reaches it once, in order; after a crash in between, perhaps twice. One tha
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
+from sidecar.background import end
 from sidecar.errors import SidecarError
 from sidecar.store.token_store import TokenEvent, TokenStore
 
@@ -41,10 +41,7 @@ class TokenEvents:
 
     async def stop(self) -> None:
         """What has not been recorded waits in the store."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
 
     async def _run(self) -> None:
         failing = False

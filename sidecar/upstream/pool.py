@@ -10,6 +10,7 @@ import ssl
 from collections import deque
 from urllib.parse import urlsplit
 
+from sidecar.background import end
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import UpstreamSettings
@@ -69,9 +70,7 @@ class Pool:
             connection.abort()
 
     async def close(self) -> None:
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            await asyncio.gather(self._sweeper, return_exceptions=True)
+        await end(self._sweeper)
         for connection in list(self._all):
             connection.abort()
 
