@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import Result
 from sidecar.cli import root
 from sidecar.cli.policy import app
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 CONFIG = Path(__file__).parents[2] / "config"
 PROTECTED = {"sub": "repo:o/r", "repository_id": "123456", "ref_protected": "true", "event_name": "push"}

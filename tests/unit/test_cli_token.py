@@ -10,12 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import Result
 from sidecar.cli import token
 from sidecar.cli.token_text import as_json, lines, table
 from sidecar.credentials.opaque import TokenRow
 from sidecar.tokens import Status
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 CONFIG = """\
 listen: 127.0.0.1:0
