@@ -3,10 +3,15 @@
 It loads nothing that serving doesn't need (no command line, no migrations): a sidecar's memory is paid for in every pod.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Before the imports that take long: whoever interrupts the start is not answered with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
 import gc
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path

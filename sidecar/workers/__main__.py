@@ -3,6 +3,12 @@
 It loads no configuration reader, no policy, no token store, no upstream: each costs memory, and is the workers' matter.
 """
 
+import signal
+
+if __name__ == "__main__":
+    # Before the imports that take long: whoever interrupts the start is not answered with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import asyncio
 import sys
 

@@ -1,9 +1,12 @@
 """The serving process before it serves: what it refuses to start with."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 
 def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -42,3 +45,23 @@ def test_people_are_told_what_to_run_instead(tmp_path: Path) -> None:
     done = start(cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert "sidecar serve --config CONFIG" in done.stderr
+
+
+INTERRUPTED_WHILE_IMPORTING = """
+import os, runpy, signal, sys
+
+class Interruption:
+    def find_spec(self, name, *_):
+        if name == "uvloop":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interruption())
+runpy.run_module(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["sidecar.serving", "sidecar.workers"])
+def test_ctrl_c_while_it_starts_shows_no_traceback(module: str) -> None:
+    command = [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING, module, "sidecar.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
