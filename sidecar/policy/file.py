@@ -7,8 +7,6 @@ Law: what this version doesn't do is refused, never ignored: a policy means all 
 import hashlib
 from collections.abc import Collection, Mapping
 
-from msgspec import structs
-
 from sidecar.document import Document, Value, parse
 from sidecar.model import LEVELS, NOTHING, Permission, Permissions
 from sidecar.policy.cases import read_cases
@@ -19,8 +17,6 @@ from sidecar.policy.rules import Issuers, read_rules
 _PERMISSIONS = tuple(permission.value for permission in Permission)
 _NOT_YET = "this version doesn't support it yet; leave it out"
 _NO_NAMES: frozenset[str] = frozenset()
-_SALVAGE_LINES = 40
-"""How many lines before a syntax error are given up at most, to learn the routes from what stands above."""
 
 
 def compile_file(
@@ -42,35 +38,12 @@ def compile_file(
     return workspace
 
 
-def salvage(text: str, file: str, *, profiles: Collection[str]) -> Workspace | None:
-    """Of a bad file: its name, its routes and with whom it shares, so that its requests meet `policy_missing` and nobody
-    takes over its paths or keys (rule 23). `None` where not even the name can be read."""
-    document = parse(text, file)
-    syntax = document.problems[0].line if document.root.is_known_bad and document.problems else 0
-    lines = text.splitlines(keepends=True)
-    for end in range(min(syntax - 1, len(lines)), max(syntax - _SALVAGE_LINES, 0), -1):
-        document = parse("".join(lines[:end]), file)
-        if document.root.is_mapping:
-            break
-    if not document.root.is_mapping:
-        return None
-    draft = _read(document, text, None, None, profiles)
-    if not draft.name:
-        return None
-    routes: dict[str, Route] = {}
-    for route in draft.routes:
-        client = route.client if route.client in profiles else next(iter(profiles), "")
-        upstream = route.upstream or f"unknown to {draft.name}"
-        routes.setdefault(route.path, structs.replace(route, client=client, upstream=upstream))
-    return Workspace(draft.name, file, draft.sha256, tuple(routes.values()), shares=draft.shares, broken=True)
-
-
 def _read(
     document: Document, text: str, issuers: Issuers, upstreams: Collection[str] | None, profiles: Collection[str]
 ) -> Workspace:
     block = document.root.block()
     name = workspace_name(block.need("workspace"))
-    routes = _read_routes(block.need("routes"), name, upstreams, profiles)
+    routes = read_routes(block.need("routes"), name, upstreams, profiles)
     users, groups = block.get("members", _read_members, (_NO_NAMES, _NO_NAMES))
     anonymous = block.get("anonymous", _read_level, NOTHING)
     personal_tokens = block.get("personal_tokens", _read_level, NOTHING)
@@ -101,7 +74,7 @@ def _read(
     )
 
 
-def _read_routes(
+def read_routes(
     value: Value, workspace: str, upstreams: Collection[str] | None, profiles: Collection[str]
 ) -> tuple[Route, ...]:
     """Those whose path can be read."""

@@ -6,9 +6,13 @@ anything changes: the file that was there first never loses a path or a key to o
 
 At a cold start nobody has seen who came first. The files' times tell only where they are at least a second apart (a checkout
 or a ConfigMap writes all files at once, in any order); where they don't, both sides of a contradiction are refused.
+
+Nor does anybody know then whose routes a file holds that can't be read, an opaque one. Nobody may have routes within another's
+without being in its `shares`; so whoever shares with a workspace that isn't there is refused as long as that may be in an
+opaque file, or the inner one's keys would be answered by the outer one's rules.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import StrEnum
 
 from msgspec import Struct, field, structs
@@ -19,6 +23,7 @@ from sidecar.policy.routes import FileStatus, Routes, Snapshot, conflicts
 
 MOMENT = 1.0
 """Seconds. Files whose times are nearer than this were written together."""
+_FILES_NAMED = 5
 
 
 class Version(Struct, frozen=True):
@@ -31,6 +36,8 @@ class Version(Struct, frozen=True):
     """Of a bad version: what could be read of its name and routes, marked `broken`."""
     written: float | None = None
     """When it was written, in Unix seconds; `None` where its time tells nothing."""
+    opaque: bool = False
+    """A bad version of which the name, or the path of some route, can't be read."""
 
 
 class EventKind(StrEnum):
@@ -57,6 +64,8 @@ class _File(Struct):
     active: Workspace | None = None
     candidate: Workspace | None = None
     """A version that is good in itself and waits for others to make room."""
+    bad: Version | None = None
+    """The version whose salvaged routes are served, as far as they contradict nobody's."""
     problems: tuple[Problem, ...] = ()
     written: float | None = None
     rivals: set[str] = field(default_factory=set)
@@ -70,6 +79,12 @@ class PolicyFiles:
         """Workspace name -> the file that serves it."""
         self._workspaces: dict[str, Workspace] = {}
         self._routes = Routes()
+        self._opaque: dict[str, str] = {}
+        """Opaque files without a version whose routes are known -> the workspace as far as it can be read, or empty."""
+        self._blind = False
+        """There has been an opaque file ever since the cold start: it may hold any workspace that isn't there."""
+        self._lost: set[str] = set()
+        """Workspaces whose files went away while there was an opaque one: it may be the same file under another name."""
         self.snapshot = Snapshot()
 
     def load(self, versions: Iterable[Version]) -> tuple[PolicyEvent, ...]:
@@ -86,19 +101,31 @@ class PolicyFiles:
             for other in blocking:
                 if _together(state.written, self._files[other].written):
                     self._refuse_both(file, other)
+        self._blind = bool(self._opaque)
+        self._refuse_where_hidden()
         return self._publish(before, [version.file for version in ordered])
 
     def apply(self, versions: Sequence[Version]) -> tuple[PolicyEvent, ...]:
         """New versions of some files, in the order in which they changed."""
         changed = [version.file for version in versions]
+        there = {version.file: state.active for version in versions if (state := self._files.get(version.file))}
         before = self._take(versions)
+        lost = {active.name for file, active in there.items() if active is not None and file not in self._files}
+        if self._opaque:
+            self._lost |= lost
+        else:
+            self._blind, self._lost = False, set()
         if not self._settle_together([file for file in changed if file in self._files]):
             self._settle_one_by_one(changed)
+        if self._restore_broken():
+            self._settle_one_by_one(())
+        if lost:
+            self._refuse_where_hidden(lost)
         return self._publish(before, changed)
 
     def _take(self, versions: Sequence[Version]) -> dict[str, str | None]:
-        """Note what is new; returns each known file's digest from before."""
-        before = {file: _digest(state.active) for file, state in self._files.items() if state.candidate}
+        """Note what is new; returns each file's digest from before."""
+        before = {file: _digest(state.active) for file, state in self._files.items()}
         changed = {version.file for version in versions}
         for state in self._files.values():
             state.rivals -= changed
@@ -108,14 +135,42 @@ class PolicyFiles:
             state.candidate, state.problems, state.written = version.workspace, version.problems, version.written
             state.rivals = set()
             if version.workspace is not None:
-                continue
-            if not version.problems:
+                state.bad = None
+                self._opaque.pop(version.file, None)
+            elif not version.problems:
+                self._opaque.pop(version.file, None)
                 self._serve(version.file, None)
                 del self._files[version.file]
             elif state.active is None or state.active.broken:
-                self._serve(version.file, None)
-                self._serve(version.file, self._without_contradictions(version.file, version.salvaged))
+                self._take_broken(version, state)
         return before
+
+    def _take_broken(self, version: Version, state: _File) -> None:
+        """The routes of a bad version, where no good one is served. What was known of them stays until they are read anew."""
+        file, salvaged = version.file, version.salvaged
+        name = "" if salvaged is None else salvaged.name
+        unsure = version.opaque or self._owners.get(name, file) != file
+        if unsure and state.active is not None and file not in self._opaque:
+            return
+        state.bad = version
+        self._opaque.pop(file, None)
+        if unsure:
+            self._opaque[file] = name
+        self._serve(file, None)
+        self._serve(file, self._without_contradictions(salvaged))
+
+    def _restore_broken(self) -> bool:
+        """Routes of bad versions that another's bad version kept out, as it didn't tell its `shares`: now it may.
+
+        Returns whether any came back."""
+        restored = False
+        for state in self._files.values():
+            bad, before = state.bad, state.active
+            if bad is None or bad.salvaged is None or (before is not None and before.routes == bad.salvaged.routes):
+                continue
+            self._take_broken(bad, state)
+            restored = restored or state.active != before
+        return restored
 
     def _waiting(self, first: Sequence[str]) -> list[str]:
         """Files whose candidate may be tried: those just changed, then those that have waited for long."""
@@ -127,21 +182,26 @@ class PolicyFiles:
         moving = [(file, workspace) for file in files if (workspace := self._files[file].candidate) is not None]
         if len(moving) < 2:
             return False
-        saved = [(file, self._files[file].active) for file, _ in moving]
+        saved = {file: self._files[file].active for file, _ in moving}
         for file, _ in moving:
             self._serve(file, None)
-        for file, workspace in moving:
-            if self._contradictions(file, workspace):
-                for other, _ in moving:
-                    self._serve(other, None)
-                for other, active in saved:
-                    self._serve(other, active)
-                return False
-            self._serve(file, workspace)
+        if not self._serve_all(moving, saved):
+            for file, _ in moving:
+                self._serve(file, None)
+            for file, active in saved.items():
+                self._serve(file, active)
+            return False
         for file, _ in moving:
             self._files[file].candidate = None
             self._files[file].problems = ()
         return not self._waiting(())
+
+    def _serve_all(self, moving: Sequence[tuple[str, Workspace]], before: Mapping[str, Workspace | None]) -> bool:
+        for file, workspace in moving:
+            if self._contradictions(file, workspace):
+                return False
+            self._serve(file, workspace)
+        return not any(self._hidden_within(file, workspace, before[file]) for file, workspace in moving)
 
     def _settle_one_by_one(self, first: Sequence[str]) -> None:
         """Each that gets in may make room for another."""
@@ -158,13 +218,13 @@ class PolicyFiles:
             return False
         active = state.active
         self._serve(file, None)
-        problems = self._contradictions(file, state.candidate)
+        problems = self._contradictions(file, state.candidate) or self._hidden_within(file, state.candidate, active)
         if not problems:
             self._serve(file, state.candidate)
             state.candidate, state.problems = None, ()
             return True
         if active is None or active.broken:
-            active = self._without_contradictions(file, structs.replace(state.candidate, broken=True))
+            active = self._without_contradictions(structs.replace(state.candidate, broken=True))
         self._serve(file, active)
         state.problems = problems
         return False
@@ -178,7 +238,43 @@ class PolicyFiles:
             return
         problem = Problem(other, 1, "$", f"{file} contradicts it, and nobody can tell which came first; see there")
         state.candidate, state.problems = state.active, (problem,)
-        self._serve(other, structs.replace(state.active, broken=True, rules=(), cases=()))
+        self._serve(other, _broken(state.active))
+
+    def _refuse_where_hidden(self, names: Set[str] | None = None) -> None:
+        """Who shares with a workspace (of `names`) that an opaque file may hold is no longer served."""
+        for file, state in self._files.items():
+            active = state.active
+            if active is None or active.broken or (names is not None and not names & active.shares):
+                continue
+            problems = self._hidden_within(file, active, None)
+            if problems:
+                state.candidate, state.problems = state.candidate or active, problems
+                self._serve(file, _broken(active))
+
+    def _hidden_within(self, file: str, workspace: Workspace, active: Workspace | None) -> tuple[Problem, ...]:
+        """Whether a workspace that `workspace` shares with may be in an opaque file.
+
+        It doesn't matter where `active`, the version that is served, answers at all these paths already.
+        """
+        if not self._opaque or (active is not None and not active.broken and _covers(active, workspace)):
+            return ()
+        unsure = set(self._opaque.values())
+        hidden = [
+            name
+            for name in sorted(workspace.shares)
+            if (self._blind or name in self._lost) and (name not in self._workspaces or name in unsure)
+        ]
+        where = ", ".join(sorted(self._opaque)[:_FILES_NAMED])
+        return tuple(
+            Problem(
+                file,
+                1,
+                "$.shares",
+                f"the workspace {name!r} isn't there and may be in a file whose routes can't be read ({where}); "
+                "this version is not served until that file is mended, or removed for good",
+            )
+            for name in hidden
+        )
 
     def _contradictions(self, file: str, workspace: Workspace) -> tuple[Problem, ...]:
         owner = self._owners.get(workspace.name)
@@ -195,7 +291,7 @@ class PolicyFiles:
         found.update({workspace.name} & self._owners.keys())
         return {self._owners[name] for name in found}
 
-    def _without_contradictions(self, file: str, broken: Workspace | None) -> Workspace | None:
+    def _without_contradictions(self, broken: Workspace | None) -> Workspace | None:
         """What of a broken workspace may be served (with refusals) without taking anything from others."""
         if broken is None or broken.name in self._owners:
             return None
@@ -208,7 +304,7 @@ class PolicyFiles:
                 kept.append(structs.replace(route, upstream=f"none for {broken.name}"))
             elif route.path not in over_path:
                 kept.append(route)
-        return structs.replace(broken, routes=tuple(kept), rules=(), cases=())
+        return structs.replace(_broken(broken), routes=tuple(kept))
 
     def _serve(self, file: str, workspace: Workspace | None) -> None:
         """Exchange what a file serves."""
@@ -247,6 +343,17 @@ class PolicyFiles:
 def _digest(workspace: Workspace | None) -> str | None:
     """Of a version that grants something; a broken one has none."""
     return None if workspace is None or workspace.broken else workspace.sha256
+
+
+def _broken(workspace: Workspace) -> Workspace:
+    """Its routes, all of them refused."""
+    return structs.replace(workspace, broken=True, rules=(), cases=())
+
+
+def _covers(outer: Workspace, inner: Workspace) -> bool:
+    """Whether every path of `inner` is one of `outer`."""
+    places = [route.segments for route in outer.routes]
+    return all(any(route.segments[: len(place)] == place for place in places) for route in inner.routes)
 
 
 def _together(one: float | None, other: float | None) -> bool:

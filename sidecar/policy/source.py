@@ -19,10 +19,11 @@ from msgspec import Struct, structs
 
 from sidecar.background import Follower
 from sidecar.errors import DocumentError, Problem
-from sidecar.policy.file import compile_file, salvage
+from sidecar.policy.file import compile_file
 from sidecar.policy.files import PolicyEvent, PolicyFiles, Version
 from sidecar.policy.routes import Snapshot
 from sidecar.policy.rules import Issuers
+from sidecar.policy.salvage import salvage
 from sidecar.settled import Reading, Settled
 
 log = logging.getLogger(__name__)
@@ -171,20 +172,22 @@ def compile_version(
     file: str, reading: Reading, *, issuers: Issuers, upstreams: Collection[str] | None, profiles: Collection[str]
 ) -> Version:
     """What a file's bytes mean; never raises."""
+    problems: tuple[Problem, ...]
     if reading.content is None:
         problems = (Problem(file, 1, "$", f"the file can't be read: {reading.error}"),) if reading.error else ()
-        return Version(file, problems=problems)
+        return Version(file, problems=problems, opaque=bool(problems))
     try:
         text = reading.content.decode("utf-8")
+        workspace = compile_file(text, file, issuers=issuers, upstreams=upstreams, profiles=profiles)
     except UnicodeDecodeError as error:
         line = reading.content.count(b"\n", 0, error.start) + 1
-        return Version(file, problems=(Problem(file, line, "$", "the file is not UTF-8 text"),))
-    try:
-        workspace = compile_file(text, file, issuers=issuers, upstreams=upstreams, profiles=profiles)
+        problems = (Problem(file, line, "$", "the file is not UTF-8 text"),)
     except DocumentError as error:
-        salvaged = salvage(text, file, profiles=profiles)
-        return Version(file, None, error.problems, salvaged, reading.modified)
-    return Version(file, workspace, written=reading.modified)
+        problems = error.problems
+    else:
+        return Version(file, workspace, written=reading.modified)
+    found = salvage(reading.content.decode("utf-8", "replace"), file, profiles=profiles)
+    return Version(file, None, problems, found.workspace, reading.modified, opaque=not found.whole)
 
 
 @contextlib.contextmanager

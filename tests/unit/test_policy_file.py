@@ -7,7 +7,7 @@ import pytest
 from sidecar.errors import DocumentError
 from sidecar.model import LEVELS, Permission
 from sidecar.policy.compiled import Workspace
-from sidecar.policy.file import compile_file, salvage
+from sidecar.policy.file import compile_file
 from sidecar.policy.glob import Glob
 from sidecar.settings import IssuerSettings
 
@@ -145,34 +145,3 @@ def test_report_mode_is_one_problem_however_it_is_asked_for() -> None:
 def test_without_a_configuration_names_are_not_checked() -> None:
     text = HEAD.replace("store", "somewhere") + "rules: [{allow: [read], issuer: anybody}]"
     assert load(text, checked=False).rules[0].issuer == "anybody"
-
-
-# --- what of a bad file can still be told (rule 23) -------------------------------------------------------------------
-
-
-def rescued(text: str) -> tuple[str, list[tuple[str, str, str]], bool] | None:
-    found = salvage(text, "f", profiles=["plain"])
-    return found and (found.name, [(r.path, r.client, r.upstream_path) for r in found.routes], found.broken)
-
-
-def test_of_a_bad_file_its_routes_are_kept_so_that_they_are_refused() -> None:
-    web = ("web", [("/web", "plain", "/web")], True)
-    assert rescued(HEAD + "anonymous: nobody") == web
-    assert rescued(HEAD + "rules: [{allow: [read, {") == web
-    assert rescued(HEAD + "\n" * 5 + "rules:\n  - name: x\n allow: y\n") == web
-    assert rescued(HEAD.replace("plain", "unknown")) == web
-    assert rescued(HEAD.replace("upstream: store", "upstream: store, upstream_path: a//b")) == web
-    assert rescued(HEAD + "@") == web
-    assert rescued("workspace: web\nanonymous: read\nanonymous: read\n" + HEAD.splitlines()[1]) == web
-    assert rescued(HEAD.replace("[{", "[{path: a%20b, client: plain, upstream: store}, {")) == web
-    assert rescued(HEAD + "# \ud800") == web
-    assert rescued("workspace: web\n@") == ("web", [], True)
-    assert rescued("") is None
-    assert rescued("- a") is None
-    assert rescued("routes: [{path: /web, client: plain, upstream: store}]") is None
-
-
-def test_what_is_kept_of_a_bad_file_grants_nothing() -> None:
-    found = salvage(HEAD + "anonymous: read\nrules: [{allow: [read], users: [ada]}, {}]", "f", profiles=["plain"])
-    assert found is not None
-    assert (found.anonymous, found.rules, found.broken) == (LEVELS["none"], (), True)
