@@ -6,13 +6,13 @@ the strength of what may have been revoked meanwhile.
 """
 
 import asyncio
-import contextlib
 import heapq
 import logging
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from sidecar.background import end
 from sidecar.credentials.opaque import revocation_id
 from sidecar.errors import Unavailable
 from sidecar.model import Principal
@@ -101,10 +101,7 @@ class ChangeFeed:
         self._task = asyncio.create_task(self._follow(), name="change-feed")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await end(self._task)
         await self._watch.close()
 
     async def poll(self) -> None:
