@@ -103,11 +103,11 @@ class Sidecar:
         await audit.open()
         self._closing.append(audit.close)
 
-        verifiers, revocations = await self._verifiers(tokens, audit, records, metrics, checks)
+        verifiers, revocations = await self._verifiers(tokens, audit, records)
         used = await self._last_used(tokens)
         identities = Identities(verifiers, revocations, settings.identity_cache, used=used, verified=metrics.verified)
-        directory = await self._open_directory(checks)
-        policies = await self._open_policies(audit, records, metrics, checks)
+        directory = await self._open_directory()
+        policies = await self._open_policies(audit, records)
         upstreams = await self._open_upstreams()
 
         async def exists(route: Route, path: str) -> bool:
@@ -177,7 +177,7 @@ class Sidecar:
         return tokens
 
     async def _verifiers(
-        self, tokens: OpenStore | None, audit: AuditLog, records: Records, metrics: Metrics, checks: Checks
+        self, tokens: OpenStore | None, audit: AuditLog, records: Records
     ) -> tuple[list[Verifier], ChangeFeed | NothingRevoked]:
         verifiers: list[Verifier] = []
         revocations: ChangeFeed | NothingRevoked = NothingRevoked()
@@ -195,14 +195,14 @@ class Sidecar:
                 events.start()
                 self._closing.append(events.stop)
             revocations = feed
-            readings.of_token_state(metrics, checks, feed)
+            readings.of_token_state(self.metrics, self.checks, feed)
         if self._settings.issuers:
             sources = {name: keys_of(issuer) for name, issuer in self._settings.issuers.items()}
             for source in sources.values():
                 await source.start()
                 self._closing.append(source.close)
             verifiers.append(JwtVerifier([(issuer, sources[name]) for name, issuer in self._settings.issuers.items()]))
-            readings.of_keys(metrics, checks, sources)
+            readings.of_keys(self.metrics, self.checks, sources)
         return verifiers, revocations
 
     async def _last_used(self, tokens: OpenStore | None) -> Callable[[Principal, float], None]:
@@ -219,19 +219,19 @@ class Sidecar:
 
         return used
 
-    async def _open_directory(self, checks: Checks) -> DirectoryFile | None:
+    async def _open_directory(self) -> DirectoryFile | None:
         if self._settings.directory is None:
             return None
         directory = DirectoryFile(self._settings.directory.file, on_event=readings.people_heard)
         directory.load_now()
         await directory.start()
         self._closing.append(directory.stop)
-        checks.add("directory", lambda: readings.first_of(directory.problems), required=False)
+        self.checks.add("directory", lambda: readings.first_of(directory.problems), required=False)
         return directory
 
-    async def _open_policies(self, audit: AuditLog, records: Records, metrics: Metrics, checks: Checks) -> PolicySource:
+    async def _open_policies(self, audit: AuditLog, records: Records) -> PolicySource:
         settings = self._settings
-        news = readings.PolicyNews(audit, records, metrics, speaks=self._speaks_for_all)
+        news = readings.PolicyNews(audit, records, self.metrics, speaks=self._speaks_for_all)
         policies = PolicySource(
             settings.policies,
             issuers=settings.issuers,
@@ -245,7 +245,7 @@ class Sidecar:
             raise StartError(f"`policies: {settings.policies}` can't be read: {error.strerror}") from None
         await policies.start()
         self._closing.append(policies.stop)
-        readings.of_policies(metrics, checks, policies, news)
+        readings.of_policies(self.metrics, self.checks, policies, news)
         return policies
 
     async def _open_upstreams(self) -> dict[str, Upstream]:
