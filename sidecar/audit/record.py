@@ -49,8 +49,6 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_unwritable)
 
 
 _COUNT = itertools.count(secrets.randbits(26))
-
-
 _TAIL = f"{secrets.randbits(48):012x}"
 
 
@@ -174,7 +172,7 @@ class Records:
         outcome: Outcome = Outcome.ALLOW,
         changes: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """`create`, `rotate`, `revoke`, ... of one token. `by` is who did it; the token that it happened to is in `changes`."""
+        """`created` or `revoked`, of one token. `by` is who did it; the token that it happened to is in `changes`."""
         what = {"token_id": token_id, "token_name": token_name or None, "token_kind": kind, "subject": subject or None}
         return self._event(
             "token",
@@ -197,7 +195,7 @@ class Records:
         generation: int | None = None,
         problems: tuple[str, ...] = (),
     ) -> bytes:
-        """`load` or `reject` of one workspace's file; a file with `problems` was refused."""
+        """`loaded`, `rejected` or `removed`, of one policy file; one with `problems` was refused, and `sha256` is of what is served."""
         outcome, severity = (Outcome.ERROR, "error") if problems else (Outcome.ALLOW, "info")
         decided = Decided(policy_sha256=sha256, policy_generation=generation)
         changes = {"problems": list(problems)} if problems else None
@@ -206,7 +204,7 @@ class Records:
     def system(
         self, action: str, now: float, *, severity: str = "info", changes: Mapping[str, Any] | None = None
     ) -> bytes:
-        """`start`, `stop`, `drain`, `rotate`, `gap`, `suppressed`: what the log says about itself and its process."""
+        """`start`, `stop`, `rotate`, `torn`, `gap`, `suppressed`: what the log says about itself."""
         return self._event("system", action, now, None, severity, "", Actor("system"), changes)
 
     def _timestamp(self, now: float) -> str:
