@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from sidecar.model import Principal
 from sidecar.reasons import Reason
 
 
@@ -30,6 +31,12 @@ class Refused(SidecarError):
 
 class CredentialRefused(Refused):
     """A verdict on the token itself, true until it is revoked or its verifier's configuration changes: it may be cached."""
+
+    def __init__(self, reason: Reason, detail: str = "", principal: Principal | None = None) -> None:
+        """`principal`: whose token it is, where the caller has proved to hold it and it is refused nevertheless. For evidence
+        alone: nothing is granted to it."""
+        super().__init__(reason, detail)
+        self.principal = principal
 
 
 class Unavailable(Refused):

@@ -13,7 +13,7 @@ from msgspec import Struct
 from sidecar import headers, target
 from sidecar.credentials import carriers
 from sidecar.credentials.identities import CacheResult, Identities, Known, KnownBad
-from sidecar.errors import Refused
+from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import (
     ANONYMOUS,
     Action,
@@ -54,6 +54,8 @@ class Decision(Struct):
     profile: Profile | None = None
     principal: Principal | None = None
     """`None` where the caller was never identified: the request was malformed, or its credential was not accepted."""
+    holder: Principal | None = None
+    """Who proved to hold a credential that was refused all the same, as it had expired or was revoked. For evidence alone."""
     token: Secret | None = None
     """The credential that was sent, for the HMAC of one that was refused."""
     carrier: str = ""
@@ -151,8 +153,10 @@ class Gate:
             await self._walk(decision, method, raw_target, raw_headers, peer, now, last or LastRead(), trace)
         except Refused as refusal:
             decision.reason, decision.detail = refusal.reason, refusal.detail
-            if isinstance(refusal, KnownBad):
-                decision.cache = "negative"
+            if isinstance(refusal, CredentialRefused):
+                decision.holder = refusal.principal
+                if isinstance(refusal, KnownBad):
+                    decision.cache = "negative"
         except Exception:
             log.exception("the decision failed; the request is refused")
             decision.reason, decision.detail = Reason.INTERNAL_ERROR, "the decision failed"

@@ -43,6 +43,7 @@ class Known(Struct, frozen=True):
 class _Bad(Struct, frozen=True):
     reason: Reason
     detail: str
+    principal: Principal | None
     generations: tuple[str, ...]
     until: float
 
@@ -102,7 +103,7 @@ class Identities:
         bad = self._bad.get(digest)
         if bad is not None and now < bad.until and bad.generations == self._generations():
             self.negative_hits += 1
-            raise KnownBad(bad.reason, bad.detail)
+            raise KnownBad(bad.reason, bad.detail, bad.principal)
         self.misses += 1
         running = self._running.get(digest)
         if running is None or running.generations != self._generations():
@@ -129,7 +130,7 @@ class Identities:
         if not self._revocations.is_fresh(now):
             raise Unavailable(Reason.STALE_STATE)
         if self._revocations.revoked(principal):
-            raise CredentialRefused(Reason.REVOKED)
+            raise CredentialRefused(Reason.REVOKED, principal=principal)
         self._used(principal, now)
         return principal
 
@@ -151,7 +152,7 @@ class Identities:
             # A generation that moved meanwhile may have turned the verdict.
             if generations == self._generations():
                 until = now + self._settings.negative_ttl
-                self._bad[digest] = _Bad(refusal.reason, refusal.detail, generations, until)
+                self._bad[digest] = _Bad(refusal.reason, refusal.detail, refusal.principal, generations, until)
             raise
         finally:
             self._verified(kind, time.perf_counter() - began)

@@ -100,11 +100,12 @@ class JwtVerifier:
             raise _bad(f"untrusted issuer {_shown(named)}")
         media_type = _type(parsed.header, issuer.types)
         await _check_signature(parsed, issuer)
-        _check_times(claims, issuer.settings, now)
         _check_audience(claims, issuer.settings)
         if media_type == "at+jwt":
             _check_access_token(claims)
-        return principal_of(claims, issuer.settings)
+        principal = principal_of(claims, issuer.settings)
+        _check_times(claims, issuer.settings, now, principal)
+        return principal
 
 
 def revocation_id(issuer: str, token_id: str) -> str:
@@ -142,10 +143,10 @@ def _media_type(name: str) -> str:
     return name.lower().removeprefix("application/")
 
 
-def _check_times(claims: Mapping[str, Any], settings: IssuerSettings, now: float) -> None:
+def _check_times(claims: Mapping[str, Any], settings: IssuerSettings, now: float, principal: Principal) -> None:
     expires, issued = _time(claims, "exp"), _time(claims, "iat")
     if expires <= now - settings.leeway:
-        raise CredentialRefused(Reason.EXPIRED, f"issuer {settings.name}: expired")
+        raise CredentialRefused(Reason.EXPIRED, f"issuer {settings.name}: expired", principal)
     if issued > now + settings.leeway:
         raise _bad("iat is in the future")
     if "nbf" in claims and _time(claims, "nbf") > now + settings.leeway:
@@ -182,7 +183,7 @@ def _check_access_token(claims: Mapping[str, Any]) -> None:
 
 
 def principal_of(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal:
-    """Whom verified claims name. Raises `CredentialRefused` where they name nobody; `exp` must be there."""
+    """Whom verified claims name. Raises `CredentialRefused` where they name nobody, or no expiry."""
     token_id = _text(claims["jti"], "jti") if "jti" in claims else ""
     return Principal(
         kind=PrincipalKind.JWT,
@@ -191,7 +192,7 @@ def principal_of(claims: Mapping[str, Any], settings: IssuerSettings) -> Princip
         groups=_groups(claims, settings.groups_claim),
         claims=claims,
         token_id=token_id,
-        expires_at=float(claims["exp"]),
+        expires_at=float(_time(claims, "exp")),
         revocation_ids=(revocation_id(settings.name, token_id),) if token_id else (),
     )
 

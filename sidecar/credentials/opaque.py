@@ -169,11 +169,13 @@ class OpaqueVerifier:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: row MAC")
         if row.kind != parsed.kind:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: kind of another row")
+        principal = _principal(row, parsed.kind)
         if row.revoked_at is not None:
-            raise CredentialRefused(Reason.REVOKED, f"{parsed.id}: revoked at {row.revoked_at} by {row.revoked_by}")
+            detail = f"{parsed.id}: revoked at {row.revoked_at} by {row.revoked_by}"
+            raise CredentialRefused(Reason.REVOKED, detail, principal)
         if now >= row.expires_at:
-            raise CredentialRefused(Reason.EXPIRED, f"{parsed.id}: expired at {row.expires_at}")
-        return _principal(row, parsed.kind)
+            raise CredentialRefused(Reason.EXPIRED, f"{parsed.id}: expired at {row.expires_at}", principal)
+        return principal
 
 
 def _principal(row: TokenRow, kind: PrincipalKind) -> Principal:

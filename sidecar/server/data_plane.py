@@ -173,7 +173,7 @@ class DataPlane:
             workspace=route.workspace if route is not None else "",
             upstream=route.upstream if route is not None else "",
             actions=decision.actions,
-            principal=decision.principal,
+            principal=decision.principal or decision.holder,
             carrier=decision.carrier,
             unknown_token=decision.token if decision.principal is None else None,
             reason=decision.reason,

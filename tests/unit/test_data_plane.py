@@ -310,6 +310,22 @@ async def test_an_unknown_token_is_written_as_its_hmac_alone(plane: Plane) -> No
     assert len(record["actor"]["unknown_token_hmac"]) == 64
 
 
+async def test_each_use_of_an_ended_token_is_told_with_whose_it_is(plane: Plane) -> None:
+    plane.deciding.revocations.revoked_ids = frozenset({"ada"})
+    for token in ("ada-token", "ada-token", "expired", "expired"):
+        assert (await plane.ask("GET /open/a", token)).startswith(b"HTTP/1.1 401 ")
+    records = await plane.told(*[("complete", "revoked")] * 2, *[("complete", "expired")] * 2)
+    assert [record["actor"]["token_id"] for record in records] == ["ada", "ada", "ci", "ci"]
+    assert {record["actor"]["unknown_token_hmac"] for record in records} == {None}
+    assert plane.audit.suppressed == 0
+    assert plane.store.asked == []
+
+
+async def test_a_use_of_an_ended_token_that_cannot_be_recorded_is_a_503(plane: Plane) -> None:
+    plane.sink.failing = True
+    assert (await plane.ask("GET /web/a", "expired")).startswith(b"HTTP/1.1 503 ")
+
+
 async def test_each_request_of_a_connection_is_decided_and_told(plane: Plane) -> None:
     reader, writer = await plane.send("GET /web/a", "ci-token")
     await reader.readuntil(b"ok")

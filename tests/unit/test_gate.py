@@ -78,7 +78,7 @@ class Verifier:
         if self.failure is not None:
             raise self.failure
         if token.reveal() == "expired":
-            raise CredentialRefused(Reason.EXPIRED)
+            raise CredentialRefused(Reason.EXPIRED, "expired at 1", CI)
         return TOKENS.get(token.reveal())
 
 
@@ -240,6 +240,18 @@ async def test_a_bad_credential_is_never_anonymous(target: str, headers: tuple[t
 async def test_a_revoked_token_is_refused_where_anonymous_may_read(rig: Rig) -> None:
     rig.revocations.revoked_ids = frozenset({"ci"})
     assert await rig.reason("GET", "/open/a", "ci-token") is Reason.REVOKED
+
+
+@pytest.mark.parametrize("target", ["/open/a", "/web/a", "/broken/a", "/once/a", "/denied/a"])
+async def test_the_holder_of_an_ended_token_is_told_to_the_log_and_granted_nothing(rig: Rig, target: str) -> None:
+    rig.revocations.revoked_ids = frozenset({"ada"})
+    for method in ("GET", "PUT", "OPTIONS"):
+        for token, holder in (("expired", CI), ("expired", CI), ("ada-token", ADA), ("stranger", None)):
+            decision = await rig.ask(method, target, token)
+            assert decision.holder is holder
+            assert decision.principal is None
+            assert not decision.allowed
+            assert (decision.actions, decision.answer, decision.known) == ((), None, False)
 
 
 async def test_two_credentials_are_refused() -> None:

@@ -298,6 +298,25 @@ async def test_a_hit_still_looks_at_the_revoked_set() -> None:
     assert rig.verifier.asked == ["ada"]
 
 
+async def test_a_hit_that_is_revoked_says_whose_it_was() -> None:
+    rig = Rig()
+    await rig.ask()
+    rig.revocations.revoke("ada")
+    with pytest.raises(CredentialRefused) as caught:
+        await rig.ask()
+    assert caught.value.principal == principal()
+
+
+async def test_a_remembered_verdict_says_whose_it_was() -> None:
+    rig = Rig()
+    rig.verifier.outage = CredentialRefused(Reason.REVOKED, "revoked by root", principal())
+    for _ in range(2):
+        with pytest.raises(CredentialRefused) as caught:
+            await rig.ask()
+        assert caught.value.principal == principal()
+    assert rig.verifier.asked == ["ada"]
+
+
 async def test_a_hit_needs_revocations_that_can_be_followed() -> None:
     rig = Rig()
     await rig.ask()

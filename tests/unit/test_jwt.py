@@ -360,6 +360,18 @@ def test_expiry_is_said_only_of_tokens_that_the_issuer_signed() -> None:
     assert refusal(signed({**CLAIMS, "exp": NOW - 60}, ATTACKER)).reason is Reason.BAD_TOKEN
 
 
+def test_expiry_says_whose_token_it_was() -> None:
+    holder = refusal(signed({**CLAIMS, "exp": NOW - 60})).principal
+    assert holder is not None
+    assert (holder.subject, holder.issuer, holder.token_id) == ("ada", "corp", CLAIMS["jti"])
+
+
+def test_expiry_is_said_only_of_tokens_for_this_audience() -> None:
+    """Whoever holds a token of the issuer for somebody else is nobody here."""
+    refused = refusal(signed({**CLAIMS, "exp": NOW - 60, "aud": "elsewhere"}))
+    assert (refused.reason, refused.principal) == (Reason.BAD_TOKEN, None)
+
+
 def test_leeway_and_lifetime_are_the_issuers() -> None:
     strict = JwtVerifier([issuer(leeway=0.0, max_lifetime=610.0)])
     assert judge(signed(), strict) is not None

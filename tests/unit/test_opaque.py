@@ -220,6 +220,18 @@ async def test_a_revoked_token_is_refused_as_revoked_even_after_its_expiry() -> 
     assert (await refusal(verifier(row), token, NOW + 9999)).reason is Reason.REVOKED
 
 
+@pytest.mark.parametrize(("columns", "now"), [({"revoked_at": NOW}, NOW), ({}, NOW + 3600)], ids=["revoked", "expired"])
+async def test_a_refusal_says_whose_token_it_was_if_the_caller_holds_the_secret(
+    columns: dict[str, object], now: int
+) -> None:
+    token, row = issue(**columns)
+    holder = (await refusal(verifier(row), token, now)).principal
+    assert holder is not None
+    assert (holder.token_id, holder.subject) == (row.id, "alice")
+    body = token.reveal()[:21] + "0" * 43
+    assert (await refusal(verifier(row), Secret(body + checksum(body)), now)).principal is None
+
+
 async def test_only_the_secrets_holder_learns_that_a_token_was_revoked() -> None:
     token, row = issue(revoked_at=NOW)
     body = token.reveal()[:21] + "0" * 43
