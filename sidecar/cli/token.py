@@ -18,6 +18,7 @@ import typer
 
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, complain
 from sidecar.cli.token_text import as_json, lines, table
+from sidecar.cli.workspaces import unknown
 from sidecar.config import load
 from sidecar.credentials.opaque import ID_LENGTH, TokenRow
 from sidecar.credentials.pepper import PepperUnusable
@@ -91,6 +92,7 @@ def create(
         return await opened.tokens.create(wanted, actor=_actor(), now=_now())
 
     secret, row = _run(config, work)
+    complain(unknown(workspace or (), load(config).policies))
     if json:
         _print_json({"token": secret.reveal(), **as_json(row, Status.ACTIVE)})
         return
