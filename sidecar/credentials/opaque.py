@@ -121,7 +121,8 @@ SEALED = tuple(name for name in TokenRow.__struct_fields__ if name not in ("mac"
 
 def sealed(row: TokenRow, pepper: Pepper) -> TokenRow:
     """The row under its MAC. It binds a row to itself, not to time: whoever can write to the database and kept a row's whole
-    old state can put that back. The change feed, which never forgets a revocation before its expiry, still refuses it."""
+    old state can put that back. A process that has heard of the revocation goes on refusing the token; one that starts later
+    refuses it only if the change is still recorded in the same database, where it can be deleted as well."""
     return replace(row, mac=pepper.mac(getattr(row, name) for name in SEALED))
 
 

@@ -1,6 +1,7 @@
 """The one key behind every token issued here. From it come a key for token digests and a key for row MACs, never itself used.
 
-With the database alone nobody can plant a token, widen one or undo a revocation; with a copy of it nobody can find a token.
+With the database alone nobody can plant a token or widen one, and with a copy of it nobody can find a token. Whoever can write to
+it can put a row's older state back, as it was before its revocation for example: a key here says nothing of time.
 """
 
 import hashlib
