@@ -1,7 +1,7 @@
-"""One request, walked through the gate as in service, and told as a person can follow it.
+"""One request, walked through the gate as in service, and why it was decided so.
 
 Law: this file decides nothing. It hands the gate what a request would (a stated principal comes in as one more verifier),
-reads the decision and the trace, and puts both into words.
+and reads the decision and the trace.
 """
 
 import time
@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from sidecar.cli.explanation import ActionLine, Explanation, RuleLine
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.jwt import JwtVerifier, principal_of
 from sidecar.directory.file import DirectoryFile
@@ -40,92 +41,6 @@ class Question(Struct, frozen=True):
     principal: Principal | None = None
     """Who asks, taken at its word. Without it and without a token: anonymous."""
     exists: bool | None = None
-
-
-class RuleLine(Struct, frozen=True):
-    name: str
-    line: int
-    effect: str
-    permissions: list[str]
-    path: str | None
-    matches: bool
-    why_not: str | None
-
-
-class ActionLine(Struct, frozen=True):
-    key: str
-    asks: str
-    needs: str
-    """What it asks for after rule 17."""
-    granted: bool
-    granted_by: str | None
-    denied_by: str | None
-    within_limits: bool
-
-
-class Explanation(Struct, frozen=True):
-    """The decision and how it came about; what couldn't be reached any more is `None` or empty."""
-
-    request: str
-    allowed: bool
-    reason: str
-    status: int
-    hint: str
-    detail: str
-    rule: str | None
-    workspace: str | None
-    file: str | None
-    sha256: str | None
-    route: str | None
-    client: str | None
-    keys_at: str | None
-    """Upstream and path where the route's keys live."""
-    caller: str | None
-    limits: list[str]
-    anonymous_level: list[str]
-    ceiling: list[str]
-    rules: list[RuleLine]
-    actions: list[ActionLine]
-
-    def lines(self) -> list[tuple[str, dict[str, Any]]]:
-        """Text and its style."""
-        plain: dict[str, Any] = {}
-        said: list[tuple[str, dict[str, Any]]] = [(self.request, {"bold": True})]
-        if self.route is not None:
-            said.append(
-                (
-                    f"route      {self.route} of workspace {self.workspace}, client {self.client}, keys at {self.keys_at}",
-                    plain,
-                )
-            )
-            said.append((f"policy     {self.file} (sha256 {self.sha256})", plain))
-        if self.caller is not None:
-            said.append((f"caller     {self.caller}", plain))
-        said.extend((f"limit      {limit}", plain) for limit in self.limits)
-        if self.actions:
-            said.append((f"anonymous  {_words(self.anonymous_level)}", plain))
-            said.append((f"ceiling    {_words(self.ceiling)}", plain))
-        for rule in self.rules:
-            where = f" on {rule.path}" if rule.path is not None else ""
-            said.append(
-                (f"rule       {rule.name} (line {rule.line}): {rule.effect} {_words(rule.permissions)}{where}", plain)
-            )
-            why = "matches" if rule.matches else f"doesn't match: {rule.why_not}"
-            said.append((f"           {why}", {"fg": "green"} if rule.matches else {"dim": True}))
-        for action in self.actions:
-            needs = "" if action.needs == action.asks else f", which needs {action.needs}"
-            said.append((f"action     {action.asks} {action.key!r}{needs}: {_outcome(action)}", plain))
-        detail = f" ({self.detail})" if self.detail else ""
-        by = f" by rule {self.rule!r}" if self.rule is not None else ""
-        verdict = "allowed" if self.allowed else f"refused with {self.status}"
-        said.append(
-            (
-                f"verdict    {verdict}: {self.reason}{by}{detail}",
-                {"bold": True, "fg": "green" if self.allowed else "red"},
-            )
-        )
-        said.append((f"           {self.hint}", plain))
-        return said
 
 
 def stated_principal(issuer: IssuerSettings, claims: dict[str, Any]) -> Principal:
@@ -289,19 +204,5 @@ def _action_line(step: ActionTrace) -> ActionLine:
     )
 
 
-def _outcome(action: ActionLine) -> str:
-    if action.denied_by is not None:
-        return f"denied by rule {action.denied_by!r}"
-    if not action.within_limits:
-        return "outside of the token's own limits"
-    if not action.granted:
-        return "nothing grants it"
-    return f"granted by rule {action.granted_by!r}" if action.granted_by is not None else "granted"
-
-
 def _names(permissions: Permissions) -> list[str]:
     return sorted(permission.value for permission in permissions)
-
-
-def _words(names: list[str]) -> str:
-    return ", ".join(names) or "none"

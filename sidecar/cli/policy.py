@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from sidecar.cli.explain import Explanation, Question, explain_request, stated_principal
+from sidecar.cli.explain import Question, explain_request, stated_principal
+from sidecar.cli.explanation import Explanation
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, complain
 from sidecar.config import load
 from sidecar.errors import Problem

@@ -1,0 +1,113 @@
+"""Why a request was decided as it was: as values for machines, and in words for a person."""
+
+from typing import TypedDict
+
+from msgspec import Struct
+
+
+class Style(TypedDict, total=False):
+    """As `typer.style` takes it."""
+
+    bold: bool
+    dim: bool
+    fg: str
+
+
+class RuleLine(Struct, frozen=True):
+    name: str
+    line: int
+    effect: str
+    permissions: list[str]
+    path: str | None
+    matches: bool
+    why_not: str | None
+
+
+class ActionLine(Struct, frozen=True):
+    key: str
+    asks: str
+    needs: str
+    """What it asks for after rule 17."""
+    granted: bool
+    granted_by: str | None
+    denied_by: str | None
+    within_limits: bool
+
+
+class Explanation(Struct, frozen=True):
+    """The decision and how it came about; what couldn't be reached any more is `None` or empty."""
+
+    request: str
+    allowed: bool
+    reason: str
+    status: int
+    hint: str
+    detail: str
+    rule: str | None
+    workspace: str | None
+    file: str | None
+    sha256: str | None
+    route: str | None
+    client: str | None
+    keys_at: str | None
+    """Upstream and path where the route's keys live."""
+    caller: str | None
+    limits: list[str]
+    anonymous_level: list[str]
+    ceiling: list[str]
+    rules: list[RuleLine]
+    actions: list[ActionLine]
+
+    def lines(self) -> list[tuple[str, Style]]:
+        """Text and its style."""
+        plain: Style = {}
+        said: list[tuple[str, Style]] = [(self.request, {"bold": True})]
+        if self.route is not None:
+            said.append(
+                (
+                    f"route      {self.route} of workspace {self.workspace}, client {self.client}, keys at {self.keys_at}",
+                    plain,
+                )
+            )
+            said.append((f"policy     {self.file} (sha256 {self.sha256})", plain))
+        if self.caller is not None:
+            said.append((f"caller     {self.caller}", plain))
+        said.extend((f"limit      {limit}", plain) for limit in self.limits)
+        if self.actions:
+            said.append((f"anonymous  {_words(self.anonymous_level)}", plain))
+            said.append((f"ceiling    {_words(self.ceiling)}", plain))
+        for rule in self.rules:
+            where = f" on {rule.path}" if rule.path is not None else ""
+            said.append(
+                (f"rule       {rule.name} (line {rule.line}): {rule.effect} {_words(rule.permissions)}{where}", plain)
+            )
+            why = "matches" if rule.matches else f"doesn't match: {rule.why_not}"
+            said.append((f"           {why}", {"fg": "green"} if rule.matches else {"dim": True}))
+        for action in self.actions:
+            needs = "" if action.needs == action.asks else f", which needs {action.needs}"
+            said.append((f"action     {action.asks} {action.key!r}{needs}: {_outcome(action)}", plain))
+        detail = f" ({self.detail})" if self.detail else ""
+        by = f" by rule {self.rule!r}" if self.rule is not None else ""
+        verdict = "allowed" if self.allowed else f"refused with {self.status}"
+        said.append(
+            (
+                f"verdict    {verdict}: {self.reason}{by}{detail}",
+                {"bold": True, "fg": "green" if self.allowed else "red"},
+            )
+        )
+        said.append((f"           {self.hint}", plain))
+        return said
+
+
+def _outcome(action: ActionLine) -> str:
+    if action.denied_by is not None:
+        return f"denied by rule {action.denied_by!r}"
+    if not action.within_limits:
+        return "outside of the token's own limits"
+    if not action.granted:
+        return "nothing grants it"
+    return f"granted by rule {action.granted_by!r}" if action.granted_by is not None else "granted"
+
+
+def _words(names: list[str]) -> str:
+    return ", ".join(names) or "none"
