@@ -33,49 +33,13 @@ from sidecar.yaml_tree import MAX_BYTES
 
 MAX_WORKERS: Final = 64
 AUTO_WORKERS: Final = 4
-NOT_CARRIERS: Final = frozenset(
-    [
-        "accept",
-        "accept-charset",
-        "accept-encoding",
-        "accept-language",
-        "age",
-        "allow",
-        "authorization",
-        "cache-control",
-        "connection",
-        "cookie",
-        "date",
-        "depth",
-        "destination",
-        "etag",
-        "expect",
-        "expires",
-        "forwarded",
-        "from",
-        "host",
-        "keep-alive",
-        "last-modified",
-        "location",
-        "origin",
-        "overwrite",
-        "pragma",
-        "range",
-        "referer",
-        "server",
-        "set-cookie",
-        "te",
-        "timeout",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "user-agent",
-        "vary",
-        "via",
-        "warning",
-        "www-authenticate",
-    ]
-)
+NOT_CARRIERS: Final = frozenset({
+    "accept", "accept-charset", "accept-encoding", "accept-language", "age", "allow", "authorization",
+    "cache-control", "connection", "cookie", "date", "depth", "destination", "etag", "expect", "expires",
+    "forwarded", "from", "host", "keep-alive", "last-modified", "location", "origin", "overwrite", "pragma", "range",
+    "referer", "server", "set-cookie", "te", "timeout", "trailer", "transfer-encoding", "upgrade", "user-agent",
+    "vary", "via", "warning", "www-authenticate",
+})  # fmt: skip
 """Headers with a meaning of their own."""
 NOT_CARRIER_PREFIXES: Final = ("content-", "if-", "proxy-", "sec-", "access-control-", "x-amz-", "x-forwarded-", "x-real-", "x-http-method", "x-original-", "x-rewrite-")  # fmt: skip
 
@@ -213,20 +177,27 @@ def _sink(value: Value, folder: Folder) -> AuditSink:
     block = value.block()
     file = block.need("file")
     stdout = file.is_text and file.text() == "stdout"
-    rotate = block.find("rotate")
     if stdout:
         for key in ("rotate", "fsync"):
             if (found := block.find(key)) is not None:
                 found.problem(f"standard output has no {key}; leave the key out")
-    rotation = rotate.block() if rotate is not None else None
+    rotate_size, keep = block.get("rotate", _rotation, (default.rotate_size, default.keep))
     return AuditSink(
         file=None if stdout else folder.path(file),
         required=block.get("required", Value.boolean, default.required),
-        rotate_size=rotation.get("size", lambda size: size.size(64 * KiB), default.rotate_size)
-        if rotation
-        else default.rotate_size,
-        keep=rotation.get("keep", lambda keep: keep.number(1, 10_000), default.keep) if rotation else default.keep,
+        rotate_size=rotate_size,
+        keep=keep,
         fsync=block.get("fsync", lambda fsync: fsync.choice(("group", "none")), default.fsync),
+    )
+
+
+def _rotation(value: Value) -> tuple[int, int]:
+    """From what size on, in bytes, and how many rotated files stay."""
+    default = AuditSink()
+    block = value.block()
+    return (
+        block.get("size", lambda size: size.size(64 * KiB), default.rotate_size),
+        block.get("keep", lambda keep: keep.number(1, 10_000), default.keep),
     )
 
 

@@ -14,20 +14,10 @@ from sidecar.settings import (
     UpstreamSettings,
 )
 
-NOT_STORE_CREDENTIALS: Final = frozenset(
-    [
-        "connection",
-        "content-length",
-        "cookie",
-        "expect",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ]
-)
+NOT_STORE_CREDENTIALS: Final = frozenset({
+    "connection", "content-length", "cookie", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding",
+    "upgrade",
+})  # fmt: skip
 """Headers that the relay itself sets or takes out."""
 
 
