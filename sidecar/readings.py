@@ -21,6 +21,7 @@ from sidecar.policy.source import PolicySource
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane
 from sidecar.server.ops import Check, Checks
+from sidecar.server.stores import StoreState
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.token_store import TokenEvent
 
@@ -32,12 +33,25 @@ _Labelled = dict[tuple[str, ...], float]
 def of_requests(metrics: Metrics, listener: Listener, plane: DataPlane, identities: Identities) -> None:
     metrics.read("requests_in_flight", lambda: plane.in_flight)
     metrics.read("connections_open", lambda: listener.open_connections)
-    metrics.read("upstream_up", lambda: plane.upstream_up)
     metrics.read("identity_cache_entries", lambda: len(identities))
     metrics.read("identity_cache_hits_total", lambda: identities.hits)
     metrics.read("identity_cache_negative_hits_total", lambda: identities.negative_hits)
     metrics.read("identity_cache_misses_total", lambda: identities.misses)
     metrics.read("identity_cache_evictions_total", lambda: identities.evictions)
+
+
+def of_stores(metrics: Metrics, checks: Checks, stores: Mapping[str, StoreState]) -> None:
+    """A store that fails makes no process unready: it is the same for every replica, and the others' stores may be well."""
+
+    def up() -> _Labelled:
+        return {(name,): float(store.up) for name, store in stores.items() if store.up is not None}
+
+    def check(store: StoreState) -> Check:
+        return lambda: None if store.problem is None else f"when it was last asked: {store.problem}"
+
+    metrics.read("upstream_up", up)
+    for name, store in stores.items():
+        checks.add(f"upstream {name}", check(store), required=False)
 
 
 def of_audit(metrics: Metrics, audit: AuditLog) -> None:

@@ -137,6 +137,7 @@ class Sidecar:
         checks.add("draining", lambda: "shutting down" if self._draining else None)
         checks.add("audit", audit.problem)
         readings.of_requests(metrics, listener, plane, identities)
+        readings.of_stores(metrics, checks, plane.stores)
         readings.of_audit(metrics, audit)
 
         sockets = seat.sockets if seat else None
@@ -268,7 +269,7 @@ async def _upstream(settings: UpstreamSettings) -> Upstream:
 def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
     parts = urlsplit(settings.url.lower())
     origin = "http://localhost" if parts.scheme == "unix" else f"{parts.scheme}://{parts.netloc}"
-    return Place(upstream, (settings.name,), (origin,), settings.redirects == "pass")
+    return Place(upstream, (origin,), settings.redirects == "pass")
 
 
 def _names_that_we_set(upstreams: dict[str, Upstream]) -> frozenset[str]:

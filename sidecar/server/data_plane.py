@@ -24,12 +24,9 @@ from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming
 from sidecar.server.evidence import Evidence
 from sidecar.server.exchange import Exchange
+from sidecar.server.stores import STORE_FAILED, StoreState
 
 log = logging.getLogger(__name__)
-
-
-_STORE_FAILED = frozenset({Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_BROKEN})
-"""Before an answer began. A client whose body breaks off, or an answer that isn't passed on, says nothing against the store."""
 
 
 TokenState = tuple[int | None, float | None]
@@ -40,8 +37,6 @@ class Place(Struct, frozen=True):
     """A store and what its answers may say."""
 
     upstream: Upstream
-    label: tuple[str, ...]
-    """Its name, as metrics label it."""
     origins: tuple[str, ...] = ()
     """As in `AnswerRules`."""
     pass_redirects: bool = False
@@ -70,8 +65,7 @@ class DataPlane:
         self._patience = patience
         self._draining = draining
         self.in_flight = 0
-        self.upstream_up: dict[tuple[str, ...], float] = {}
-        """Upstream -> 1 if it answered when it was last asked."""
+        self.stores = {name: StoreState(name) for name in places}
 
     async def handle(self, incoming: Incoming) -> bool:
         """One request. Returns when its answer has left and its record is on its way; whether another may follow."""
@@ -138,19 +132,22 @@ class DataPlane:
         rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed)
         forward = _creating(head.headers.forward) if decision.only_creates else head.headers.forward
         exchange.hand_over(upstream_path(route, head), forward, rules)
-        up = True
+        store, failed = self.stores[route.upstream], False
         try:
             await place.upstream.forward(exchange)
         except Refused as refusal:
-            up = exchange.started or refusal.reason not in _STORE_FAILED
+            if not exchange.started:
+                failed = refusal.reason in STORE_FAILED
+                store.failed(refusal, time.perf_counter())
             raise
         finally:
             # A client that left before the answer says nothing about the store.
-            if exchange.started or not up:
+            if exchange.started:
+                store.answered()
+            if exchange.started or failed:
                 answered_at = exchange.started_at or time.perf_counter()
                 status = exchange.status if exchange.started else None
                 self._metrics.upstream_answered(route.upstream, status, answered_at - exchange.handed_over_at)
-                self.upstream_up[place.label] = 1.0 if up else 0.0
 
     def _access(self, decision: Decision, incoming: Incoming, now: float) -> Access:
         message, head, route, workspace = incoming.message, decision.head, decision.route, decision.workspace

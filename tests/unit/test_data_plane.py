@@ -11,7 +11,7 @@ import pytest
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.metrics import Metrics
 from sidecar.ports import Downstream
 from sidecar.reasons import Reason
@@ -80,7 +80,7 @@ class Plane:
         self.audit = AuditLog([sink], records, commit_timeout=0.3)
         self.plane = DataPlane(
             gate=self.deciding.gate,
-            places={"store": Place(self.store, ("store",))},
+            places={"store": Place(self.store)},
             audit=self.audit,
             records=records,
             metrics=self.metrics,
@@ -266,24 +266,25 @@ async def test_a_store_that_breaks_off_is_told_and_resets_the_client(plane: Plan
     assert await plane.ask("GET /web/a", "ci-token") == b"(reset)"
     (record,) = await plane.told(("complete", "upstream_broken"))
     assert (record["outcome"], record["response"]["aborted"]) == ("error", True)
-    assert plane.plane.upstream_up == {("store",): 1.0}
+    assert plane.plane.stores["store"].up is True
 
 
-FAILURES: dict[str, tuple[Exception, bytes, str, float | None]] = {
-    "unreachable": (Unavailable(Reason.UPSTREAM_UNREACHABLE), b"502", "upstream_unreachable", 0.0),
-    "silent": (Unavailable(Reason.UPSTREAM_TIMEOUT), b"504", "upstream_timeout", 0.0),
-    "broken": (Unavailable(Reason.UPSTREAM_BROKEN), b"502", "upstream_broken", 0.0),
+FAILURES: dict[str, tuple[Exception, bytes, str, bool | None]] = {
+    "unreachable": (Unavailable(Reason.UPSTREAM_UNREACHABLE), b"502", "upstream_unreachable", False),
+    "silent": (Unavailable(Reason.UPSTREAM_TIMEOUT), b"504", "upstream_timeout", False),
+    "broken": (Unavailable(Reason.UPSTREAM_BROKEN), b"502", "upstream_broken", False),
     "a bug": (ValueError("a bug"), b"500", "internal_error", None),
     "a stalled upload": (Refused(Reason.BODY_TIMEOUT), b"408", "body_timeout", None),
     "a malformed upload": (Refused(Reason.BAD_REQUEST), b"400", "bad_request", None),
     "an answer that isn't passed on": (Refused(Reason.UPSTREAM_REDIRECT), b"502", "upstream_redirect", None),
+    "our own credentials refused": (Refused(Reason.UPSTREAM_CREDENTIALS), b"502", "upstream_credentials", True),
     "a full pool": (Unavailable(Reason.OVERLOADED), b"503", "overloaded", None),
 }
 
 
 @pytest.mark.parametrize(("failure", "status", "reason", "up"), FAILURES.values(), ids=FAILURES)
 async def test_each_failure_is_answered_told_and_blamed_on_the_right_one(
-    plane: Plane, failure: Exception, status: bytes, reason: str, up: float | None
+    plane: Plane, failure: Exception, status: bytes, reason: str, up: bool | None
 ) -> None:
     async def fail(exchange: Downstream) -> None:
         raise failure
@@ -294,7 +295,29 @@ async def test_each_failure_is_answered_told_and_blamed_on_the_right_one(
     assert b"Content-Length: " in answer
     await plane.told(("intent", "granted"), ("complete", reason))
     assert sum(plane.counted("http_requests_total").values()) == 1
-    assert plane.plane.upstream_up.get(("store",)) == up
+    assert plane.plane.stores["store"].up is up
+
+
+async def test_a_store_that_fails_is_logged_when_it_changes(plane: Plane, caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(exchange: Downstream) -> None:
+        raise Unavailable(Reason.UPSTREAM_UNREACHABLE, "connection refused")
+
+    for behave in (ok, fail, fail, fail, ok, ok):
+        plane.store.behave = behave
+        await plane.ask("GET /web/a", "ci-token")
+    assert [line.getMessage() for line in caplog.records if line.name == "sidecar.server.stores"] == [
+        "the upstream store does not answer: upstream_unreachable: connection refused",
+        "the upstream store answers again",
+    ]
+
+
+async def test_a_client_that_leaves_too_early_says_nothing_about_the_store(plane: Plane) -> None:
+    async def left(exchange: Downstream) -> None:
+        raise ClientGone
+
+    plane.store.behave = left
+    await plane.ask("GET /web/a", "ci-token")
+    assert plane.plane.stores["store"].up is None
 
 
 async def test_an_answer_of_our_own_is_told_too(plane: Plane) -> None:

@@ -9,12 +9,14 @@ import pytest
 from sidecar import readings
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
-from sidecar.errors import Problem
+from sidecar.errors import Problem, Unavailable
 from sidecar.metrics import Metrics
 from sidecar.policy.compiled import Rule, Workspace
 from sidecar.policy.files import PolicyEvent
 from sidecar.policy.routes import FileStatus, Snapshot
+from sidecar.reasons import Reason
 from sidecar.server.ops import Checks
+from sidecar.server.stores import StoreState
 from sidecar.store.token_store import Change, TokenEvent
 
 RECORDS = Records(Instance(), b"k" * 32)
@@ -132,6 +134,20 @@ def test_an_issuer_that_is_down_informs_and_never_makes_unready() -> None:
     refreshes = sample(metrics, "jwks_refreshes_total")
     assert refreshes['{issuer="up",result="ok"}'] == 3
     assert refreshes['{issuer="down",result="error"}'] == 2
+
+
+def test_a_store_that_fails_informs_and_never_makes_unready() -> None:
+    stores = {name: StoreState(name) for name in ("good", "down", "new")}
+    stores["good"].answered()
+    stores["down"].failed(Unavailable(Reason.UPSTREAM_TIMEOUT, "silent"), 0.0)
+    metrics, checks = Metrics(upstreams=stores), Checks()
+    readings.of_stores(metrics, checks, stores)
+    assert ready(checks) == {
+        "upstream good": (None, False),
+        "upstream down": ("when it was last asked: upstream_timeout: silent", False),
+        "upstream new": (None, False),
+    }
+    assert sample(metrics, "upstream_up") == {'{upstream="good"}': 1, '{upstream="down"}': 0}
 
 
 @pytest.mark.parametrize(("fresh", "problem"), [(True, None), (False, "revocations can't be followed")])
