@@ -77,7 +77,7 @@ def _routes(sections: list[str], file: str, name: str, profiles: Collection[str]
         document = _above_the_error(sections[0], document)
     value = document.root.block().need("routes")
     found = read_routes(value, name, None, profiles)
-    sure = sure and bool(found) and not document.full
+    sure = sure and not document.full
     sure = sure and not any(_IDENTITY.fullmatch(problem.path) for problem in document.problems)
     routes: dict[str, Route] = {}
     for route in found:

@@ -137,6 +137,13 @@ def test_from_one_unreadable_version_to_the_next_the_outer_one_stays_refused() -
         assert private(files) == {"refused"}
 
 
+def test_of_two_unreadable_versions_the_later_one_tells_the_routes() -> None:
+    files = loaded(version("inner", INNER.replace("/secret,", "/se cret,")))
+    assert [answers(files, path) for path in PRIVATE] == ["refused", "nobody"]
+    files.apply([version("inner", INNER.replace("/private", "/private/"))])
+    assert [answers(files, path) for path in PRIVATE] == ["nobody", "refused"]
+
+
 # --- who has nothing to do with it ------------------------------------------------------------------------------------
 
 
@@ -223,6 +230,24 @@ def test_a_file_that_is_renamed_and_spoilt_in_one_go_opens_nothing() -> None:
     assert "(renamed)" in outers_problem(files)
     files.apply([version("renamed", INNER)])
     assert (private(files), answers(files, "/team/public")) == ({"inner"}, "outer")
+
+
+def test_a_newer_version_that_waits_meanwhile_is_the_one_that_is_served_in_the_end() -> None:
+    files = loaded(version("outer", OUTER), version("inner", INNER), version("other", OTHER))
+    wider = OUTER.replace("}]", "}, {path: /other, client: plain, upstream: third}]")
+    files.apply([version("outer", wider)])
+    files.apply([gone("inner"), version("renamed", b"")])
+    assert (private(files), answers(files, "/other/s")) == ({"refused"}, "other")
+    files.apply([gone("other"), version("renamed", INNER)])
+    assert (private(files), answers(files, "/other/s")) == ({"inner"}, "outer")
+
+
+def test_once_all_can_be_read_what_comes_later_hides_nothing_old() -> None:
+    files = loaded(version("z", b""))
+    files.apply([version("z", OTHER)])
+    files.apply([version("z", b""), version("y", b"")])
+    files.apply([version("outer", OUTER)])
+    assert (private(files), answers(files, "/other/s")) == ({"outer"}, "other")
 
 
 def test_removed_beside_an_unreadable_file_it_may_be_in_there() -> None:

@@ -58,6 +58,9 @@ def test_of_routes_in_several_lines_all_are_told() -> None:
     found = salvage(BLOCK, "f", profiles=["plain"]).workspace
     assert found is not None
     assert found.shares == {"inner"}
+    found = salvage(BLOCK.replace("inner]", "inner, " + "x" * MAX_ROUTES_TEXT + "]"), "f", profiles=["plain"]).workspace
+    assert found is not None
+    assert found.shares == set(), "what is too long is not read"
 
 
 @pytest.mark.parametrize(
