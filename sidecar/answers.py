@@ -173,11 +173,6 @@ def _path_of(location: str, origins: Collection[str]) -> str | None:
     return None
 
 
-def redirect_leaves(location: str, route: Route, *, origins: Collection[str], allowed: Oddity = Oddity.NONE) -> bool:
-    """Whether a redirect goes to where this route's policy says nothing."""
-    return map_location(location, route, origins=origins, allowed=allowed) is None
-
-
 def _judge(name: bytes) -> int:
     text = name.decode("latin-1")
     if _TOKEN.fullmatch(text) is None:
