@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sidecar.policy.source import MAX_FILE, SUFFIXES
-
 _NAME = re.compile(
     r"""^(["']?)workspace\1[ \t]*:[ \t]*(["']?)([A-Za-z0-9][A-Za-z0-9._-]{0,63})\2[ \t]*(?:[#\r].*)?$""", re.MULTILINE
 )
@@ -26,6 +24,8 @@ def unknown(wanted: Iterable[str], policies: Path) -> list[str]:
 
 
 def _named(policies: Path) -> set[str]:
+    from sidecar.policy.source import MAX_FILE, SUFFIXES  # loads the policies' compiler: few commands need it
+
     names: set[str] = set()
     for file in policies.iterdir():
         if file.suffix in SUFFIXES and file.is_file():

@@ -148,7 +148,7 @@ async def test_a_whole_token_names_its_id(opened: OpenStore) -> None:
         ({"workspaces": ("",)}, "workspace"),
         ({"workspaces": ("../x",)}, "workspace"),
         ({"workspaces": tuple(f"w{n}" for n in range(101))}, "workspace"),
-        ({"permissions": ("wirte",)}, "unknown permission 'wirte'; did you mean 'write'"),
+        ({"permissions": ("wirte",)}, "permission 'wirte' is unknown; did you mean 'write'"),
         ({"permissions": ("",)}, "permission"),
         ({"path": "a**b"}, "path"),
         ({"path": ""}, "path"),
@@ -316,6 +316,17 @@ async def test_taking_a_revocation_back_in_the_database_does_not_help(opened: Op
     edit(opened, "UPDATE tokens SET revoked_at = NULL, revoked_by = NULL")
     with pytest.raises(CredentialRefused):
         await opened.verifier.verify(token, NOW)
+
+
+async def test_an_older_state_of_a_row_put_back_is_accepted_by_whoever_has_not_heard_of_its_revocation(
+    opened: OpenStore,
+) -> None:
+    """Not a promise: `docs/security.md` says what write access to the database can do, and this is that."""
+    token, row = await create(opened)
+    await opened.tokens.revoke(row.id, actor="a", now=NOW)
+    edit(opened, "DELETE FROM changes")
+    edit(opened, "UPDATE tokens SET revoked_at = NULL, revoked_by = NULL, mac = ?", row.mac)
+    assert await opened.verifier.verify(token, NOW) is not None
 
 
 async def test_revoking_an_edited_row_does_not_put_our_seal_under_the_edit(opened: OpenStore) -> None:
