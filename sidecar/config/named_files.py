@@ -20,7 +20,7 @@ from sidecar.settings import IssuerSettings, KiB, Settings, UpstreamSettings
 from sidecar.yaml_tree import Problems, lines_by_path, read_tree
 
 MAX_SECRET: Final = 64 * KiB
-MAX_KEYS: Final = 256 * KiB
+MAX_CERTIFICATES: Final = 256 * KiB
 PLACEHOLDERS: Final = (
     b"changeme change-me change_me placeholder replaceme replace-me replace_me example insecure do-not-use password"
     b" your-secret your_secret your-256-bit-secret sample-key secretkey secret-key secret_key"
@@ -188,7 +188,7 @@ class _Check:
             self._warn(setting, file, "every user of this machine can read it; chmod 600")
 
     def keys(self, setting: str, file: Path, read: Callable[[bytes], jwk.KeySet]) -> None:
-        content = self.content(setting, file, MAX_KEYS)
+        content = self.content(setting, file, jwk.MAX_DOCUMENT)
         if content is None:
             return
         try:
@@ -200,7 +200,7 @@ class _Check:
             self._note(setting, file, f"no usable key: {'; '.join(found.ignored) or 'the set is empty'}")
 
     def certificates(self, setting: str, file: Path) -> None:
-        if self.content(setting, file, MAX_KEYS) is None:
+        if self.content(setting, file, MAX_CERTIFICATES) is None:
             return
         try:
             ssl.create_default_context(cafile=file)

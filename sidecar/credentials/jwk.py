@@ -26,9 +26,11 @@ from jwt.exceptions import InvalidKeyError
 from msgspec import Struct
 
 from sidecar.credentials.jws import Jws, Malformed, decode, strict_json
-from sidecar.settings import IssuerSettings
+from sidecar.settings import IssuerSettings, KiB
 
 MAX_KEYS = 64
+MAX_DOCUMENT = 256 * KiB
+"""Bytes of a key set, a key file, or the discovery document that says where the keys are."""
 MIN_SECRET = 32
 """Bytes. RFC 7518 §3.2: at least the size of the hash."""
 MIN_RSA_BITS, MAX_RSA_BITS = 2048, 8192

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sidecar.background import end
 from sidecar.credentials import jwk
-from sidecar.credentials.jwk import BadKeys, Key, KeySet
+from sidecar.credentials.jwk import MAX_DOCUMENT, BadKeys, Key, KeySet
 from sidecar.errors import DocumentError, Problem
-from sidecar.jwks.source import MAX_BODY, Pace, Source, said
+from sidecar.jwks.source import Pace, Source, said
 from sidecar.settings import IssuerSettings
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class FileKeys(Source):
 
 def _content(path: Path) -> bytes:
     with path.open("rb") as file:
-        content = file.read(MAX_BODY + 1)
-    if len(content) > MAX_BODY:
-        raise BadKeys(f"more than {MAX_BODY} bytes")
+        content = file.read(MAX_DOCUMENT + 1)
+    if len(content) > MAX_DOCUMENT:
+        raise BadKeys(f"more than {MAX_DOCUMENT} bytes")
     return content

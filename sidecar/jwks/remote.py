@@ -17,9 +17,9 @@ from yarl import URL
 
 from sidecar.background import end
 from sidecar.credentials import jwk
-from sidecar.credentials.jwk import BadKeys, Key, KeySet
+from sidecar.credentials.jwk import MAX_DOCUMENT, BadKeys, Key, KeySet
 from sidecar.credentials.jws import Malformed, strict_json
-from sidecar.jwks.source import MAX_BODY, Pace, Source, said
+from sidecar.jwks.source import Pace, Source, said
 from sidecar.settings import IssuerSettings
 
 MAX_MISSING = 256
@@ -159,8 +159,8 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[bytes, float]:
         body = bytearray()
         async for piece in response.content.iter_any():
             body += piece
-            if len(body) > MAX_BODY:
-                raise BadKeys(f"{URL(url).host} answered with more than {MAX_BODY} bytes")
+            if len(body) > MAX_DOCUMENT:
+                raise BadKeys(f"{URL(url).host} answered with more than {MAX_DOCUMENT} bytes")
         cache_control = ",".join(response.headers.getall("Cache-Control", []))
         max_age = None if _UNCACHED.search(cache_control) else _MAX_AGE.search(cache_control)
         return bytes(body), float(max_age.group(1)) if max_age else 0.0

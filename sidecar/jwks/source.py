@@ -9,10 +9,7 @@ from sidecar.credentials import jwk
 from sidecar.credentials.jwk import Key, KeySet
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
-from sidecar.settings import DAY, IssuerSettings, KiB
-
-MAX_BODY = 256 * KiB
-"""Of a discovery document, a set of keys or a key file."""
+from sidecar.settings import DAY, IssuerSettings
 
 
 class Pace(Struct, frozen=True):

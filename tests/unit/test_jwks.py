@@ -12,11 +12,11 @@ import pytest
 import trustme
 from aiohttp import web
 from sidecar.credentials import jwk
+from sidecar.credentials.jwk import MAX_DOCUMENT
 from sidecar.credentials.jwt import JwtVerifier
 from sidecar.errors import CredentialRefused, DocumentError, Unavailable
 from sidecar.jwks import FileKeys, Pace, RemoteKeys, keys_of
 from sidecar.jwks.remote import MAX_MISSING
-from sidecar.jwks.source import MAX_BODY
 from sidecar.model import Secret
 from sidecar.reasons import Reason
 from sidecar.settings import DAY, IssuerSettings
@@ -263,9 +263,9 @@ def padded(size: int, idp: Idp) -> bytes:
 
 
 async def test_the_largest_body(idp: Idp, watch: Watch) -> None:
-    idp.answers[JWKS] = lambda: web.Response(body=padded(MAX_BODY, idp))
+    idp.answers[JWKS] = lambda: web.Response(body=padded(MAX_DOCUMENT, idp))
     assert await watch().key("k1", "ES256") is not None
-    idp.answers[JWKS] = lambda: web.Response(body=padded(MAX_BODY + 1, idp))
+    idp.answers[JWKS] = lambda: web.Response(body=padded(MAX_DOCUMENT + 1, idp))
     assert "more than" in await refused(watch())
 
 
@@ -287,7 +287,7 @@ async def test_a_body_without_end_is_cut_off(idp: Idp, watch: Watch) -> None:
     try:
         url = f"http://localhost:{server.addresses[0][1]}/"
         assert "more than" in await refused(watch(jwks_url=url))
-        assert sent < 64 * MAX_BODY
+        assert sent < 64 * MAX_DOCUMENT
     finally:
         await server.cleanup()
 
@@ -599,7 +599,7 @@ async def test_files(tmp_path: Path, kind: str, content: bytes, algorithm: str) 
         ("jwks_file", b""),
         ("jwks_file", b'{"keys": []}'),
         ("jwks_file", jose.key_set(jose.jwk(FIRST, use="enc"))),
-        ("jwks_file", b" " * (MAX_BODY + 1)),
+        ("jwks_file", b" " * (MAX_DOCUMENT + 1)),
         ("pem_file", b"junk"),
         ("secret_file", b"short"),
         ("secret_file", jose.pem(FIRST)),
