@@ -140,3 +140,26 @@ def test_the_work_is_bounded_whatever_the_file_says(unit: str) -> None:
             salvage(text, "f", profiles=["plain"])
             took.append(time.process_time() - began)
         assert min(took) < 0.05, f"{min(took) * 1000:.0f} ms"
+
+
+LIST = (
+    "workspace: web\nroutes:\n  - {path: /a, client: plain, upstream: s}\n  - {path: /b, client: plain, upstream: s}\n"
+)
+
+
+@pytest.mark.parametrize("broken", ["  @\n", "  - {path: /c, client\nrules: []\n"])
+def test_of_a_list_that_breaks_off_what_stands_above_is_told(broken: str) -> None:
+    found = salvage(LIST + broken, "f", profiles=["plain"])
+    assert found.workspace is not None
+    assert ([route.path for route in found.workspace.routes], found.whole) == (["/a", "/b"], False)
+
+
+def test_no_routes_are_not_all_of_them() -> None:
+    found = salvage("workspace: web\nroutes: []\n", "f", profiles=["plain"])
+    assert (found.workspace is not None, found.whole) == (True, False)
+
+
+def test_text_that_no_encoder_can_write_is_no_reason_to_fail() -> None:
+    found = salvage(LIST + "# \ud800", "f", profiles=["plain"])
+    assert found.workspace is not None
+    assert found.workspace.name == "web"
