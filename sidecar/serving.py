@@ -8,6 +8,8 @@ import signal
 if __name__ == "__main__":
     # Before the imports that take long: whoever interrupts the start is not answered with a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Until it is listened for; what this process turns into, or starts, inherits it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 import asyncio
 import gc
@@ -20,7 +22,7 @@ from typing import NoReturn
 import uvloop
 from aiohttp import http_parser
 
-from sidecar import config, logs
+from sidecar import config, logs, signals
 from sidecar.errors import DocumentError, SidecarError
 from sidecar.settings import Settings
 from sidecar.wiring import Sidecar
@@ -28,7 +30,7 @@ from sidecar.workers.channel import ChannelBroken
 from sidecar.workers.handover import become_parent
 from sidecar.workers.member import Member
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("sidecar.serving")  # as a program its `__name__` is another
 
 EXIT_FAILED, EXIT_INVALID = 1, 2
 
@@ -61,6 +63,7 @@ def work(channel: int) -> NoReturn:
         member = Member(channel)
     except (OSError, ChannelBroken) as error:
         raise SystemExit(f"a worker can't start by itself: {error}") from None
+    logs.set_up(worker=member.index)
     raise SystemExit(run(member.settings, member=member))
 
 
@@ -87,29 +90,36 @@ async def serve(settings: Settings, started: Callable[[], None], member: Member 
         print(f"sidecar can't start: {_said(error, settings)}", file=sys.stderr)
         await sidecar.stop(grace=0)
         return EXIT_FAILED
-    asked, insisted = asyncio.Event(), asyncio.Event()
+    asked: asyncio.Future[str] = loop.create_future()
+    insisted = asyncio.Event()
 
-    def stop() -> None:
-        (insisted if asked.is_set() else asked).set()
+    def stop(why: str) -> None:
+        if asked.done():
+            insisted.set()
+        else:
+            asked.set_result(why)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    signals.listen_for_hangup(loop)
+    signals.listen_for_the_end(loop, stop)
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
     if member is not None:
 
         def abandon() -> None:
-            asked.set()
+            stop("the parent process is gone")
             insisted.set()
 
         await member.join(sidecar.checks, sidecar.metrics, abandon)
     else:
         log.info("serving on %s, ops on %s", settings.listen, settings.ops)
     started()
-    await asked.wait()
+    why, limits = await asked, settings.limits
     # Endpoints are withdrawn while SIGTERM is already here: whoever still comes is served for a moment longer.
-    log.info("stopping: no longer ready, accepting for %g s more, then up to %g s to finish", *_delays(settings))
+    log.info(
+        "stopping (%s): no longer ready, accepting for %g s more, then up to %g s to finish",
+        *(why, limits.drain_delay, limits.grace),
+    )
     ending = loop.create_task(sidecar.drain())
     impatience = loop.create_task(insisted.wait())
     await asyncio.wait((ending, impatience), return_when=asyncio.FIRST_COMPLETED)
@@ -120,10 +130,6 @@ async def serve(settings: Settings, started: Callable[[], None], member: Member 
         await sidecar.stop(grace=0)
     log.info("stopped")
     return 0
-
-
-def _delays(settings: Settings) -> tuple[float, float]:
-    return settings.limits.drain_delay, settings.limits.grace
 
 
 def _said(error: Exception, settings: Settings) -> str:

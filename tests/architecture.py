@@ -38,6 +38,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.wiring_audit",
         "sidecar.workers",
         "sidecar.logs",
+        "sidecar.signals",
     ),
     7: ("sidecar.cli", "sidecar.serving", "sidecar.__main__"),
 }

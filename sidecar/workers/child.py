@@ -41,6 +41,8 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         """Set while it accepts requests and answers."""
+        self.came_up = False
+        """Whether it ever was set."""
         self._asks = 0
         self._asked: dict[int, asyncio.Future[Report]] = {}
         self._former: Snapshot = {}
@@ -127,6 +129,7 @@ class Child:
             for message in frames.feed(data):
                 if isinstance(message, Up):
                     self._writer = writer
+                    self.came_up = True
                     came_up()
                 elif isinstance(message, Report):
                     self._take(message)

@@ -27,7 +27,7 @@ class Member:
         self._channel = socket.socket(fileno=descriptor)
         self._frames = Frames()
         seating = self._first_message()
-        self._index = seating.index
+        self.index = seating.index
         self.settings = seating.settings
         self.seat = Seat(
             sockets=[socket.socket(fileno=inherited) for inherited in seating.listening],
@@ -51,7 +51,7 @@ class Member:
         reader, writer = await asyncio.open_unix_connection(sock=self._channel)
         self._answering = asyncio.create_task(self._answer(reader, writer, checks, metrics, orphaned))
         writer.write(frame(Up()))
-        log.info("worker %d accepts requests", self._index)
+        log.info("worker %d accepts requests", self.index)
 
     async def _answer(
         self,

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 
-from sidecar import wiring_audit
+from sidecar import signals, wiring_audit
 from sidecar.errors import SidecarError
 from sidecar.listening import address, bind
 from sidecar.server.ops import OpsServer
@@ -62,8 +62,8 @@ class Supervisor:
     async def run(self) -> int:
         """The exit status: 0 if all workers ended well after a signal, 1 if they didn't or never came up."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+        signals.listen_for_hangup(loop)
+        signals.listen_for_the_end(loop, self._stop)
         # What hinders one worker hinders all, and is said once; the first also makes the token store's tables.
         first, *others = self._children
         lives = [loop.create_task(self._keep(first))]
@@ -82,10 +82,10 @@ class Supervisor:
         log.info("stopped")
         return 0 if ended_well else EXIT_FAILED
 
-    def _stop(self) -> None:
+    def _stop(self, name: str) -> None:
         """At the first signal the workers drain, at the second they end at once."""
         if not self._stopping.is_set():
-            log.info("stopping: no longer ready, the workers finish what they do")
+            log.info("stopping (%s): no longer ready, the workers finish what they do", name)
             self._stopping.set()
             self._view.draining = True
             for listening in self._listening:  # the workers' own copies are still open

@@ -38,7 +38,7 @@ class View:
         results = [Result("draining", "shutting down" if self.draining else None, True)]
         for child, report in zip(self._children, self._reports, strict=True):
             name = f"worker {child.index}"
-            problem = None if report else "it does not answer" if child.pid else "it is not running"
+            problem = None if report else _silence(child)
             results.append(Result(name, problem, True))
             results += (
                 [Result(f"{name}: {each.name}", each.problem, each.required) for each in report.checks]
@@ -70,3 +70,10 @@ class View:
 
     def _pids(self) -> list[int]:
         return [os.getpid(), *(child.pid for child in self._children if child.pid is not None)]
+
+
+def _silence(child: Child) -> str:
+    """Why nothing was heard of it."""
+    if not child.came_up:
+        return "starting"
+    return "it does not answer" if child.pid else "it is not running"

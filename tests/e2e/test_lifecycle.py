@@ -1,6 +1,7 @@
 """How the process comes up and goes down: what a load balancer, a supervisor and a person at a terminal see of it."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sidecar.signals import HANGUP
 
 from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.process import SidecarProcess, until
@@ -224,6 +226,28 @@ def test_a_process_that_is_killed_leaves_the_intent_of_what_it_was_doing(start: 
     assert get(sidecar, token, "half").status == 404, "half a body became an object"
     assert ask(sidecar.port, "PUT", "/web/half", bearer(token), b"whole").status == 201
     assert get(sidecar, token, "half").body == b"whole"
+
+
+def logged(sidecar: SidecarProcess) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sidecar.log.splitlines() if line.startswith("{")]
+
+
+def test_sighup_changes_nothing_and_is_answered_in_the_log(start: Start) -> None:
+    sidecar = start("drain_delay: 0s")
+    for count in (1, 2):
+        sidecar.signal(signal.SIGHUP)
+        until(lambda count=count: [line["msg"] for line in logged(sidecar)].count(HANGUP) == count)
+    assert ready(sidecar) == 200
+    assert sidecar.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_log_says_which_signal_ended_it(start: Start, number: signal.Signals) -> None:
+    sidecar = start("drain_delay: 0s")
+    assert sidecar.stop(number) == 0
+    said = {line["logger"]: line["msg"] for line in logged(sidecar) if line["msg"].startswith("stopping")}
+    assert list(said) == ["sidecar.serving"]
+    assert said["sidecar.serving"].startswith(f"stopping ({number.name}): ")
 
 
 # --- the beginning ----------------------------------------------------------------------------------------------------------------

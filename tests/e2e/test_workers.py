@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sidecar.signals import HANGUP
 
 from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
@@ -208,6 +209,20 @@ def policy_records(sidecar: SidecarProcess) -> int:
 def created(sidecar: SidecarProcess, names: list[str]) -> list[str]:
     found = [record["changes"]["token_name"] for record in sidecar.audit() if record["action"] == "created"]
     return [name for name in found if name in names]
+
+
+def test_sighup_ends_neither_the_parent_nor_a_worker(running: SidecarProcess) -> None:
+    def heard() -> list[int | None]:
+        lines = [json.loads(line) for line in running.log.splitlines() if line.startswith("{")]
+        return [line.get("worker") for line in lines if line["msg"] == HANGUP]
+
+    before = workers_of(running)
+    for number, pid in enumerate([running.pid, *before], 1):
+        os.kill(pid, signal.SIGHUP)
+        until(lambda number=number: len(heard()) == number)
+    assert heard() == [None, 0, 1]
+    assert workers_of(running) == before
+    assert readiness(running)[0] == 200
 
 
 def test_a_worker_that_hangs_is_seen_and_the_scrape_does_without_it(running: SidecarProcess) -> None:

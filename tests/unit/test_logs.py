@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sidecar import logs
@@ -21,7 +22,7 @@ def restored() -> Iterator[None]:
     root.setLevel(level)
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
@@ -34,6 +35,16 @@ def test_an_event_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "lines and" in line["msg"]
     assert line["ts"].endswith("Z")
     assert len(line["ts"]) == len("2026-01-01T00:00:00.000Z")
+
+
+def test_a_workers_lines_carry_its_number(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.set_up(worker=0)
+    logging.getLogger("sidecar.x").warning("ready")
+    assert [(line["worker"], line["msg"]) for line in lines(capsys)] == [(0, "ready")]
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    logs.set_up(worker=0)
+    logging.getLogger("sidecar.x").warning("ready")
+    assert capsys.readouterr().err == "WARNING worker 0 sidecar.x: ready\n"
 
 
 @pytest.mark.parametrize("secret", [PAT, JWT])

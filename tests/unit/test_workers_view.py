@@ -14,6 +14,7 @@ class Worker:
     def __init__(self, index: int) -> None:
         self.index = index
         self.pid: int | None = None
+        self.came_up = True
         self.report: Report | None = Report(1, (Result("audit", None, True),), "abc")
         self.counted: Snapshot = {}
         self.asked: list[bool] = []
@@ -64,6 +65,12 @@ async def test_a_worker_that_says_nothing_makes_all_unready(rig: Rig) -> None:
     assert await rig.problems() == {"worker 0": "it is not running"}
     rig.workers[0].pid = 1
     assert await rig.problems() == {"worker 0": "it does not answer"}
+
+
+@pytest.mark.parametrize("pid", [None, 1])
+async def test_a_worker_that_was_never_up_is_starting(rig: Rig, pid: int | None) -> None:
+    rig.workers[0].report, rig.workers[0].came_up, rig.workers[0].pid = None, False, pid
+    assert await rig.problems() == {"worker 0": "starting"}
 
 
 async def test_before_the_first_question_nothing_is_ready(rig: Rig) -> None:
