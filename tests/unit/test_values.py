@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from sidecar import answers, model, settings
 from sidecar.credentials import jwk, jws, opaque
-from sidecar.policy import cases, compiled, files, routes, rules, trace
+from sidecar.policy import cases, compiled, files, routes, rules, salvage, trace
 from sidecar.policy.file import compile_file
 from sidecar.policy.files import PolicyFiles, Version
 from sidecar.policy.routes import Node
