@@ -273,15 +273,14 @@ def test_two_bad_files_of_one_name_tell_all_routes_or_none() -> None:
     assert (private(fresh), answers(fresh, "/team/public")) == ({"refused"}, "outer")
 
 
-def test_what_another_bad_file_kept_out_is_refused_once_that_one_is_mended() -> None:
+@pytest.mark.parametrize("file", ["inner", "z"], ids=["read before it", "read after it"])
+def test_what_another_bad_file_kept_out_is_refused_once_that_one_is_mended(file: str) -> None:
     """Both files are bad, and outer's doesn't tell that it shares: inner's routes seem to be another's."""
-    files = loaded(
-        version("outer", OUTER.replace("[inner]", "[inner")), version("inner", INNER + "anonymous: nobody\n")
-    )
+    files = loaded(version("outer", OUTER.replace("[inner]", "[inner")), version(file, INNER + "anonymous: nobody\n"))
     assert private(files) == {"refused"}
     files.apply([version("outer", OUTER)])
     assert (private(files), answers(files, "/team/public")) == ({"refused"}, "outer")
-    files.apply([version("inner", INNER)])
+    files.apply([version(file, INNER)])
     assert private(files) == {"inner"}
 
 

@@ -26,6 +26,7 @@ MODULES = (
     opaque,
     profile,
     routes,
+    salvage,
     rules,
     settings,
     trace,
