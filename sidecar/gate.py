@@ -188,7 +188,8 @@ class Gate:
         decision.workspace = workspace = snapshot.workspaces[route.workspace]
         decision.profile = profile = self._profiles[route.client]
         if parsed.oddities is not Oddity.NONE and parsed.oddities & ~profile.allowed:
-            raise Refused(Reason.BAD_TARGET, f"{parsed.oddities & ~profile.allowed!r}")
+            met = target.in_words(parsed.oddities & ~profile.allowed)
+            raise Refused(Reason.BAD_TARGET, f"client {route.client} takes no path with {met}")
 
         if not repeated:
             token = carriers.find(head, self._token_headers)

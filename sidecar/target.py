@@ -46,6 +46,23 @@ _SPELLINGS: tuple[tuple[str, Oddity], ...] = (
 )
 
 
+_WORDS: dict[Oddity, str] = {
+    Oddity.ENCODED_SLASH: "an encoded slash (%2F)",
+    Oddity.ENCODED_BACKSLASH: "an encoded backslash (%5C)",
+    Oddity.ENCODED_PERCENT: "an encoded percent sign (%25)",
+    Oddity.ENCODED_QUESTION: "an encoded question mark (%3F)",
+    Oddity.ENCODED_HASH: "an encoded number sign (%23)",
+    Oddity.EMPTY_SEGMENT: "an empty segment (//)",
+    Oddity.NON_ASCII: "a character beyond ASCII, even percent-encoded",
+    Oddity.SEMICOLON: "a semicolon, plain or encoded",
+}
+
+
+def in_words(oddities: Oddity) -> str:
+    """What was met, for whoever has to find it in a path."""
+    return ", ".join(words for oddity, words in _WORDS.items() if oddity in oddities)
+
+
 def parse(raw: str) -> Target:
     """The request-target as it stood in the request line -> the one way to read it.
 

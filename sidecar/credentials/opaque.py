@@ -5,6 +5,7 @@ a secret of 43 (256 bits), and 6 of CRC32 over all that stands before. The check
 noise without touching the store. What is stored is a keyed digest, in a row under a keyed MAC (`pepper.py`).
 """
 
+import datetime
 import re
 import secrets
 import zlib
@@ -172,11 +173,15 @@ class OpaqueVerifier:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: kind of another row")
         principal = _principal(row, parsed.kind)
         if row.revoked_at is not None:
-            detail = f"{parsed.id}: revoked at {row.revoked_at} by {row.revoked_by}"
+            detail = f"{parsed.id}: revoked at {_utc(row.revoked_at)} by {row.revoked_by}"
             raise CredentialRefused(Reason.REVOKED, detail, principal)
         if now >= row.expires_at:
-            raise CredentialRefused(Reason.EXPIRED, f"{parsed.id}: expired at {row.expires_at}", principal)
+            raise CredentialRefused(Reason.EXPIRED, f"{parsed.id}: expired at {_utc(row.expires_at)}", principal)
         return principal
+
+
+def _utc(at: int) -> str:
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _principal(row: TokenRow, kind: PrincipalKind) -> Principal:
