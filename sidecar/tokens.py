@@ -24,7 +24,8 @@ SHORTEST_TTL = 1.0
 
 
 class TokenRequestError(SidecarError):
-    """What was asked for can't be. All that is wrong with it, one sentence each."""
+    """What was asked for can't be. All that is wrong with it, one sentence each; it begins with the name of what is wrong
+    (`kind`, `subject`, `workspace`, `permission`, `path`, `ttl`, `name`) where that is one thing."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
@@ -210,7 +211,7 @@ def _narrowing_problems(wanted: NewToken) -> list[str]:
         if _WORKSPACE.fullmatch(name) is None
     ]
     problems += [
-        f"unknown permission {name!r}{suggestion(name, PERMISSION_NAMES)}"
+        f"permission {name!r} is unknown{suggestion(name, PERMISSION_NAMES)}"
         for name in wanted.permissions
         if name not in _PERMISSIONS
     ]

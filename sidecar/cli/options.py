@@ -1,4 +1,4 @@
-"""What commands share: exit codes, the `--config` option, how problems are said."""
+"""What commands share: exit codes, the `--config` option, how problems are said, how help looks."""
 
 from collections.abc import Iterable
 from enum import IntEnum
@@ -27,6 +27,21 @@ ConfigOption = Annotated[
 """For a parameter `config: ConfigOption = DEFAULT_CONFIG`."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def commands(help: str, name: str | None = None) -> typer.Typer:
+    """A group of commands. Help and mistakes are plain text, as wide as the terminal up to 100 columns: they are read in
+    logs and searched with grep as often as on a screen."""
+    return typer.Typer(
+        name=name,
+        help=help,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        # A traceback with local variables would show tokens and keys.
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
 
 
 def complain(problems: Iterable[object]) -> None:

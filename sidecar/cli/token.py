@@ -7,35 +7,38 @@ import asyncio
 import os
 import pwd
 import re
+import shutil
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import msgspec
 import typer
 
-from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, complain
+from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
 from sidecar.cli.token_text import as_json, lines, table
 from sidecar.cli.workspaces import unknown
-from sidecar.config import load
 from sidecar.credentials.opaque import ID_LENGTH, TokenRow
 from sidecar.credentials.pepper import PepperUnusable
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import PrincipalKind, Secret
 from sidecar.reasons import REASONS
 from sidecar.settings import TokenSettings
-from sidecar.store.engine import Database, StoreUnusable, create_file, sqlite_path
-from sidecar.store.open import OpenStore, open_token_store
 from sidecar.tokens import NewToken, Status, TokenFilter, TokenRequestError, UnknownToken
+
+if TYPE_CHECKING:
+    from sidecar.store.open import OpenStore
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, help="Create, list, show and revoke personal and CI tokens.")
+app = commands("Create, list, show and revoke personal and CI tokens.")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_INPUT = 4096
+LIST_WIDTH = 100
+"""Columns of a list where there is no terminal to measure."""
 
 
 class Kind(StrEnum):
@@ -79,19 +82,25 @@ def create(
 ) -> None:
     """Create a token and print it, once: it can't be shown again."""
 
-    async def work(opened: OpenStore) -> tuple[Secret, TokenRow]:
-        wanted = NewToken(
-            kind=PrincipalKind(kind.value),
-            subject=subject,
-            workspaces=tuple(workspace or ()),
-            permissions=tuple(permission or ()),
-            path=path,
-            ttl=None if ttl is None else _seconds(ttl),
-            name=name,
-        )
-        return await opened.tokens.create(wanted, actor=_actor(), now=_now())
+    async def work(opened: "OpenStore") -> tuple[Secret, TokenRow]:
+        try:
+            wanted = NewToken(
+                kind=PrincipalKind(kind.value),
+                subject=subject,
+                workspaces=tuple(workspace or ()),
+                permissions=tuple(permission or ()),
+                path=path,
+                ttl=None if ttl is None else _seconds(ttl),
+                name=name,
+            )
+            return await opened.tokens.create(wanted, actor=_actor(), now=_now())
+        except TokenRequestError as error:
+            raise TokenRequestError([f"--{problem}" for problem in error.problems]) from None
 
     secret, row = _run(config, work)
+
+    from sidecar.config import load  # loads cryptography: `--help` doesn't need it
+
     complain(unknown(workspace or (), load(config).policies))
     if json:
         _print_json({"token": secret.reveal(), **as_json(row, Status.ACTIVE)})
@@ -120,7 +129,7 @@ def list_(
     """List tokens, newest first. The tokens themselves are not stored and can't be listed."""
     now = _now()
 
-    async def work(opened: OpenStore) -> list[tuple[TokenRow, Status]]:
+    async def work(opened: "OpenStore") -> list[tuple[TokenRow, Status]]:
         wanted = TokenFilter(
             kind=None if kind is None else PrincipalKind(kind.value),
             subject=subject,
@@ -136,7 +145,7 @@ def list_(
     if json:
         _print_json([as_json(row, status) for row, status in shown])
     elif shown:
-        for line in table(shown, now):
+        for line in table(shown, now, shutil.get_terminal_size((LIST_WIDTH, 24)).columns):
             typer.echo(line)
     else:
         complain(["no tokens" if ended else "no active tokens; --all lists expired and revoked ones too"])
@@ -152,7 +161,7 @@ def show(
 ) -> None:
     """Show everything that is known of a token."""
 
-    async def work(opened: OpenStore) -> tuple[TokenRow, Status]:
+    async def work(opened: "OpenStore") -> tuple[TokenRow, Status]:
         row = await opened.tokens.show(token_id)
         return row, opened.tokens.status(row, _now())
 
@@ -173,7 +182,7 @@ def revoke(
     """Revoke a token for good: every running sidecar on this store refuses it within half a second."""
     given = Secret((sys.stdin.read(_LONGEST_INPUT) if which == "-" else which).strip())
 
-    async def work(opened: OpenStore) -> tuple[TokenRow, Status, bool]:
+    async def work(opened: "OpenStore") -> tuple[TokenRow, Status, bool]:
         named = _id_of(opened, given)
         row, done = await opened.tokens.revoke(named, actor=_actor(), now=_now())
         return row, opened.tokens.status(row, _now()), done
@@ -188,9 +197,11 @@ def revoke(
 
 
 @app.command()
-def migrate(config: ConfigOption = DEFAULT_CONFIG) -> None:
+def migrate(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
     """Upgrade the token store to this version's tables. Stop the sidecar and copy the file first."""
+    from sidecar.store.engine import Database, StoreUnusable, create_file, sqlite_path
     from sidecar.store.migrations.run import migrate as run  # loads Alembic: no other command needs it
+    from sidecar.store.tables import VERSION
 
     try:
         path = sqlite_path(_settings(config).store)
@@ -200,16 +211,22 @@ def migrate(config: ConfigOption = DEFAULT_CONFIG) -> None:
     except StoreUnusable as error:
         complain([error])
         raise typer.Exit(Exit.MISSING) from None
-    typer.echo(f"{path} is up to date.")
+    if json:
+        _print_json({"store": str(path), "schema": VERSION})
+    else:
+        typer.echo(f"{path} is up to date.")
 
 
-def _id_of(opened: OpenStore, given: Secret) -> str:
+def _id_of(opened: "OpenStore", given: Secret) -> str:
     """An id is taken as it is; whatever else was given must be a whole token, and is never repeated in a message."""
     text = given.reveal()
     return text if re.fullmatch(rf"[0-9A-Za-z]{{{ID_LENGTH}}}", text) else opened.tokens.id_of(given)
 
 
-def _run(config: ConfigOption, work: Callable[[OpenStore], Awaitable[T]]) -> T:
+def _run(config: ConfigOption, work: Callable[["OpenStore"], Awaitable[T]]) -> T:
+    from sidecar.store.engine import StoreUnusable  # loads SQLAlchemy: `--help` doesn't need it
+    from sidecar.store.open import open_token_store
+
     settings = _settings(config)
 
     async def opened_and_closed() -> T:
@@ -228,7 +245,7 @@ def _run(config: ConfigOption, work: Callable[[OpenStore], Awaitable[T]]) -> T:
     except (StoreUnusable, PepperUnusable) as error:
         code, problems = Exit.MISSING, [error]
     except UnknownToken as error:
-        code, problems = Exit.FAILED, [error]
+        code, problems = Exit.FAILED, [f"{error}; sidecar token list --all shows those that there are"]
     except Unavailable as error:
         code, problems = Exit.FAILED, [error.detail or REASONS[error.reason].hint]
     complain(problems)
@@ -236,6 +253,8 @@ def _run(config: ConfigOption, work: Callable[[OpenStore], Awaitable[T]]) -> T:
 
 
 def _settings(config: ConfigOption) -> TokenSettings:
+    from sidecar.config import load
+
     settings = load(config)
     if settings.tokens is None:
         complain([f"{config}: it has no `tokens:`, so no tokens are issued here"])

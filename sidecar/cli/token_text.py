@@ -8,8 +8,10 @@ from sidecar.credentials.opaque import TokenRow
 from sidecar.tokens import Status
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
-_HEADINGS = ("ID", "KIND", "SUBJECT", "NAME", "WORKSPACES", "PERMISSIONS", "PATH", "EXPIRES", "LAST USED", "STATUS")
-_WIDEST = 40
+_HEADINGS = ("ID", "KIND", "SUBJECT", "NAME", "LIMITS", "EXPIRES", "USED", "STATUS")
+_MAY_BE_CUT = (2, 3, 4)
+"""The columns that somebody has written."""
+_NARROWEST = 8
 
 
 def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
@@ -50,16 +52,22 @@ def lines(row: TokenRow, status: Status, now: int) -> Iterable[str]:
     return [f"{name:12} {_plain(value)}" for name, value in facts.items()]
 
 
-def table(rows: Sequence[tuple[TokenRow, Status]], now: int) -> Iterable[str]:
+def table(rows: Sequence[tuple[TokenRow, Status]], now: int, width: int) -> Iterable[str]:
+    """At most `width` columns wide, as long as that leaves something of every cell."""
     cells = [_HEADINGS, *(_cells(row, status, now) for row, status in rows)]
-    widths = [min(_WIDEST, max(map(len, column))) for column in zip(*cells, strict=True)]
-    return ["  ".join(_fit(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    while sum(widths) + 2 * (len(widths) - 1) > width:
+        widest = max(_MAY_BE_CUT, key=widths.__getitem__)
+        if widths[widest] <= _NARROWEST:
+            break
+        widths[widest] -= 1
+    return ["  ".join(_fit(cell, size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
 def _cells(row: TokenRow, status: Status, now: int) -> tuple[str, ...]:
     used = "never" if row.last_used_at is None else _distance(row.last_used_at, now)
-    narrowing = (row.workspaces or "*", row.permissions or "*", row.path or "*")
-    shown = (row.id, row.kind, row.subject, row.name or "-", *narrowing, _iso(row.expires_at), used, status)
+    limits = " ".join(str(limit) for limit in (row.workspaces, row.permissions, row.path) if limit) or "-"
+    shown = (row.id, row.kind, row.subject, row.name or "-", limits, _distance(row.expires_at, now), used, status)
     return tuple(map(_plain, shown))
 
 
@@ -90,9 +98,9 @@ def _iso(at: object) -> str | None:
 
 
 def _distance(at: object, now: int) -> str:
-    """`in 89d`, `3h ago`: rounded down to the largest unit."""
+    """`in 90d`, `3h ago`: the nearest whole number of the largest unit."""
     if not isinstance(at, int):
         return "?"
     seconds = abs(at - now)
-    amount, unit = next(((seconds // size, unit) for unit, size in _UNITS if seconds >= size), (0, "s"))
+    amount, unit = next((((seconds + size // 2) // size, unit) for unit, size in _UNITS if seconds >= size), (0, "s"))
     return f"in {amount}{unit}" if at > now else f"{amount}{unit} ago"

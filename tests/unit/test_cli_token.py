@@ -13,6 +13,7 @@ import pytest
 from sidecar.cli import token
 from sidecar.cli.token_text import as_json, lines, table
 from sidecar.credentials.opaque import TokenRow
+from sidecar.store.tables import VERSION
 from sidecar.tokens import Status
 from typer.testing import CliRunner, Result
 
@@ -113,20 +114,20 @@ def test_without_limits_nothing_is_narrowed_and_the_default_lifetime_holds(confi
     assert (made["workspaces"], made["permissions"], made["path"]) == (None, None, None)
     text = run(config, "show", str(made["id"])).stdout
     assert "all that the policy grants" in text
-    assert "(in 89d)" in text or "(in 90d)" in text
+    assert "(in 90d)" in text
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--permission", "wirte"], "did you mean 'write'?"),
-        (["--ttl", "forever"], "30s, 5m, 12h or 90d"),
+        (["--permission", "wirte"], "--permission 'wirte' is unknown; did you mean 'write'?"),
+        (["--ttl", "forever"], "--ttl 'forever': a duration such as 30s, 5m, 12h or 90d"),
         (["--ttl", "1.5h"], "30s, 5m, 12h or 90d"),
-        (["--ttl", "101d"], "at most 100d"),
+        (["--ttl", "101d"], "--ttl: at most 100d"),
         (["--ttl", "0s"], "at least 1s"),
-        (["--path", "a**"], "'**' is a whole segment"),
-        (["--workspace", "no such name"], "workspace 'no such name'"),
-        (["--name", "\x1b[2J"], "printable"),
+        (["--path", "a**"], "--path 'a**': '**' is a whole segment"),
+        (["--workspace", "no such name"], "--workspace 'no such name'"),
+        (["--name", "\x1b[2J"], "--name: printable"),
     ],
 )
 def test_what_cannot_be_made_exits_with_2_and_says_what_to_write(config: Path, words: list[str], said: str) -> None:
@@ -199,7 +200,7 @@ def test_revoke_refuses_what_is_no_token_and_does_not_repeat_it(config: Path, gi
 @pytest.mark.parametrize("verb", ["show", "revoke"])
 def test_an_unknown_id_exits_with_1(config: Path, verb: str) -> None:
     result = run(config, verb, "000000000000", code=1)
-    assert "no token has the id 000000000000" in result.stderr
+    assert "no token has the id 000000000000; sidecar token list --all shows" in result.stderr
 
 
 def test_an_altered_row_is_shown_as_such(config: Path) -> None:
@@ -233,6 +234,8 @@ def test_a_configuration_without_tokens_exits_with_2(config: Path) -> None:
 def test_migrate_leaves_a_current_store_as_it_is(config: Path) -> None:
     made = create(config)
     assert "up to date" in run(config, "migrate").stdout
+    said = json.loads(run(config, "migrate", "--json").stdout)
+    assert said == {"store": str(config.parent / "tokens.db"), "schema": VERSION}
     assert [row["id"] for row in listed(config)] == [made["id"]]
 
 
@@ -251,4 +254,27 @@ def test_times_are_told_for_people_and_for_machines() -> None:
     assert "1970-01-01T00:00:00Z (1d ago) by root" in text
     assert "(2m ago)" in text
     assert as_json(row, Status.ACTIVE)["expires_at"] == "1970-01-04T00:00:05Z"
-    assert len({len(line.split("  ")) > 0 for line in table([(row, Status.ACTIVE)], 86400)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0s ago"), (59, "in 59s"), (89, "in 1m"), (91, "in 2m"), (90 * 86400 - 1, "in 90d"), (3600 * 36 - 1, "in 1d")],
+)
+def test_a_distance_is_the_nearest_whole_number(seconds: int, said: str) -> None:
+    row = TokenRow("id", "ci", "a", "", None, None, None, 0, "root", 1000 + seconds, None, None, "", "", "", None)
+    assert f"({said})" in "\n".join(lines(row, Status.ACTIVE, 1000))
+
+
+def test_a_list_fits_its_terminal_and_cuts_only_what_somebody_wrote() -> None:
+    row = TokenRow(
+        "0123456789ab", "personal", "somebody.with.a.long.name@example.com", "a note " * 9, "web api docs",
+        "read write", "releases/**", 0, "root", 86400 * 400, None, None, "", "", "", 0,
+    )  # fmt: skip
+    for width in (80, 100):
+        shown = list(table([(row, Status.ACTIVE)], 86400, width))
+        assert max(map(len, shown)) <= width
+        assert shown[1].split()[:2] == ["0123456789ab", "personal"]
+        assert shown[1].split()[-5:] == ["in", "399d", "1d", "ago", "active"]
+    wide = list(table([(row, Status.ACTIVE)], 86400, 300))[1]
+    assert "somebody.with.a.long.name@example.com" in wide
+    assert "web api docs read write releases/**" in wide
