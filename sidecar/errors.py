@@ -52,13 +52,15 @@ class Problem(Struct, frozen=True):
 
     file: str
     line: int
+    """0 where it is about the file as a whole."""
     path: str
     """Where in the document, as `$.rules[1].allow`."""
     message: str
     """What is wrong and what is allowed there."""
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} {self.path}: {self.message}"
+        where = f":{self.line} {self.path}" if self.line else ""
+        return f"{self.file}{where}: {self.message}"
 
 
 class DocumentError(SidecarError):

@@ -19,10 +19,8 @@ from msgspec import Struct
 
 from sidecar.cli.init import PRIVATE, PUBLIC, write_new
 from sidecar.cli.options import Exit, complain
-from sidecar.config import load
 from sidecar.model import PrincipalKind, Secret
 from sidecar.settings import DAY, TokenSettings
-from sidecar.store.open import open_token_store
 from sidecar.tokens import NewToken
 
 HOST = "127.0.0.1"
@@ -75,7 +73,7 @@ def demo(
         int, typer.Option(metavar="PORT", min=1, max=65535, help="Where its health and metrics are.")
     ] = 9090,
 ) -> None:
-    """Try it: a sidecar with a store and a workspace of its own, two tokens, and lines to paste.
+    """Try it: a sidecar with a store, a workspace, two tokens, lines to paste.
 
     It makes the folder .demo in this directory, anew each time, and serves on 127.0.0.1 until Ctrl-C.
     The lines are a PUT, a GET, a refused PUT, the metrics, and the audit record that the refusal left.
@@ -92,12 +90,13 @@ def demo(
     except OSError as error:
         complain([f"{error.filename or folder}: {error.strerror or error}"])
         raise typer.Exit(Exit.FAILED) from None
+
+    from sidecar import logs, serving  # loads the whole server: no other command needs it
+    from sidecar.config import load
+
     settings = load(folder / "sidecar.yaml")
     assert settings.tokens is not None
     tokens = asyncio.run(_tokens(settings.tokens))
-
-    from sidecar import logs, serving  # loads the whole server: no other command needs it
-
     logs.set_up()
     serving.require_c_parser()
     code = serving.run(settings, lambda: _show(folder, port, ops_port, tokens))
@@ -138,6 +137,8 @@ def _make(folder: Path, port: int, ops_port: int) -> None:
 
 
 async def _tokens(settings: TokenSettings) -> Tokens:
+    from sidecar.store.open import open_token_store
+
     opened = await open_token_store(settings)
 
     async def token(name: str, *permissions: str) -> Secret:

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.cli.explanation import ActionLine, Explanation, RuleLine
 from sidecar.credentials.identities import Identities
@@ -63,12 +64,14 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
     if directory is not None:
         directory.load_now()
 
+    assumed = question.exists
+
     async def exists(route: Route, path: str) -> bool:
-        if question.exists is None:
+        if assumed is None:
             raise Unavailable(
                 Reason.EXISTENCE_UNKNOWN, "it depends on whether the key exists: say --exists or --missing"
             )
-        return question.exists
+        return assumed
 
     async with _verification(settings, question) as (verifiers, revocations):
         gate = Gate(
@@ -84,9 +87,19 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
             headers.append((b"authorization", b"Bearer " + question.token.reveal().encode()))
         elif question.principal is not None:
             headers.append((b"authorization", f"Bearer {_STATED}".encode()))
-        trace = Trace()
-        decision = await gate.decide(question.method, question.path, headers, "", time.time(), trace=trace)
-    return _explanation(question, decision, trace)
+
+        async def ask() -> Explanation:
+            trace = Trace()
+            decision = await gate.decide(question.method, question.path, headers, "", time.time(), trace=trace)
+            return _explanation(question, decision, trace)
+
+        explanation = await ask()
+        if assumed is not None or explanation.reason != Reason.EXISTENCE_UNKNOWN:
+            return explanation
+        assumed = True
+        if_exists = await ask()
+        assumed = False
+        return replace(explanation, if_exists=if_exists, if_missing=await ask())
 
 
 class _Stated:

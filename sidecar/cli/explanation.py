@@ -57,6 +57,9 @@ class Explanation(Struct, frozen=True):
     ceiling: list[str]
     rules: list[RuleLine]
     actions: list[ActionLine]
+    if_exists: "Explanation | None" = None
+    """What it is if the key exists, where the answer depends on that and the question doesn't say."""
+    if_missing: "Explanation | None" = None
 
     def lines(self) -> list[tuple[str, Style]]:
         """Text and its style."""
@@ -83,15 +86,24 @@ class Explanation(Struct, frozen=True):
             )
             why = "matches" if rule.matches else f"doesn't match: {rule.why_not}"
             said.append((f"           {why}", {"fg": "green"} if rule.matches else {"dim": True}))
+        if self.if_exists is None or self.if_missing is None:
+            return said + self._outcome()
+        either = ("It depends on whether the key exists. --exists or --missing asks for one answer alone.", plain)
+        return [*said, either, *self.if_exists._outcome(" if it exists"), *self.if_missing._outcome(" if it doesn't")]
+
+    def _outcome(self, condition: str = "") -> list[tuple[str, Style]]:
+        """What becomes of each action and of the request."""
+        plain: Style = {}
+        said: list[tuple[str, Style]] = []
         for action in self.actions:
             needs = "" if action.needs == action.asks else f", which needs {action.needs}"
-            said.append((f"action     {action.asks} {action.key!r}{needs}: {_outcome(action)}", plain))
+            said.append((f"action     {action.asks} {action.key!r}{condition}{needs}: {_outcome(action)}", plain))
         detail = f" ({self.detail})" if self.detail else ""
         by = f" by rule {self.rule!r}" if self.rule is not None else ""
         verdict = "allowed" if self.allowed else f"refused with {self.status}"
         said.append(
             (
-                f"verdict    {verdict}: {self.reason}{by}{detail}",
+                f"verdict    {verdict}{condition}: {self.reason}{by}{detail}",
                 {"bold": True, "fg": "green" if self.allowed else "red"},
             )
         )

@@ -5,9 +5,10 @@ import secrets
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
-from sidecar.cli.options import Exit, complain
+from sidecar.cli.options import Exit, JsonOption, complain
 
 CONFIG = """\
 # Where it listens, what stands behind it, what it keeps and writes. Relative paths are relative to this file.
@@ -42,12 +43,21 @@ personal_tokens: read             # what those tokens may do: none | read | read
 ci_tokens: read-write             # the same for CI tokens of this workspace
 """
 
+IGNORED = """\
+# What the sidecar keeps and writes. The configuration and the policies belong into version control; these don't.
+secrets/
+data/
+*.db
+*.db-*
+audit.jsonl*
+"""
+
 NEXT_STEPS = """\
-Next:
-  sidecar serve --config {config}
-  sidecar token create --config {config} --kind ci --subject build --workspace example --permission read --permission write
+Next{where}:
+  sidecar serve
+  sidecar token create --kind ci --subject build --workspace example --permission read --permission write
   curl -H "Authorization: Bearer TOKEN" -T FILE http://127.0.0.1:8080/example/FILE
-Edit {policies} to say who may do what; it goes live without a restart."""
+Edit policies/example.yaml to say who may do what; it goes live without a restart."""
 
 PRIVATE, PUBLIC = 0o600, 0o644
 
@@ -56,8 +66,12 @@ def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to write them.", show_default="this directory")
     ] = Path(),
+    json: JsonOption = False,
 ) -> None:
-    """Write a minimal sidecar.yaml, a fresh pepper, an example workspace and a directory for the embedded store.
+    """Write a configuration to start from, with a fresh pepper.
+
+    That is: a minimal sidecar.yaml, the pepper, an example workspace, a directory for the embedded store, and a .gitignore
+    for what doesn't belong into version control (an existing one stays as it is).
 
     Refuses to overwrite: if any of the files exists, nothing is written.
     """
@@ -70,18 +84,25 @@ def init(
     if existing:
         complain(f"{path} exists already and is not overwritten; nothing was written" for path in existing)
         raise typer.Exit(Exit.FAILED)
+    ignored = folder / ".gitignore"
+    if not (ignored.exists() or ignored.is_symlink()):
+        files[ignored] = (IGNORED, PUBLIC)
+    data = folder / "data"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "secrets").mkdir(mode=0o700, exist_ok=True)
         (folder / "policies").mkdir(exist_ok=True)
-        (folder / "data").mkdir(mode=0o700, exist_ok=True)
+        data.mkdir(mode=0o700, exist_ok=True)
         for path, (content, mode) in files.items():
             write_new(path, content, mode)
     except OSError as error:
         complain([f"{error.filename}: {error.strerror}"])
         raise typer.Exit(Exit.FAILED) from None
-    typer.echo(f"Wrote {', '.join(str(path) for path in files)}.")
-    typer.echo(NEXT_STEPS.format(config=folder / "sidecar.yaml", policies=folder / "policies"))
+    if json:
+        typer.echo(msgspec.json.encode({"written": list(map(str, files)), "store": str(data)}))
+        return
+    typer.echo(f"Wrote {', '.join(map(str, files))}, and made {data}{os.sep} for the embedded store.")
+    typer.echo(NEXT_STEPS.format(where="" if folder == Path() else f", in {folder}"))
 
 
 def write_new(path: Path, content: str, mode: int) -> None:

@@ -9,18 +9,17 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from sidecar.cli.explain import Question, explain_request, stated_principal
 from sidecar.cli.explanation import Explanation
-from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, complain
-from sidecar.config import load
+from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
+from sidecar.document import suggestion
 from sidecar.errors import Problem
 from sidecar.model import Principal, Secret
 from sidecar.policy.rules import Issuers
-from sidecar.policy.source import PolicySource
 from sidecar.profiles import PROFILES
+from sidecar.reasons import Reason
 from sidecar.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Look at the policies.")
+app = commands("Look at the policies.")
 
 _MAX_INPUT = 256 * 1024
 
@@ -45,6 +44,8 @@ def check(
 
     With a configuration the names of issuers and upstreams are checked, too. Exits 2 if anything is wrong.
     """
+    from sidecar.config import load  # loads cryptography: `--help` doesn't need it
+
     settings = load(config or DEFAULT_CONFIG) if config is not None or directory is None else None
     folder = directory or (settings.policies if settings is not None else Path())
     issuers: Issuers = settings.issuers if settings is not None else None
@@ -64,14 +65,16 @@ def check(
 
 
 def _inspect(folder: Path, issuers: Issuers, upstreams: Collection[str] | None) -> tuple[list[Problem], int]:
+    from sidecar.policy.source import PolicySource
+
     source = PolicySource(folder, issuers=issuers, upstreams=upstreams, profiles=PROFILES, settle=0.0)
     try:
         source.load_now()
     except OSError as error:
-        return [Problem(str(folder), 1, "$", f"the directory can't be read: {error.strerror}")], 0
+        return [Problem(str(folder), 0, "$", f"the directory can't be read: {error.strerror}")], 0
     files = source.snapshot.files
     if not files:
-        return [Problem(str(folder), 1, "$", "there is no policy file (*.yaml, *.yml) in it")], 0
+        return [Problem(str(folder), 0, "$", "there is no policy file (*.yaml, *.yml) in it")], 0
     return [problem for name in sorted(files) for problem in files[name].problems], len(files)
 
 
@@ -94,10 +97,15 @@ def explain(
     """Walk the whole way to a decision, and say rule by rule why each did or didn't match.
 
     It takes the road that requests take. No store is asked: whether the key exists is yours to say.
+    Where that matters and isn't said, both answers are told.
+
     Exits 0 if the request is allowed, 1 if it is refused.
     """
     if (token_file is not None) + (claims is not None) + anonymous != 1:
         raise typer.BadParameter("say exactly one of --token-file, --claims and --anonymous")
+    from sidecar.cli.explain import Question, explain_request  # loads the parts that verify tokens
+    from sidecar.config import load
+
     settings = load(config)
     token = Secret(_text(token_file).strip()) if token_file is not None else None
     stated = _principal(settings, claims, issuer) if claims is not None else None
@@ -106,6 +114,8 @@ def explain(
         typer.echo(msgspec.json.encode(explanation))
     else:
         _print(explanation)
+        if method != method.upper() and explanation.reason == Reason.UNKNOWN_OPERATION:
+            complain([f"note: methods are compared as they are written; did you mean {method.upper()}?"])
     if not explanation.allowed:
         raise typer.Exit(Exit.FAILED)
 
@@ -127,12 +137,16 @@ def _principal(settings: Settings, file: Path, issuer: str | None) -> Principal:
         raise typer.BadParameter(f"{file} is not JSON: {error}") from None
     if not isinstance(claims, dict):
         raise typer.BadParameter(f"{file} is not a JSON object")
+    known = ", ".join(settings.issuers) or "none is configured"
+    if issuer is not None and issuer not in settings.issuers:
+        raise typer.BadParameter(f"--issuer {issuer!r} is not configured{suggestion(issuer, settings.issuers)}")
     if issuer is None:
         named = [name for name, known in settings.issuers.items() if known.issuer == claims.get("iss")]
         issuer = named[0] if named else None
     if issuer not in settings.issuers:
-        known = ", ".join(settings.issuers) or "none is configured"
         raise typer.BadParameter(f"whose claims are they? Say --issuer, one of: {known}")
+    from sidecar.cli.explain import stated_principal
+
     return stated_principal(settings.issuers[issuer], claims)
 
 

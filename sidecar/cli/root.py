@@ -8,7 +8,7 @@ from sidecar import __version__
 from sidecar.cli import config, policy, token
 from sidecar.cli.demo import demo
 from sidecar.cli.init import init
-from sidecar.cli.options import Exit, complain
+from sidecar.cli.options import Exit, commands, complain
 from sidecar.cli.serve import serve
 from sidecar.errors import DocumentError, SidecarError
 
@@ -18,19 +18,12 @@ An auth sidecar for stores that know no users: artifact stores, build caches, bu
 It knows who asks (a verified token), what for (an operation on a key) and whether the workspace's policy grants it; \
 then it streams the request to the store, and leaves a metric and an audit record.
 
-Try [bold]sidecar demo[/bold]. Begin with [bold]sidecar init[/bold], look it over with [bold]sidecar config check[/bold], run [bold]sidecar serve[/bold].
+Try sidecar demo. Begin with sidecar init, look it over with sidecar config check, run sidecar serve.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage or an invalid file, 3 a named file is missing or unfit.
 """
 
-app = typer.Typer(
-    name="sidecar",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    # A traceback with local variables would show tokens and keys.
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+app = commands(HELP, "sidecar")
 app.command()(demo)
 app.command()(init)
 app.command()(serve)

@@ -7,7 +7,9 @@ from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption
 
 
 def serve(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Serve until SIGTERM: the data plane on `listen`, health and metrics on `ops`.
+    """Serve until SIGTERM or Ctrl-C.
+
+    The data plane is on `listen`, health and metrics are on `ops`.
 
     Policies and people are picked up when they change; a changed configuration needs a restart.
     """

@@ -39,6 +39,35 @@ def test_every_command_has_help(command: str) -> None:
     assert f"sidecar {command}" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["", "token create", "policy explain"])
+def test_help_is_plain_and_flags_take_nothing(command: str) -> None:
+    said = run(*command.split(), "-h").stdout
+    assert said == run(*command.split(), "--help").stdout
+    assert said.startswith(f"Usage: sidecar {command}".rstrip())
+    assert "<bool>" not in said
+    assert "\u2500" not in said, "no boxes"
+    assert max(map(len, said.splitlines())) <= 100
+
+
+def test_a_usage_error_is_plain_text() -> None:
+    assert "Error: No such command 'sevre'. Did you mean 'serve'?" in run("sevre").stderr.splitlines()
+    said = run("policy", "explain", "GET", "/a").stderr.splitlines()
+    assert said[-1] == "Error: Invalid value: say exactly one of --token-file, --claims and --anonymous"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["token", "create", "--help"]])
+def test_what_only_speaks_of_commands_loads_none_of_their_libraries(arguments: list[str]) -> None:
+    code = (
+        "import sys, sidecar.cli.root as root\n"
+        f"try: root.app({arguments!r})\n"
+        "except SystemExit: print('loaded', *{name.partition('.')[0] for name in sys.modules})\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stdout.rpartition("loaded ")[2].split()
+    assert "typer" in loaded
+    assert {"aiohttp", "sqlalchemy", "cryptography", "rich"}.isdisjoint(loaded)
+
+
 def test_version() -> None:
     assert run("--version").stdout == f"sidecar {__version__}\n"
 
@@ -107,9 +136,32 @@ def test_init_where_it_can_t_write(tmp_path: Path) -> None:
     assert done.stderr.startswith(str(tmp_path / "file"))
 
 
-def test_init_prints_next_steps_that_name_its_files(tmp_path: Path) -> None:
+def test_init_tells_what_it_made_and_what_is_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = run("init", str(tmp_path / "a")).stdout
-    assert f"sidecar serve --config {tmp_path / 'a' / 'sidecar.yaml'}" in said
+    for made in ("secrets/pepper", "policies/example.yaml", "sidecar.yaml", ".gitignore", "data/"):
+        assert f"{tmp_path}/a/{made}" in said
+    assert f"Next, in {tmp_path / 'a'}:\n  sidecar serve\n" in said
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    assert "Next:\n  sidecar serve\n" in run("init").stdout
+
+
+def test_init_keeps_secrets_and_state_out_of_version_control(tmp_path: Path) -> None:
+    run("init", str(tmp_path / "a"))
+    ignored = (tmp_path / "a" / ".gitignore").read_text().splitlines()
+    assert set(ignored) >= {"secrets/", "data/", "*.db", "*.db-*", "audit.jsonl*"}
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / ".gitignore").write_text("mine\n")
+    done = run("init", str(tmp_path / "b"))
+    assert (done.exit_code, (tmp_path / "b" / ".gitignore").read_text()) == (Exit.OK, "mine\n")
+    assert ".gitignore" not in done.stdout
+
+
+def test_init_as_json(tmp_path: Path) -> None:
+    said = json.loads(run("init", str(tmp_path / "a"), "--json").stdout)
+    assert said["store"] == str(tmp_path / "a" / "data")
+    assert all(Path(file).is_file() for file in said["written"])
+    assert str(tmp_path / "a" / "sidecar.yaml") in said["written"]
 
 
 def test_check_of_a_right_configuration(start: Path) -> None:

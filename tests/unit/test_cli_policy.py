@@ -61,7 +61,9 @@ def test_a_check_for_scripts(folder: Path) -> None:
 @pytest.mark.parametrize("missing", ["nowhere", "empty"])
 def test_a_check_of_nothing_is_no_success(tmp_path: Path, missing: str) -> None:
     (tmp_path / "empty").mkdir()
-    assert run("check", tmp_path / missing).exit_code == 2
+    result = run("check", tmp_path / missing)
+    assert result.exit_code == 2
+    assert result.stderr.startswith(f"{tmp_path / missing}: the")
 
 
 def explain(folder: Path, *arguments: object, claims: dict[str, Any] | None = None) -> Result:
@@ -110,6 +112,48 @@ def test_explain_walks_the_road_that_requests_take(
     said = json.loads(result.stdout)
     assert (said["reason"], said["status"], said["rule"]) == (reason, status, rule)
     assert result.exit_code == (0 if said["allowed"] else 1)
+
+
+def test_explain_tells_both_answers_where_it_depends_on_the_key(folder: Path) -> None:
+    asked = ["--issuer", "github", "PUT", "/web/releases/a"]
+    result = explain(folder, *asked, claims=PROTECTED)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert (
+        "action     write 'releases/a' if it exists, which needs overwrite: denied by rule 'releases stay as they are'"
+        in lines
+    )
+    assert "verdict    refused with 403 if it exists: rule_deny by rule 'releases stay as they are'" in lines
+    assert "action     write 'releases/a' if it doesn't: granted by rule 'protected branches write'" in lines
+    assert "verdict    allowed if it doesn't: granted by rule 'protected branches write'" in lines
+    assert not any("existence_unknown" in line for line in lines)
+    said = json.loads(explain(folder, *asked, "--json", claims=PROTECTED).stdout)
+    assert (said["if_exists"]["reason"], said["if_missing"]["reason"]) == ("rule_deny", "granted")
+    alone = json.loads(explain(folder, "--missing", *asked, "--json", claims=PROTECTED).stdout)
+    assert (alone["if_exists"], alone["if_missing"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/web/caf%C3%A9", "a character beyond ASCII, even percent-encoded"), ("/web/a%2Fb", "an encoded slash (%2F)")],
+)
+def test_a_spelling_that_is_refused_is_named_in_words(folder: Path, path: str, words: str) -> None:
+    result = explain(folder, "GET", path)
+    assert f"verdict    refused with 400: bad_target (client plain takes no path with {words})" in result.stdout
+    assert "Oddity" not in result.output
+
+
+def test_an_unknown_issuer_is_answered_with_the_known_ones(folder: Path) -> None:
+    result = explain(folder, "--issuer", "nope", "GET", "/web/a", claims={"sub": "s"})
+    assert result.exit_code == 2
+    assert "--issuer 'nope' is not configured; allowed here: github, corp" in result.stderr
+
+
+def test_a_method_in_lower_case_is_asked_as_it_is_and_noticed(folder: Path) -> None:
+    result = explain(folder, "get", "/oss/a")
+    assert "unknown_operation" in result.stdout
+    assert result.stderr == "note: methods are compared as they are written; did you mean GET?\n"
+    assert explain(folder, "BREW", "/oss/a").stderr == ""
 
 
 def test_explain_asks_who(folder: Path) -> None:
