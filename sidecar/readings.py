@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from sidecar.audit.log import AuditLog
-from sidecar.audit.record import Records
+from sidecar.audit.record import Records, rfc3339
 from sidecar.credentials.identities import Identities
 from sidecar.directory.file import DirectoryEvent
 from sidecar.errors import Problem
@@ -28,6 +28,8 @@ from sidecar.store.token_store import TokenEvent
 log = logging.getLogger(__name__)
 
 _Labelled = dict[tuple[str, ...], float]
+_AT_START = 1
+"""The first snapshot's generation."""
 
 
 def of_requests(metrics: Metrics, listener: Listener, plane: DataPlane, identities: Identities) -> None:
@@ -121,8 +123,7 @@ class PolicyNews:
         if not self._speaks:
             return
         self._metrics.count("policy_reloads_total", "error" if problems else "ok")
-        for problem in problems:
-            log.warning("policy %s", problem)
+        self._log(event, problems)
         self._audit.put(
             self._records.policy_event(
                 event.kind,
@@ -133,6 +134,16 @@ class PolicyNews:
                 problems=problems,
             )
         )
+
+    def _log(self, event: PolicyEvent, problems: Sequence[str]) -> None:
+        for problem in problems:
+            log.warning("policy %s", problem)
+        if problems:
+            good = "the last good version stays in force"
+            none = "there is no good version, so its workspace is refused"
+            log.warning("policy %s: %s", event.file, good if event.sha256 else none)
+        elif event.generation > _AT_START:  # at the start they are not told one by one
+            log.info("policy %s: %s", event.file, event.kind)
 
 
 def of_policies(metrics: Metrics, checks: Checks, policies: PolicySource, news: PolicyNews) -> None:
@@ -174,12 +185,33 @@ def people_heard(event: DirectoryEvent) -> None:
 def token_record(records: Records, event: TokenEvent) -> bytes:
     """A token event that the command line left in the store."""
     change, token = event.change, event.token
+    workspaces = _names(token.workspaces) if token is not None else None
+    kind = PrincipalKind(token.kind) if token is not None else None
     return records.token_event(
         change.kind,
         change.at,
         token_id=change.token_id,
         token_name=token.name if token is not None else "",
-        kind=PrincipalKind(token.kind) if token is not None else None,
+        kind=kind,
         subject=token.subject if token is not None else "",
         by=change.actor,
+        workspace=workspaces[0] if kind is PrincipalKind.CI and workspaces else "",
+        changes={
+            "workspaces": workspaces,
+            "permissions": _names(token.permissions) if token is not None else None,
+            "path": token.path if token is not None else None,
+            "expires_at": _date(token.expires_at) if token is not None else None,
+        },
     )
+
+
+def _names(stored: str | None) -> list[str] | None:
+    return None if stored is None else stored.split()
+
+
+def _date(at: int) -> str | None:
+    """Nothing has vouched for the row, and a date that can't be written must not keep its event out of the audit log."""
+    try:
+        return rfc3339(at)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -68,7 +68,8 @@ _ANONYMOUS = Actor(PrincipalKind.ANONYMOUS)
 _NO_RESOURCE, _NO_DECISION, _NO_TRACE = Resource(), Decided(), Trace()
 
 
-def _rfc3339(now: float) -> str:
+def rfc3339(now: float) -> str:
+    """In UTC with microseconds. `now` in Unix seconds; raises `ValueError` or `OverflowError` where it has no date."""
     whole = int(now)
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((now - whole) * 1_000_000):06d}Z"
 
@@ -84,7 +85,7 @@ def _describe(principal: Principal, carrier: str) -> Actor:
         sorted(principal.groups),
         carrier or None,
         None if permissions is None else sorted(permissions),
-        None if expires is None else _rfc3339(expires),
+        None if expires is None else rfc3339(expires),
     )
 
 

@@ -12,7 +12,7 @@ from sidecar.audit.schema import Instance
 from sidecar.errors import Problem, Unavailable
 from sidecar.metrics import Metrics
 from sidecar.policy.compiled import Rule, Workspace
-from sidecar.policy.files import PolicyEvent
+from sidecar.policy.files import EventKind, PolicyEvent
 from sidecar.policy.routes import FileStatus, Snapshot
 from sidecar.reasons import Reason
 from sidecar.server.ops import Checks
@@ -106,6 +106,40 @@ def test_what_becomes_of_a_policy_file_is_told_everywhere(caplog: pytest.LogCapt
     assert [record["decision"]["policy_sha256"] for record in log.records] == ["a" * 64, "b" * 64]
 
 
+EDITS: dict[str, tuple[PolicyEvent, list[str]]] = {
+    "a bad edit": (
+        PolicyEvent(EventKind.REJECTED, "web.yaml", "web", "a" * 64, "a" * 64, 2, (PROBLEM,)),
+        [
+            "WARNING policy web.yaml:3 $.routes: is wrong",
+            "WARNING policy web.yaml: the last good version stays in force",
+        ],
+    ),
+    "a bad file at the start": (
+        PolicyEvent(EventKind.REJECTED, "web.yaml", "web", None, None, 1, (PROBLEM,)),
+        [
+            "WARNING policy web.yaml:3 $.routes: is wrong",
+            "WARNING policy web.yaml: there is no good version, so its workspace is refused",
+        ],
+    ),
+    "mended": (
+        PolicyEvent(EventKind.LOADED, "web.yaml", "web", "a" * 64, "a" * 64, 3),
+        ["INFO policy web.yaml: loaded"],
+    ),
+    "taken away": (
+        PolicyEvent(EventKind.REMOVED, "web.yaml", None, None, "a" * 64, 4),
+        ["INFO policy web.yaml: removed"],
+    ),
+    "one of many at the start": (PolicyEvent(EventKind.LOADED, "web.yaml", "web", "a" * 64, None, 1), []),
+}
+
+
+@pytest.mark.parametrize(("event", "lines"), EDITS.values(), ids=EDITS)
+def test_the_log_says_what_is_in_force(caplog: pytest.LogCaptureFixture, event: PolicyEvent, lines: list[str]) -> None:
+    with caplog.at_level(logging.INFO):
+        readings.PolicyNews(cast(Any, Log()), RECORDS, Metrics()).heard(event)
+    assert [f"{line.levelname} {line.getMessage()}" for line in caplog.records] == lines
+
+
 def test_of_several_processes_one_speaks() -> None:
     metrics, log = Metrics(), Log()
     news = readings.PolicyNews(cast(Any, log), RECORDS, metrics, speaks=False)
@@ -162,7 +196,7 @@ def test_revocations_that_cannot_be_followed_make_unready(fresh: bool, problem: 
 
 
 def test_a_token_event_of_the_command_line_is_told_with_who_did_it() -> None:
-    token = SimpleNamespace(name="laptop", kind="personal", subject="ada")
+    token = row()
     change = Change(4, "revoke", "abc", 1_000_000, "root", 2_000_000)
     known = json.loads(readings.token_record(RECORDS, TokenEvent(change, cast(Any, token))))
     gone = json.loads(readings.token_record(RECORDS, TokenEvent(change, None)))
@@ -172,3 +206,39 @@ def test_a_token_event_of_the_command_line_is_told_with_who_did_it() -> None:
         assert record["time"].startswith("1970-01-12T13:46:40")
     assert (known["changes"]["token_name"], known["changes"]["subject"]) == ("laptop", "ada")
     assert (gone["changes"]["token_name"], gone["changes"]["subject"]) == (None, None)
+    assert (known["workspace"], known["changes"].keys()) == (None, gone["changes"].keys())
+
+
+def row(**columns: Any) -> Any:
+    stored = {"name": "laptop", "kind": "personal", "subject": "ada", "workspaces": None, "permissions": None}
+    return SimpleNamespace(**stored | {"path": None, "expires_at": 2_000_000} | columns)
+
+
+def changes_of(token: Any) -> dict[str, Any]:
+    change = Change(4, "created", "abc", 1_000_000, "root", 2_000_000)
+    record = json.loads(readings.token_record(RECORDS, TokenEvent(change, token)))
+    told = {name: record["changes"][name] for name in ("workspaces", "permissions", "path", "expires_at")}
+    return {"workspace": record["workspace"], **told}
+
+
+def test_a_token_event_says_what_the_token_may_do_and_until_when() -> None:
+    until = "1970-01-24T03:33:20.000000Z"
+    assert changes_of(row(kind="ci", workspaces="web", permissions="read write", path="releases/**")) == {
+        "workspace": "web",
+        "workspaces": ["web"],
+        "permissions": ["read", "write"],
+        "path": "releases/**",
+        "expires_at": until,
+    }
+    assert changes_of(row(workspaces="api web")) == {
+        "workspace": None,
+        "workspaces": ["api", "web"],
+        "permissions": None,
+        "path": None,
+        "expires_at": until,
+    }
+
+
+@pytest.mark.parametrize("at", [2**62, 2**70, -(2**62)])
+def test_a_token_event_is_told_though_its_row_has_no_date(at: int) -> None:
+    assert changes_of(row(expires_at=at))["expires_at"] is None
