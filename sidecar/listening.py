@@ -5,7 +5,7 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sidecar.errors import SidecarError
 from sidecar.settings import Listen
@@ -56,6 +56,18 @@ def _answered(path: str) -> bool:
         except BlockingIOError:  # its backlog is full
             return True
     return True
+
+
+def in_the_way(addresses: Mapping[str, Listen]) -> Iterator["StartError"]:
+    """Setting -> address: which of them can't be had, all at once. They are bound and let go; whoever takes one of them in
+    between is told of when it is bound for good."""
+    for setting, listen in addresses.items():
+        try:
+            with address(listen, setting):
+                for listening in bind(listen):
+                    listening.close()
+        except StartError as error:
+            yield error
 
 
 @contextlib.contextmanager

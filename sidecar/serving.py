@@ -24,6 +24,7 @@ from aiohttp import http_parser
 
 from sidecar import config, logs, signals
 from sidecar.errors import DocumentError, SidecarError
+from sidecar.listening import in_the_way
 from sidecar.settings import Settings
 from sidecar.wiring import Sidecar
 from sidecar.workers.channel import ChannelBroken
@@ -32,25 +33,31 @@ from sidecar.workers.member import Member
 
 log = logging.getLogger("sidecar.serving")  # as a program its `__name__` is another
 
-EXIT_FAILED, EXIT_INVALID = 1, 2
+EXIT_FAILED, EXIT_INVALID, EXIT_MISSING = 1, 2, 3
 
 
 def main() -> None:
-    """Exits 0 after a clean end, 1 where it could not serve, 2 where the configuration is invalid."""
+    """Exits 0 after a clean end, 1 where it could not serve, 2 where the configuration is invalid, 3 where it is right but a
+    file that it names is missing or unfit: as every command does."""
     if sys.argv[1:2] == ["--worker"]:
         work(int(sys.argv[2]))
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m sidecar.serving CONFIG (people run: sidecar serve --config CONFIG)")
+        print("usage: python -m sidecar.serving CONFIG (people run: sidecar serve --config CONFIG)", file=sys.stderr)
+        raise SystemExit(EXIT_INVALID)
     logs.set_up()
     require_c_parser()
     try:
         settings = config.load(Path(sys.argv[1]))
-        problems = config.check_files(settings)
-        if problems:
-            raise DocumentError(problems)
     except DocumentError as error:
         print(error, file=sys.stderr)
         raise SystemExit(EXIT_INVALID) from None
+    if problems := config.check_files(settings):
+        print(DocumentError(problems), file=sys.stderr)
+        raise SystemExit(EXIT_MISSING)
+    if taken := list(in_the_way({"listen": settings.listen, "ops": settings.ops})):
+        for problem in taken:
+            print(f"sidecar can't start: {_said(problem, settings)}", file=sys.stderr)
+        raise SystemExit(EXIT_FAILED)
     if settings.workers > 1:
         become_parent(settings)
     raise SystemExit(run(settings))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -36,14 +37,28 @@ def test_a_file_that_a_setting_names_must_be_there_before_anything_is_opened(tmp
         "listen: 127.0.0.1:1\nops: 127.0.0.1:2\npolicies: ./policies\nupstreams: {local: {url: file://./data}}\n"
     )
     done = start("sidecar.yaml", cwd=tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "$.policies" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["sidecar.yaml"]
 
 
+def test_every_address_that_is_taken_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
+        listen, ops = (f"127.0.0.1:{taken.getsockname()[1]}" for taken in (one, two))
+        (tmp_path / "sidecar.yaml").write_text(
+            f"listen: {listen}\nops: {ops}\npolicies: ./policies\nupstreams: {{local: {{url: file://./data}}}}\n"
+        )
+        done = start("sidecar.yaml", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    first, second = done.stderr.splitlines()
+    assert f"`listen: {listen}` is in use already" in first
+    assert f"`ops: {ops}` is in use already" in second
+
+
 def test_people_are_told_what_to_run_instead(tmp_path: Path) -> None:
     done = start(cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "sidecar serve --config CONFIG" in done.stderr
 
 
