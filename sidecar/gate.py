@@ -181,7 +181,8 @@ class Gate:
         decision.head = head = Head(method, parsed, read, peer)
         if method in _BODILESS and _has_body(read.values):
             raise Refused(Reason.BAD_REQUEST, f"a body on {method}")
-        self._check_query(parsed.raw_query)
+        if parsed.raw_query:
+            self._check_query(parsed.raw_query)
         decision.route = route = snapshot.match(parsed.segments)
         if route is None:
             raise Refused(Reason.NO_ROUTE)
@@ -243,7 +244,7 @@ class Gate:
 
     def _check_query(self, query: str) -> None:
         """A URL is no place for a token: stores and proxies write URLs into their logs."""
-        if query and any(shape in unquote_to_bytes(query) for shape in self._token_shapes):
+        if any(shape in unquote_to_bytes(query) for shape in self._token_shapes):
             raise Refused(Reason.MISPLACED_TOKEN, "in the query")
 
     def _evaluate(

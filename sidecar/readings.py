@@ -170,6 +170,9 @@ def of_policies(metrics: Metrics, checks: Checks, policies: PolicySource, news: 
 
 
 def _bad_files(policies: PolicySource) -> str | None:
+    unreadable = policies.status().error
+    if unreadable:
+        return f"the directory can't be read, the policies stay as they are: {unreadable}"
     bad = [name for name, status in policies.snapshot.files.items() if not status.ok]
     return f"not as they are on disk: {', '.join(sorted(bad)[:10])}" if bad else None
 

@@ -48,4 +48,7 @@ class LastUsed:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception:  # a task that ended would be a silent one: the next flush tries again
+                log.exception("last use of tokens could not be written")

@@ -465,3 +465,21 @@ async def test_any_file_name_will_do(tmp_path: Path, name: str) -> None:
 def test_another_databases_url_is_refused(url: str) -> None:
     with pytest.raises(StoreUnusable):
         sqlite_path(url)
+
+
+async def test_last_use_goes_on_after_a_flush_that_failed(monkeypatch: pytest.MonkeyPatch, opened: OpenStore) -> None:
+    last_used, calls = LastUsed(opened.store, interval=0.01), 0
+    succeeded = asyncio.Event()
+
+    async def flush() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise ValueError("not an outage that was foreseen")
+        succeeded.set()
+
+    monkeypatch.setattr(last_used, "flush", flush)
+    last_used.start()
+    async with asyncio.timeout(5):
+        await succeeded.wait()
+    await last_used.stop()

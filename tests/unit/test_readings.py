@@ -14,6 +14,7 @@ from sidecar.metrics import Metrics
 from sidecar.policy.compiled import Rule, Workspace
 from sidecar.policy.files import EventKind, PolicyEvent
 from sidecar.policy.routes import FileStatus, Snapshot
+from sidecar.policy.source import PolicySource, SourceStatus
 from sidecar.reasons import Reason
 from sidecar.server.ops import Checks
 from sidecar.server.stores import StoreState
@@ -39,7 +40,7 @@ class Policies:
         self.snapshot = Snapshot(workspaces={each.name: each for each in workspaces}, files=files)
 
     def status(self) -> Any:
-        return SimpleNamespace(good=len(self.snapshot.workspaces), bad=len(self.snapshot.files))
+        return SimpleNamespace(good=len(self.snapshot.workspaces), bad=len(self.snapshot.files), error="")
 
 
 def policies(*args: Any, **kwargs: Any) -> tuple[Metrics, Checks, Policies]:
@@ -242,3 +243,11 @@ def test_a_token_event_says_what_the_token_may_do_and_until_when() -> None:
 @pytest.mark.parametrize("at", [2**62, 2**70, -(2**62)])
 def test_a_token_event_is_told_though_its_row_has_no_date(at: int) -> None:
     assert changes_of(row(expires_at=at))["expires_at"] is None
+
+
+def test_an_unreadable_policy_directory_is_shown() -> None:
+    class Policies:
+        def status(self) -> SourceStatus:
+            return SourceStatus(1, 1, 0, 0.0, "Permission denied")
+
+    assert "Permission denied" in (readings._bad_files(cast(PolicySource, Policies())) or "")
