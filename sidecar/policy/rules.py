@@ -4,7 +4,7 @@ Law: a rule that reads as if it said more, or less, than it does is a load error
 (a deny rule of that kind is a hole), and so is an allow rule that lets in more than its author can have named.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,13 +30,15 @@ class _Provider(Struct, frozen=True):
 
     name: str
     ids: tuple[str, ...]
+    all_text: bool = False
+    """It sends what looks like a number or a truth value as text, too."""
 
 
 # Names are no ids: an owner or project that is renamed leaves its old name to whoever takes it.
 # GitHub: docs.github.com "OpenID Connect reference"; GitLab: docs.gitlab.com "ID token authentication";
 # Buildkite: `buildkite-agent oidc request-token --claim organization_id`; CircleCI: "Using OpenID Connect tokens in jobs".
 _PROVIDERS: dict[str, _Provider] = {
-    "token.actions.githubusercontent.com": _Provider("GitHub", ("repository_id", "repository_owner_id")),
+    "token.actions.githubusercontent.com": _Provider("GitHub", ("repository_id", "repository_owner_id"), all_text=True),
     "gitlab.com": _Provider("GitLab", ("project_id", "namespace_id", "job_project_id", "job_namespace_id")),
     "agent.buildkite.com": _Provider("Buildkite", ("organization_id", "pipeline_id")),
     "oidc.circleci.com": _Provider("CircleCI", ("oidc.circleci.com/project-id", "oidc.circleci.com/org-id")),
@@ -101,6 +103,7 @@ def _read_rule(item: Value, default_name: str, issuers: Issuers) -> Rule:
     if allows == denies:
         item.problem("a rule has exactly one of 'allow' and 'deny'")
     _check_identity(block, rule)
+    _check_types(block, rule, issuers)
     if allows:
         _check_who(block, rule, issuers)
     return rule
@@ -123,6 +126,35 @@ def _check_identity(block: Block, rule: Rule) -> None:
         block.problem("'users' without 'issuer' are those of personal tokens; leave 'kinds' out, or say which 'issuer'")
 
 
+def _check_types(block: Block, rule: Rule, issuers: Issuers) -> None:
+    """Types count (rule 15), so a number for an id that is sent as text matches nothing: a deny rule of it is a hole."""
+    claims, settings = block.find("claims"), (issuers or {}).get(rule.issuer or "")
+    if claims is None:
+        return
+    provider = _PROVIDERS.get(urlsplit(settings.issuer).hostname or "") if settings is not None else None
+    all_text = provider is not None and provider.all_text
+    for name, text in _mistyped(rule.claims or {}, all_text):
+        what = "ids are text in tokens" if _is_id(name) else "this issuer's claims are all text"
+        claims.problem(f'{what}: write "{text}" for {name!r}')
+
+
+def _mistyped(wanted: Mapping[str, Any], all_text: bool) -> Iterator[tuple[str, str]]:
+    """Claims that must be text and aren't, and how to write them. Who lists both, `[42, "42"]`, means either."""
+    for name, value in wanted.items():
+        members = _members(value)
+        for member in members:
+            text = str(member).lower()
+            if isinstance(member, dict):
+                yield from _mistyped(member, all_text)
+            elif isinstance(member, int) and (all_text or _is_id(name)) and text not in members:
+                yield name, text
+
+
+def _is_id(name: str) -> bool:
+    # GitLab's `runner_id` is a number: docs.gitlab.com "ID token authentication".
+    return name.endswith(("_id", "-id")) and name != "runner_id"
+
+
 def _check_who(block: Block, rule: Rule, issuers: Issuers) -> None:
     """Rule 14's load errors of an allow rule."""
     if rule.issuer is None:
@@ -143,10 +175,6 @@ def _check_who(block: Block, rule: Rule, issuers: Issuers) -> None:
     ids = _ANY_IDS if provider is None else provider.ids
     pins = [name for name in ids if name in (rule.claims or {})]
     claims = rule.claims or {}
-    if provider is not None:
-        for name in pins:
-            if any(isinstance(member, int) for member in _members(claims[name])):
-                block.problem(f"{provider.name} sends the claim {name!r} as a string; quote its value")
     if not any(_is_exact(claims[name]) for name in pins):
         who = provider.name if provider is not None else f"the issuer {rule.issuer!r}"
         block.problem(

@@ -11,6 +11,8 @@ from sidecar.model import NOTHING, Action, Permission, Permissions, Principal, P
 from sidecar.policy.compiled import ClaimGlob, Rule, Workspace
 from sidecar.policy.match import first_unmet, rule_mismatch
 
+_TYPES: dict[type, str] = {str: "text", int: "a number", float: "a number with a fraction", bool: "true or false"}
+
 
 class RuleTrace(Struct, frozen=True):
     """A rule, and why it is or isn't about this caller."""
@@ -67,8 +69,13 @@ def _in_words(unmet: str, rule: Rule, principal: Principal, groups: frozenset[st
     name = first_unmet(wanted, principal.claims)
     if name is None:
         return "its claims need an issuer"
-    met = _shown(principal.claims[name]) if name in principal.claims else "absent"
-    return f"claim {name} must be {_shown(wanted[name])}, it is {met}"
+    expected = f"claim {name} must be {_shown(wanted[name])}"
+    if name not in principal.claims:
+        return f"{expected}, it is absent"
+    met = principal.claims[name]
+    asked, sent = _TYPES.get(type(wanted[name])), _TYPES.get(type(met))
+    types = f" ({asked}, the token has {sent})" if asked and sent and asked != sent else ""
+    return f"{expected}, it is {_shown(met)}{types}"
 
 
 def listed(names: Any) -> str:

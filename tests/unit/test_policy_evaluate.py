@@ -542,7 +542,10 @@ def test_a_trace_says_the_first_thing_that_did_not_hold() -> None:
     by_directory: dict[str, Any] = {"groups": frozenset({"ops", "all"}), "kinds": frozenset({PrincipalKind.PERSONAL})}
     assert why(ADA, **by_directory) == "its groups are all, ops, the caller's are none"
     assert why(ADA, **by_directory, person=TEAM) == "its groups are all, ops, the caller's are team"
-    assert why(issuer="github", claims={"repository_id": 1}) == "claim repository_id must be 1, it is '1'"
+    assert (
+        why(issuer="github", claims={"repository_id": 1})
+        == "claim repository_id must be 1, it is '1' (a number, the token has text)"
+    )
     assert why(issuer="github", claims={"ref": ("a", True)}) == "claim ref must be one of 'a', true, it is absent"
 
 
