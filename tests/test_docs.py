@@ -13,6 +13,7 @@ import pytest
 import typer
 from sidecar import config
 from sidecar.cli.root import app
+from sidecar.directory.file import read_people
 from sidecar.metrics import METRICS, PREFIX
 from sidecar.policy.file import compile_file
 from sidecar.profiles import PROFILES
@@ -67,9 +68,14 @@ def test_marked_policies_load(text: str) -> None:
     ).routes
 
 
+@pytest.mark.parametrize("text", marked("people"))
+def test_marked_people_load(text: str) -> None:
+    assert read_people(text.encode(), "page.yaml")
+
+
 def test_every_page_with_yaml_marks_it() -> None:
     for page in PAGES:
-        loaded = len(docs.yaml_blocks(page, "config")) + len(docs.yaml_blocks(page, "policy"))
+        loaded = sum(len(docs.yaml_blocks(page, kind)) for kind in ("config", "policy", "people"))
         assert len(docs.fences(page.read_text(), "yaml")) == loaded, docs.name(page)
 
 
