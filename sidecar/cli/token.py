@@ -18,6 +18,7 @@ import msgspec
 import typer
 
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
+from sidecar.cli.people import stranger
 from sidecar.cli.token_text import as_json, lines, table
 from sidecar.cli.workspaces import unknown
 from sidecar.credentials.opaque import ID_LENGTH, TokenRow
@@ -101,7 +102,10 @@ def create(
 
     from sidecar.config import load  # loads cryptography: `--help` doesn't need it
 
-    complain(unknown(workspace or (), load(config).policies))
+    settings = load(config)
+    complain(unknown(workspace or (), settings.policies))
+    if kind is Kind.personal and settings.directory is not None:
+        complain(stranger(subject, settings.directory.file))
     if json:
         _print_json({"token": secret.reveal(), **as_json(row, Status.ACTIVE)})
         return

@@ -278,3 +278,15 @@ def test_a_list_fits_its_terminal_and_cuts_only_what_somebody_wrote() -> None:
     wide = list(table([(row, Status.ACTIVE)], 86400, 300))[1]
     assert "somebody.with.a.long.name@example.com" in wide
     assert "web api docs read write releases/**" in wide
+
+
+def test_a_person_whom_the_directory_does_not_know_is_noted_and_gets_the_token(config: Path) -> None:
+    config.write_text(f"{CONFIG}directory:\n  file: ./people.yaml\n")
+    (config.parent / "people.yaml").write_text("users: {ada: {}, build: {active: false}}\n")
+    made = run(config, "create", "--kind", "personal", "--subject", "adda")
+    assert made.stdout.startswith("asc_pat_")
+    assert "doesn't know 'adda'" in made.stderr
+    assert "note: " not in run(config, "create", "--kind", "personal", "--subject", "ada").stderr
+    (config.parent / "policies" / "web.yaml").write_text("workspace: web\n")
+    ci = run(config, "create", "--kind", "ci", "--subject", "build", "--workspace", "web")
+    assert "note: " not in ci.stderr
