@@ -30,8 +30,9 @@ def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> No
     except DocumentError as error:
         _say(error.problems, (), (), json)
         raise typer.Exit(Exit.INVALID) from None
-    _say((), report.problems, report.warnings, json)
-    if report.problems:
+    missing = [*report.problems, *report.unfit]
+    _say((), missing, report.warnings, json)
+    if missing:
         raise typer.Exit(Exit.MISSING)
     if not json:
         typer.echo(f"{config}: ok")

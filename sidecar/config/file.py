@@ -51,7 +51,7 @@ def load(path: Path) -> Settings:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         advice = "; --config names another, `sidecar init` writes one" if isinstance(error, FileNotFoundError) else ""
-        raise DocumentError([Problem(str(path), 1, "$", f"can't be read: {error.strerror}{advice}")]) from None
+        raise DocumentError([Problem(str(path), 0, "$", f"can't be read: {error.strerror}{advice}")]) from None
     document = parse(content, str(path))
     settings = _settings(document, path.absolute())
     document.finish()

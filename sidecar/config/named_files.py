@@ -15,9 +15,11 @@ from msgspec import Struct
 
 from sidecar.credentials import jwk
 from sidecar.credentials.pepper import Pepper, PepperUnusable
-from sidecar.errors import Problem
+from sidecar.directory.file import read_people
+from sidecar.errors import DocumentError, Problem
+from sidecar.policy.source import SUFFIXES
 from sidecar.settings import IssuerSettings, KiB, Settings, UpstreamSettings
-from sidecar.yaml_tree import Problems, lines_by_path, read_tree
+from sidecar.yaml_tree import MAX_BYTES, Problems, lines_by_path, read_tree
 
 MAX_SECRET: Final = 64 * KiB
 MAX_CERTIFICATES: Final = 256 * KiB
@@ -30,6 +32,20 @@ PLACEHOLDERS: Final = (
 ).split()
 """In lower case. In a random key of base64 or hexadecimal one of these turns up less than once in a million."""
 _DISTINCT: Final = 10
+_SQLITE: Final = b"SQLite format 3\0"
+"""https://www.sqlite.org/fileformat2.html §1.3.1"""
+_CONTENTS: Final = {
+    "pepper_file": "a random secret (`openssl rand -hex 32`)",
+    "secret_file": "the secret that the issuer signs with",
+    "password_file": "the store's password",
+    "bearer_file": "the store's token",
+    "value_file": "the header's value",
+    "jwks_file": "the issuer's key set (JSON)",
+    "pem_file": "the issuer's public key (PEM)",
+    "ca_file": "the authority's certificates (PEM)",
+    "file": "the people, as `users: {ada@example.com: {groups: [web-team]}}`",
+}
+"""Setting -> what belongs into the file that it names."""
 
 
 class FileReport(Struct, frozen=True):
@@ -37,6 +53,8 @@ class FileReport(Struct, frozen=True):
     """Any of these stops the start."""
     warnings: list[Problem]
     """It works, but should be mended."""
+    unfit: list[Problem] = []
+    """It starts, and picks the file up when it is mended; until then it refuses what depends on it."""
 
 
 def check_files(settings: Settings) -> list[Problem]:
@@ -47,7 +65,7 @@ def check_files(settings: Settings) -> list[Problem]:
 def inspect_files(settings: Settings) -> FileReport:
     """Everything worth saying about what `settings` name; each problem stands at the line that names it."""
     check = _Check(settings.path)
-    check.folder("$.policies", settings.policies)
+    check.policies("$.policies", settings.policies)
     for listen, setting in ((settings.listen, "$.listen"), (settings.ops, "$.ops")):
         if listen.unix is not None:
             check.parent(setting, listen.unix)
@@ -55,11 +73,11 @@ def inspect_files(settings: Settings) -> FileReport:
         _upstream(check, f"$.upstreams.{name}", upstream)
     if settings.tokens is not None:
         check.secret("$.tokens.pepper_file", settings.tokens.pepper_file, _pepper_flaw)
-        check.parent("$.tokens.store", Path(settings.tokens.store.removeprefix("sqlite:///")))
+        check.database("$.tokens.store", Path(settings.tokens.store.removeprefix("sqlite:///")))
     for name, issuer in settings.issuers.items():
         _issuer(check, f"$.issuers.{name}", issuer)
     if settings.directory is not None:
-        check.content("$.directory.file", settings.directory.file)
+        check.people("$.directory.file", settings.directory.file)
     for index, sink in enumerate(settings.audit):
         if sink.file is not None:
             check.parent(f"$.audit[{index}].file", sink.file)
@@ -138,16 +156,19 @@ class _Check:
         self._config = config
         self._problems: list[tuple[str, str]] = []
         self._warnings: list[tuple[str, str]] = []
+        self._unfit: list[tuple[str, str]] = []
+        self._people: tuple[Problem, ...] = ()
 
     def report(self) -> FileReport:
-        lines = self._lines() if self._problems or self._warnings else {}
-        problems, warnings = (
-            [Problem(str(self._config), lines.get(setting, 1), setting, message) for setting, message in found]
-            for found in (self._problems, self._warnings)
+        noted = (self._problems, self._warnings, self._unfit)
+        lines = self._lines() if any(noted) else {}
+        name = _short(self._config)
+        problems, warnings, unfit = (
+            [Problem(name, lines.get(setting, 0), setting, message) for setting, message in found] for found in noted
         )
-        for found in (problems, warnings):
+        for found in (problems, warnings, unfit):
             found.sort(key=lambda problem: problem.line)
-        return FileReport(problems, warnings)
+        return FileReport(problems, warnings, [*unfit, *self._people])
 
     def _lines(self) -> dict[str, int]:
         try:
@@ -156,10 +177,10 @@ class _Check:
             return {}
 
     def _note(self, setting: str, file: Path, message: str) -> None:
-        self._problems.append((setting, f"{file}: {message}"))
+        self._problems.append((setting, f"{_short(file)}: {message}"))
 
     def _warn(self, setting: str, file: Path, message: str) -> None:
-        self._warnings.append((setting, f"{file}: {message}"))
+        self._warnings.append((setting, f"{_short(file)}: {message}"))
 
     def content(self, setting: str, file: Path, most: int | None = None) -> bytes | None:
         """The bytes of a regular file, if it can be read."""
@@ -169,6 +190,9 @@ class _Check:
                 return None
             with file.open("rb") as opened:
                 content = opened.read() if most is None else opened.read(most + 1)
+        except FileNotFoundError:
+            self._note(setting, file, f"no such file; put {_CONTENTS[setting.rpartition('.')[2]]} there")
+            return None
         except OSError as error:
             self._note(setting, file, _reason(error))
             return None
@@ -207,9 +231,40 @@ class _Check:
         except (ssl.SSLError, OSError):
             self._note(setting, file, "no PEM certificates can be read from it")
 
+    def people(self, setting: str, file: Path) -> None:
+        content = self.content(setting, file, MAX_BYTES)
+        if content is None:
+            return
+        try:
+            read_people(content, _short(file))
+        except DocumentError as error:
+            self._people = error.problems
+
+    def policies(self, setting: str, folder: Path) -> None:
+        before = len(self._problems)
+        self.folder(setting, folder)
+        if len(self._problems) == before and not any(
+            name.endswith(SUFFIXES) and not name.startswith(".") for name in os.listdir(folder)
+        ):
+            self._unfit.append((setting, f"{_short(folder)}: no policy file (*.yaml, *.yml) is in it"))
+
+    def database(self, setting: str, file: Path) -> None:
+        """One that isn't there, or is empty, is made at the start."""
+        self.parent(setting, file)
+        if not file.is_file():
+            return
+        try:
+            with file.open("rb") as opened:
+                begins = opened.read(len(_SQLITE))
+        except OSError as error:
+            self._note(setting, file, _reason(error))
+            return
+        if begins not in (b"", _SQLITE):
+            self._note(setting, file, "this is not an SQLite database")
+
     def folder(self, setting: str, folder: Path, *, writable: bool = False) -> None:
         if not folder.exists():
-            self._note(setting, folder, "no such directory")
+            self._note(setting, folder, "no such directory; make it")
         elif not folder.is_dir():
             self._note(setting, folder, "this is not a directory")
         elif not os.access(folder, os.R_OK | os.X_OK | (os.W_OK if writable else 0)):
@@ -223,6 +278,14 @@ class _Check:
             self._note(setting, file, "its directory does not exist")
         elif not os.access(file if file.exists() else file.parent, os.W_OK):
             self._note(setting, file, "not writable for this user")
+
+
+def _short(file: Path) -> str:
+    """As somebody would type it here: relative where it lies below this directory."""
+    try:
+        return str(file.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(file)
 
 
 def _reason(error: OSError) -> str:

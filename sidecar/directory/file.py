@@ -101,7 +101,7 @@ class DirectoryFile:
     def _take(self, reading: Reading) -> DirectoryEvent:
         name = self._path.name
         if reading.content is None:
-            self._problems = (Problem(name, 1, "$", f"the file can't be read: {reading.error}"),)
+            self._problems = (Problem(name, 0, "$", f"the file can't be read: {reading.error}"),)
         else:
             try:
                 # One assignment each: a reader in the loop sees the old people or the new ones, never a mixture.

@@ -188,9 +188,27 @@ def test_check_tells_missing_files_by_another_exit_code(start: Path) -> None:
     assert done.exit_code == Exit.MISSING
     assert done.stdout == ""
     assert (
-        done.stderr
-        == f"{start}/sidecar.yaml:12 $.tokens.pepper_file: {start}/secrets/pepper: no such file or directory\n"
+        done.stderr == f"{start}/sidecar.yaml:12 $.tokens.pepper_file: {start}/secrets/pepper: "
+        "no such file; put a random secret (`openssl rand -hex 32`) there\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("people.yaml", "people.yaml:1 $.user: unknown key 'user'; did you mean 'users'?"),
+        ("policies", "no policy file"),
+    ],
+)
+def test_check_tells_what_would_be_refused_at_run_time(start: Path, file: str, said: str) -> None:
+    path = start / "sidecar.yaml"
+    path.write_text(path.read_text() + "directory: {file: ./people.yaml}\n")
+    (start / "people.yaml").write_text("user: {}\n" if file == "people.yaml" else "users: {}\n")
+    if file == "policies":
+        (start / "policies" / "example.yaml").unlink()
+    done = run("config", "check", "-c", str(path))
+    assert (done.exit_code, done.stdout) == (Exit.MISSING, "")
+    assert said in done.stderr
 
 
 def test_check_passes_with_a_warning(start: Path) -> None:
@@ -267,7 +285,7 @@ def test_the_program_itself(command: list[str], tmp_path: Path) -> None:
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (Exit.INVALID, "")
     advice = "--config names another, `sidecar init` writes one"
-    assert done.stderr == f"nothing.yaml:1 $: can't be read: No such file or directory; {advice}\n"
+    assert done.stderr == f"nothing.yaml: can't be read: No such file or directory; {advice}\n"
 
 
 def test_the_files_that_init_writes_hold_no_secret() -> None:

@@ -1,9 +1,12 @@
 """The files that a configuration names: there, readable, fit; and no secret is repeated in what is said about them."""
 
 import base64
+import contextlib
 import json
 import os
 import secrets
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("policies", "data", "state", "secrets", "keys", "log", "run"):
         (tmp_path / name).mkdir()
     (tmp_path / "sidecar.yaml").write_text(TEXT)
+    (tmp_path / "policies" / "web.yaml").write_text("workspace: web\n")
     (tmp_path / "people.yaml").write_text("users: {}\n")
     for name in ("store", "pepper", "hmac"):
         (tmp_path / "secrets" / name).write_text(secrets.token_hex(32) + "\n")
@@ -83,14 +87,26 @@ def test_all_files_there_and_fit(folder: Path) -> None:
 
 
 MISSING = [
-    ("policies", "3 $.policies: policies: no such directory"),
-    ("ca.pem", "7 $.upstreams.remote.ca_file: ca.pem: no such file or directory"),
-    ("secrets/store", "8 $.upstreams.remote.credentials.basic.password_file: secrets/store: no such file or directory"),
-    ("secrets/pepper", f"12 {PEPPER}: secrets/pepper: no such file or directory"),
-    ("secrets/hmac", f"14 {SECRET}: secrets/hmac: no such file or directory"),
-    ("keys/key.pem", "15 $.issuers.pem.pem_file: keys/key.pem: no such file or directory"),
-    ("keys/keys.json", "16 $.issuers.jwks.jwks_file: keys/keys.json: no such file or directory"),
-    ("people.yaml", "17 $.directory.file: people.yaml: no such file or directory"),
+    ("policies", "3 $.policies: policies: no such directory; make it"),
+    ("ca.pem", "7 $.upstreams.remote.ca_file: ca.pem: no such file; put the authority's certificates (PEM) there"),
+    (
+        "secrets/store",
+        "8 $.upstreams.remote.credentials.basic.password_file: secrets/store: no such file; put the store's password there",
+    ),
+    (
+        "secrets/pepper",
+        f"12 {PEPPER}: secrets/pepper: no such file; put a random secret (`openssl rand -hex 32`) there",
+    ),
+    ("secrets/hmac", f"14 {SECRET}: secrets/hmac: no such file; put the secret that the issuer signs with there"),
+    ("keys/key.pem", "15 $.issuers.pem.pem_file: keys/key.pem: no such file; put the issuer's public key (PEM) there"),
+    (
+        "keys/keys.json",
+        "16 $.issuers.jwks.jwks_file: keys/keys.json: no such file; put the issuer's key set (JSON) there",
+    ),
+    (
+        "people.yaml",
+        "17 $.directory.file: people.yaml: no such file; put the people, as `users: {ada@example.com: {groups: [web-team]}}` there",
+    ),
     ("data", "9 $.upstreams.local.url: data/objects: its directory does not exist"),
     ("state", "11 $.tokens.store: state/sidecar.db: its directory does not exist"),
     ("log", "19 $.audit[0].file: log/audit.jsonl: its directory does not exist"),
@@ -132,7 +148,7 @@ def test_a_directory_is_no_file(folder: Path, name: str, expected: str) -> None:
 )
 def test_a_file_is_no_directory(folder: Path, name: str, setting: str) -> None:
     if (folder / name).is_dir():
-        (folder / name).rmdir()
+        shutil.rmtree(folder / name)
     (folder / name).write_text("x")
     assert problems(folder) == [f"{setting}: this is not a directory"]
 
@@ -262,4 +278,48 @@ def test_the_lines_are_left_out_where_the_configuration_has_gone(folder: Path) -
     settings = config.load(folder / "sidecar.yaml")
     (folder / "sidecar.yaml").unlink()
     (folder / "people.yaml").unlink()
-    assert [problem.line for problem in config.check_files(settings)] == [1]
+    assert [problem.line for problem in config.check_files(settings)] == [0]
+
+
+def unfit(folder: Path) -> list[str]:
+    """What doesn't stop the start."""
+    found = report(folder)
+    assert found.problems == []
+    return [str(problem).replace(f"{folder}/", "") for problem in found.unfit]
+
+
+def test_people_are_read_and_each_mistake_is_told_where_it_stands(folder: Path) -> None:
+    (folder / "people.yaml").write_text("users:\n  ada: {group: [a]}\n  bob: {active: yes}\n")
+    assert unfit(folder) == [
+        "people.yaml:2 $.users.ada.group: unknown key 'group'; did you mean 'groups'?",
+        "people.yaml:3 $.users.bob.active: expected true or false (without quotes), not 'yes'",
+    ]
+
+
+@pytest.mark.parametrize("name", [None, "notes.txt", ".hidden.yaml"])
+def test_a_directory_without_a_policy_is_told(folder: Path, name: str | None) -> None:
+    (folder / "policies" / "web.yaml").unlink()
+    if name is not None:
+        (folder / "policies" / name).touch()
+    assert unfit(folder) == ["sidecar.yaml:3 $.policies: policies: no policy file (*.yaml, *.yml) is in it"]
+
+
+def test_a_token_store_that_is_no_database_stops_the_start(folder: Path) -> None:
+    store = folder / "state" / "sidecar.db"
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        database.execute("CREATE TABLE t (x)")
+    assert problems(folder) == []
+    store.write_bytes(b"")
+    assert problems(folder) == []
+    store.write_text("not a database, but a note")
+    assert problems(folder) == ["11 $.tokens.store: state/sidecar.db: this is not an SQLite database"]
+
+
+def test_files_are_named_as_they_would_be_typed_here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "secrets" / "pepper").unlink()
+    monkeypatch.chdir(folder)
+    (problem,) = config.check_files(config.load(Path("sidecar.yaml")))
+    assert str(problem).startswith(f"sidecar.yaml:12 {PEPPER}: secrets/pepper: no such file; ")
+    monkeypatch.chdir(folder / "keys")
+    (problem,) = config.check_files(config.load(Path("../sidecar.yaml")))
+    assert str(problem).startswith("../sidecar.yaml:12 ")
