@@ -27,7 +27,9 @@ def test_the_sidecar_s_configuration_and_policy_load_without_a_problem(site: Sit
     assert (issuer.issuer, issuer.audience) == (ISSUER, AUDIENCE)
     assert [sink.required for sink in settings.audit] == [True], "a sidecar that owes no evidence would look too fast"
     text = (settings.policies / "bench.yaml").read_text()
-    workspace = compile_file(text, "bench.yaml", issuers=settings.issuers, upstreams=settings.upstreams, profiles=["plain"])
+    workspace = compile_file(
+        text, "bench.yaml", issuers=settings.issuers, upstreams=settings.upstreams, profiles=["plain"]
+    )
     assert workspace.name == "bench"
     assert len(workspace.rules) == 2
 
