@@ -98,11 +98,11 @@ class JwtVerifier:
         issuer = self._issuers.get(named) if isinstance(named, str) else None
         if issuer is None:
             raise _bad(f"untrusted issuer {_shown(named)}")
-        media_type = _type(parsed.header, issuer.types)
+        media_type = _type(parsed.header, issuer)
         await _check_signature(parsed, issuer)
         _check_audience(claims, issuer.settings)
         if media_type == "at+jwt":
-            _check_access_token(claims)
+            _check_access_token(claims, issuer.settings)
         principal = principal_of(claims, issuer.settings)
         _check_times(claims, issuer.settings, now, principal)
         return principal
@@ -118,23 +118,25 @@ def revocation_id(issuer: str, token_id: str) -> str:
 
 async def _check_signature(parsed: jws.Jws, issuer: _Issuer) -> None:
     if parsed.algorithm not in issuer.algorithms:
-        raise _bad(f"algorithm not allowed for issuer {issuer.settings.name}")
+        allowed = ", ".join(sorted(issuer.algorithms))
+        raise _bad(f"issuer {issuer.settings.name}: alg is {_shown(parsed.algorithm)}, allowed is {allowed}")
     key = issuer.keys.find(parsed.kid, parsed.algorithm)
     if key is None:
         key = await issuer.keys.key(parsed.kid, parsed.algorithm)
     if key is None:
-        raise _bad(f"issuer {issuer.settings.name} has no one key for kid {_shown(parsed.kid)}")
+        raise _bad(f"issuer {issuer.settings.name}: it has no one key for kid {_shown(parsed.kid)}")
     if not key.verifies(parsed):
-        raise _bad(f"signature is not of issuer {issuer.settings.name}")
+        raise _bad(f"issuer {issuer.settings.name}: the signature is not by its key")
 
 
-def _type(header: Mapping[str, Any], allowed: frozenset[str]) -> str | None:
+def _type(header: Mapping[str, Any], issuer: _Issuer) -> str | None:
     # RFC 8725 §3.11: other kinds of token (logout, security event, ID) are told apart by their type.
     if "typ" not in header:
         return None
     name = header["typ"]
-    if not isinstance(name, str) or _media_type(name) not in allowed:
-        raise _bad("typ not allowed")
+    if not isinstance(name, str) or _media_type(name) not in issuer.types:
+        allowed = ", ".join(issuer.settings.types)
+        raise _bad(f"issuer {issuer.settings.name}: typ is {_shown(name)}, allowed is {allowed}")
     return _media_type(name)
 
 
@@ -144,15 +146,16 @@ def _media_type(name: str) -> str:
 
 
 def _check_times(claims: Mapping[str, Any], settings: IssuerSettings, now: float, principal: Principal) -> None:
-    expires, issued = _time(claims, "exp"), _time(claims, "iat")
+    expires, issued, who = _time(claims, "exp"), _time(claims, "iat"), f"issuer {settings.name}"
     if expires <= now - settings.leeway:
-        raise CredentialRefused(Reason.EXPIRED, f"issuer {settings.name}: expired", principal)
+        raise CredentialRefused(Reason.EXPIRED, f"{who}: expired {now - expires:.0f} s ago", principal)
     if issued > now + settings.leeway:
-        raise _bad("iat is in the future")
-    if "nbf" in claims and _time(claims, "nbf") > now + settings.leeway:
-        raise _bad("not valid yet (nbf)")
+        raise _bad(f"{who}: iat is {issued - now:.0f} s in the future, more than leeway ({settings.leeway:g} s)")
+    if "nbf" in claims and (begins := _time(claims, "nbf")) > now + settings.leeway:
+        raise _bad(f"{who}: valid only in {begins - now:.0f} s (nbf), more than leeway ({settings.leeway:g} s)")
     if not 0 <= expires - issued <= settings.max_lifetime:
-        raise _bad("lifetime (exp - iat) is not within the issuer's max_lifetime")
+        lifetime = f"exp - iat is {expires - issued:.0f} s"
+        raise _bad(f"{who}: {lifetime}, max_lifetime is {settings.max_lifetime:.0f} s")
 
 
 def _time(claims: Mapping[str, Any], name: str) -> float:
@@ -164,22 +167,23 @@ def _time(claims: Mapping[str, Any], name: str) -> float:
 
 def _check_audience(claims: Mapping[str, Any], settings: IssuerSettings) -> None:
     audience = claims.get("aud")
+    who = f"issuer {settings.name}"
     audiences = audience if isinstance(audience, list) else [audience]
     if not all(isinstance(one, str) for one in audiences) or settings.audience not in audiences:
-        raise _bad("aud does not name this audience")
+        raise _bad(f"{who}: aud is {_shown(audience)}, this audience is {_shown(settings.audience)}")
     if settings.authorized_parties:
         party = claims["azp"] if "azp" in claims else claims.get("client_id")
         if party not in settings.authorized_parties:
-            raise _bad("azp is not an authorized party")
+            raise _bad(f"{who}: azp (or client_id) is {_shown(party)}, which is not in authorized_parties")
     elif len(audiences) > 1:
         # Any of the others could use the token here; OpenID Connect Core §3.1.3.7 asks who it was issued to.
-        raise _bad("aud names several, and the issuer has no authorized_parties")
+        raise _bad(f"{who}: aud names several ({_shown(audience)}), and it has no authorized_parties")
 
 
-def _check_access_token(claims: Mapping[str, Any]) -> None:
+def _check_access_token(claims: Mapping[str, Any], settings: IssuerSettings) -> None:
     for name in ("client_id", "jti", "sub"):
         if not isinstance(claims.get(name), str):
-            raise _bad(f"at+jwt without {name} (RFC 9068)")
+            raise _bad(f"issuer {settings.name}: at+jwt without {name} (RFC 9068)")
 
 
 def principal_of(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal:
@@ -223,4 +227,4 @@ def _bad(detail: str) -> CredentialRefused:
 
 def _shown(value: object) -> str:
     """A part of the token that may be logged: escaped, and cut to 80 characters."""
-    return ascii(value)[:80] if isinstance(value, str) else "(none)"
+    return "absent" if value is None else ascii(value)[:80]

@@ -628,6 +628,24 @@ def test_details_show_kid_and_issuer_escaped_and_cut_and_nothing_else() -> None:
     assert "'nobody'" in refusal(signed(kid="nobody")).detail
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"aud": "other"}, "aud is 'other', this audience is 'AUDIENCE'"),
+        ({"aud": ["a", "b"]}, "aud is ['a', 'b'], this audience is 'AUDIENCE'"),
+        ({"aud": None}, "aud is absent, this audience is 'AUDIENCE'"),
+        ({"aud": "\n\x1b[31m" + "x" * 500}, "aud is '\\n\\x1b[31mxxx"),
+        ({"exp": CLAIMS["iat"] + 1_000_000}, "exp - iat is 1000000 s, max_lifetime is MAX s"),
+    ],
+)
+def test_details_show_what_was_compared_and_whose_settings_these_are(changes: dict[str, Any], said: str) -> None:
+    detail = refusal(signed({**CLAIMS, **changes})).detail
+    said = said.replace("AUDIENCE", AUDIENCE).replace("MAX", f"{SETTINGS.max_lifetime:.0f}")
+    assert detail.startswith(f"issuer corp: {said}")
+    assert len(detail) < 240
+    assert detail.isprintable()
+
+
 @pytest.mark.parametrize("token", ATTACKS.values(), ids=ATTACKS)
 def test_no_refusal_holds_a_part_of_the_token(token: str) -> None:
     caught = refusal(token)
