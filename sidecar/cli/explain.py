@@ -45,9 +45,12 @@ class Question(Struct, frozen=True):
 
 
 def stated_principal(issuer: IssuerSettings, claims: dict[str, Any]) -> Principal:
-    """The principal that a verified token with these claims would be. Raises `SidecarError` where it would be none."""
+    """The principal that a verified token with these claims would be; claims that no rule looks at may be left out.
+
+    Raises `SidecarError` where it would be none.
+    """
     try:
-        return principal_of({"exp": 0, **claims}, issuer)
+        return principal_of({"exp": 0, issuer.subject_claim: "unstated", **claims}, issuer)
     except CredentialRefused as refusal:
         raise SidecarError(f"these claims make nobody: {refusal.detail}") from None
 

@@ -124,7 +124,7 @@ SMUGGLED = b"PUT /store/bank/secret HTTP/1.1\r\nHost: store\r\nContent-Length: 5
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_that_a_store_leaves_unread_never_becomes_its_next_request(rig: Rig, method: str, framing: str) -> None:
     token = f"Authorization: Bearer {rig.writer}\r\n" if method == "DELETE" else ""
-    head = f"{method} /open/x HTTP/1.1\r\nHost: cache\r\n{token}"
+    head = f"{method} /open/x HTTP/1.1\r\nHost: cache\r\nConnection: close\r\n{token}"
     if framing == "length":
         request = f"{head}Content-Length: {len(SMUGGLED)}\r\n\r\n".encode() + SMUGGLED
     else:

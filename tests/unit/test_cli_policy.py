@@ -194,3 +194,8 @@ def test_explain_verifies_a_token_as_in_service(tmp_path: Path) -> None:
     assert asked("PUT", "/example/a")["reason"] == "token_limit"
     token.write_text(made.stdout.strip()[:-1] + "x")
     assert asked("GET", "/example/a")["reason"] == "bad_token"
+
+
+def test_claims_that_no_rule_looks_at_may_be_left_out(folder: Path) -> None:
+    result = explain(folder, "--issuer", "github", "GET", "/web/a", "--json", claims={"repository_id": "123456"})
+    assert json.loads(result.stdout)["reason"] == "granted"
