@@ -10,6 +10,7 @@ Facts behind the choices:
   `is_ambiguous` is true for whatever either of them would not read as a string.
 """
 
+import itertools
 import re
 from typing import Any, Final
 
@@ -108,12 +109,20 @@ def read_tree(content: bytes | str, problems: Problems, max_bytes: int = MAX_BYT
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(part for part in (error.context, error.problem) if part)
-        problems.add(mark.line + 1 if mark else 1, "$", f"not valid YAML: {said}")
+        line = mark.line + 1 if mark else 1
+        if _begins_with_tab(text, line):
+            said = "a tab indents this line; YAML wants spaces"
+        problems.add(line, "$", f"not valid YAML: {said}")
         return None
     except yaml.reader.ReaderError as error:
         problems.add(text.count("\n", 0, error.position) + 1, "$", f"not valid YAML: {error.reason}")
         return None
     return builder.root
+
+
+def _begins_with_tab(text: str, number: int) -> bool:
+    line = next(itertools.islice(text.split("\n"), number - 1, None), "")
+    return "\t" in line[: len(line) - len(line.lstrip())]
 
 
 def lines_by_path(node: Node, path: str = "$") -> dict[str, int]:

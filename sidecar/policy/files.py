@@ -236,7 +236,7 @@ class PolicyFiles:
         state.rivals.add(file)
         if state.active is None or state.active.broken:
             return
-        problem = Problem(other, 1, "$", f"{file} contradicts it, and nobody can tell which came first; see there")
+        problem = Problem(other, 0, "$", f"{file} contradicts it, and nobody can tell which came first; see there")
         state.candidate, state.problems = state.active, (problem,)
         self._serve(other, _broken(state.active))
 

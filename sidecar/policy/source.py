@@ -174,7 +174,7 @@ def compile_version(
     """What a file's bytes mean; never raises."""
     problems: tuple[Problem, ...]
     if reading.content is None:
-        problems = (Problem(file, 1, "$", f"the file can't be read: {reading.error}"),) if reading.error else ()
+        problems = (Problem(file, 0, "$", f"the file can't be read: {reading.error}"),) if reading.error else ()
         return Version(file, problems=problems, opaque=bool(problems))
     try:
         text = reading.content.decode("utf-8")
