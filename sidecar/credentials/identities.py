@@ -106,7 +106,7 @@ class Identities:
             raise KnownBad(bad.reason, bad.detail, bad.principal)
         self.misses += 1
         running = self._running.get(digest)
-        if running is None or running.generations != self._generations():
+        if running is None or running.task.done() or running.generations != self._generations():
             running = self._start(digest, token, now)
         # Whoever waits may leave; the verification goes on for the others.
         principal = await asyncio.shield(running.task)

@@ -398,6 +398,16 @@ async def test_whoever_joins_after_the_expiry_is_refused() -> None:
     assert await late is Reason.EXPIRED
 
 
+async def test_a_verification_that_has_ended_is_not_joined_after_the_expiry() -> None:
+    """Its end is known to the loop before it is to us: whoever comes in between would ask it again without end."""
+    rig = Rig(FakeVerifier({"ada": principal(expires_at=NOW + 1)}))
+    early = asyncio.create_task(rig.ask())
+    await asyncio.sleep(0)  # its verification is the next step
+    late = asyncio.create_task(rig.refusal(now=NOW + 1))  # and this the one behind it
+    assert await late is Reason.EXPIRED
+    assert await early == "miss"
+
+
 async def test_each_success_is_told_as_a_use_and_no_failure_is() -> None:
     rig = Rig()
     await rig.ask()
