@@ -18,7 +18,9 @@ def config() -> None:
 
 @app.command()
 def check(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Tell everything that is wrong with the configuration, and with the files that it names.
+    """Tell everything that is wrong with the configuration.
+
+    The files that it names are looked at, too.
 
     Exits 2 if the file itself is not right, 3 if a file that it names is missing or unfit, 0 otherwise.
     Policies have a check of their own: sidecar policy check.

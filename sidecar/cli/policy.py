@@ -40,7 +40,9 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Tell everything that is wrong with the policy files of a directory, and where they contradict each other.
+    """Tell everything that is wrong with the policies.
+
+    That is: each file by itself, and where they contradict each other.
 
     With a configuration the names of issuers and upstreams are checked, too. Exits 2 if anything is wrong.
     """
@@ -94,7 +96,9 @@ def explain(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Walk the whole way to a decision, and say rule by rule why each did or didn't match.
+    """Walk one request's way to its decision, rule by rule.
+
+    Of each rule it says why it did or didn't match.
 
     It takes the road that requests take. No store is asked: whether the key exists is yours to say.
     Where that matters and isn't said, both answers are told.

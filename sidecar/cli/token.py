@@ -183,7 +183,10 @@ def revoke(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Revoke a token for good: every running sidecar on this store refuses it within half a second."""
+    """Revoke a token for good.
+
+    Every running sidecar on this store refuses it within half a second.
+    """
     given = Secret((sys.stdin.read(_LONGEST_INPUT) if which == "-" else which).strip())
 
     async def work(opened: "OpenStore") -> tuple[TokenRow, Status, bool]:

@@ -49,6 +49,13 @@ def test_help_is_plain_and_flags_take_nothing(command: str) -> None:
     assert max(map(len, said.splitlines())) <= 100
 
 
+@pytest.mark.parametrize("group", ["", "config", "policy", "token"])
+def test_a_list_of_commands_has_a_whole_sentence_for_each(group: str) -> None:
+    said = run(*group.split(), "--help").stdout.partition("Commands:")[2].splitlines()[1:]
+    assert said
+    assert [line for line in said if not line.endswith(".") or line.endswith("...")] == []
+
+
 def test_a_usage_error_is_plain_text() -> None:
     assert "Error: No such command 'sevre'. Did you mean 'serve'?" in run("sevre").stderr.splitlines()
     said = run("policy", "explain", "GET", "/a").stderr.splitlines()
