@@ -211,12 +211,16 @@ async def test_an_unknown_id_is_refused() -> None:
 async def test_a_token_ends_at_its_expiry_and_not_before() -> None:
     token, row = issue()
     assert await verifier(row).verify(token, row.expires_at - 0.001) is not None
-    assert (await refusal(verifier(row), token, row.expires_at)).reason is Reason.EXPIRED
+    refused = await refusal(verifier(row), token, row.expires_at)
+    assert refused.reason is Reason.EXPIRED
+    assert re.fullmatch(rf"{row.id}: expired at \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ", refused.detail)
 
 
 async def test_a_revoked_token_is_refused_as_revoked_even_after_its_expiry() -> None:
     token, row = issue(revoked_at=NOW + 1, revoked_by="root")
-    assert (await refusal(verifier(row), token)).reason is Reason.REVOKED
+    refused = await refusal(verifier(row), token)
+    assert refused.reason is Reason.REVOKED
+    assert re.fullmatch(rf"{row.id}: revoked at \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\dZ by .+", refused.detail)
     assert (await refusal(verifier(row), token, NOW + 9999)).reason is Reason.REVOKED
 
 
