@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from tests.e2e.process import free_port
+from tests.e2e.process import free_ports
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -85,7 +85,7 @@ def matches(expected: str, output: str) -> bool:
 def run(page: Path, blocks: list[Block], folder: Path) -> tuple[list[str], str]:
     """What each block printed on standard output, and what all of them complained of. The ports of the page are exchanged
     for free ones, in the commands and in whatever `sidecar init` writes, and exchanged back in what was printed."""
-    ports = (f":{free_port()}", f":{free_port()}")
+    ports = tuple(f":{port}" for port in free_ports(2))
     here, programs = folder / "here", folder / "bin"
     here.mkdir()
     programs.mkdir()

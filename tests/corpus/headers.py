@@ -182,5 +182,5 @@ FORWARDED: dict[str, list[Line]] = {
     "empty": [(b"X-A", b"")],
     "underscore": [(b"X_Own_Name", b"1")],
     "checksum": [(b"X-Checksum-Sha1", b"0123")],
-    "webdav": [(b"Depth", b"1")],
+    "webdav": [(b"Depth", b"0")],
 }

@@ -22,6 +22,7 @@ from tests.corpus.headers import FORWARDED, NOT_FORWARDED, REFUSED_LINES, Line
 from tests.corpus.paths import PATHS
 from tests.corpus.smuggling import MARK, REFUSALS, SMUGGLING, Case
 from tests.e2e.echo_store import EchoStore, Seen
+from tests.e2e.process import free_ports
 
 SECRET = "a secret for tests that is longer than 32 bytes"
 CONFIG = """
@@ -66,20 +67,15 @@ class Served(Struct):
         return b"\r\n".join([*head, b"Authorization: Bearer " + self.token, b"", body])
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return int(listening.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("bypass")
-    store, listen = EchoStore(), _free_port()
+    store, (listen, ops) = EchoStore(), free_ports(2)
     (folder / "policies").mkdir()
     (folder / "policies" / "web.yaml").write_text(POLICY)
     (folder / "secret").write_text(SECRET)
     (folder / "key").write_text("the store's own")
-    (folder / "sidecar.yaml").write_text(CONFIG.format(listen=listen, ops=_free_port(), store=store.port))
+    (folder / "sidecar.yaml").write_text(CONFIG.format(listen=listen, ops=ops, store=store.port))
     now = int(time.time())
     claims = {"iss": "https://issuer.example", "aud": "cache", "sub": "bypass", "iat": now, "exp": now + 3600}
     token = jwt.encode(claims, SECRET, algorithm="HS256").encode()

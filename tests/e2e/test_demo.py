@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.process import free_port
+from tests.e2e.process import free_port, free_ports
 from tests.programs import require_program
 
 COMMANDS = ("echo ", "curl ", "grep ")
@@ -24,7 +24,7 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port, self.ops_port = free_port(), free_port()
+        self.port, self.ops_port = free_ports(2)
         self._out, self._err = folder.with_suffix(".out"), folder.with_suffix(".err")
         folder.mkdir(exist_ok=True)
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -184,7 +184,7 @@ def test_it_removes_nothing_that_it_did_not_make(tmp_path: Path, kind: str) -> N
         place.mkdir()
         (place / "sidecar.yaml").write_text("listen: mine\n")
     before = sorted(tmp_path.rglob("*"))
-    done = run(tmp_path, free_port(), free_port())
+    done = run(tmp_path, *free_ports(2))
     assert done.returncode == 1
     assert done.stderr == f"{place}: is there and was not made by this command; move it away\n"
     assert sorted(tmp_path.rglob("*")) == before
