@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from sidecar.signals import HANGUP
+from sidecar.store.tables import schema_version
 
 from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
@@ -433,7 +435,10 @@ def test_a_port_that_is_taken_is_said_once_with_what_to_do(tmp_path: Path, setti
 
 def test_what_keeps_workers_from_starting_is_said_once(tmp_path: Path) -> None:
     sidecar = made(tmp_path)
-    (tmp_path / "sidecar.db").write_bytes(b"not a database" * 100)
+    with contextlib.closing(sqlite3.connect(tmp_path / "sidecar.db")) as newer:
+        newer.execute(f"CREATE TABLE {schema_version.name} (version_num TEXT)")
+        newer.execute(f"INSERT INTO {schema_version.name} VALUES ('9999')")
+        newer.commit()
     assert _fails(sidecar).count("sidecar can't start") == 1
 
 
