@@ -197,6 +197,10 @@ def _announcement(token_id: str, kind: ChangeKind, at: int, actor: str, expires_
     return insert(changes).values(token_id=token_id, kind=str(kind), at=at, actor=actor, expires_at=expires_at)
 
 
+_YEAR_10000 = 253402300800
+"""Unix seconds: from then on no formatter of dates can write them, and the event would never reach the audit log."""
+
+
 def _change(found: Row[Any]) -> Change:
     # SQLite's columns hold any type, and nothing signs these rows. What is unsound in one must neither stop the followers
     # nor end a revocation early.
@@ -205,7 +209,7 @@ def _change(found: Row[Any]) -> Change:
         seq=found.seq,
         kind=str(found.kind),
         token_id=str(found.token_id),
-        at=at if isinstance(at, int) else 0,
+        at=at if isinstance(at, int) and 0 <= at < _YEAR_10000 else 0,
         actor=str(found.actor),
         expires_at=expires_at if isinstance(expires_at, int) else NEVER,
     )

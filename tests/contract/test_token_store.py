@@ -15,6 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sidecar.audit.record import Records
+from sidecar.audit.schema import Instance
 from sidecar.credentials.opaque import TokenRow
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import Permission, PrincipalKind, Secret
@@ -483,3 +485,16 @@ async def test_last_use_goes_on_after_a_flush_that_failed(monkeypatch: pytest.Mo
     async with asyncio.timeout(5):
         await succeeded.wait()
     await last_used.stop()
+
+
+@pytest.mark.parametrize("at", [2**60, -1, 253402300800, "yesterday"])
+async def test_an_event_with_an_impossible_time_is_still_one_that_can_be_recorded(
+    opened: OpenStore, at: object
+) -> None:
+    await create(opened)
+    edit(opened, "UPDATE changes SET at = ?", at)
+    (event,) = await opened.store.unaudited()
+    record = Records(Instance(), b"k" * 32).token_event(
+        event.change.kind, event.change.at, token_id=event.change.token_id
+    )
+    assert b'"time":"1970-01-01T' in record
