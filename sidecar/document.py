@@ -132,6 +132,11 @@ class Value:
             return ""
         return scalar.text
 
+    def lines(self) -> str:
+        """A string of any number of lines. Stand-in: empty."""
+        scalar = self._scalar("a text")
+        return "" if scalar is None else scalar.text
+
     def choice(self, options: Collection[str], what: str = "value") -> str:
         """One of `options`; `what` is its noun in messages. Stand-in: the first option."""
         text = self.text()

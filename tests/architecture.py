@@ -20,7 +20,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.policy",
     ),
     2: ("sidecar.credentials",),
-    3: ("sidecar.gate", "sidecar.tokens", "sidecar.settled", "sidecar.background"),
+    3: ("sidecar.gate", "sidecar.trial", "sidecar.tokens", "sidecar.settled", "sidecar.background"),
     4: (
         "sidecar.store",
         "sidecar.directory",

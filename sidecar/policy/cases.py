@@ -1,9 +1,10 @@
 """Policy cases: who asks for what, and what the answer must be, as data. Read from a policy file's `cases:` or a file of
-their own, and run through the same routes, profiles and `evaluate` that requests go through.
+their own; `sidecar.trial` runs them, by the road that requests take.
 
     - name: 11 write doesn't give delete
       who: {jwt: github, subject: repo, claims: {repository_id: "123456"}}
       ask: DELETE /web/a                     # a request; or the actions themselves:
+      headers: {Depth: infinity}             # optional: what the request says besides
       actions: [{delete: a}]                 # on keys of `workspace`; {write: a, creates: true} may replace one
       exists: true                           # rule 17; where it matters and isn't said, the answer is existence_unknown
       expect: no_rule                        # allow, or a reason code
@@ -12,86 +13,74 @@ their own, and run through the same routes, profiles and `evaluate` that request
 `who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}` and `{jwt: ISSUER, subject, groups, claims}`. Tokens issued
 here may have limits (`workspaces`, `permissions`, `path`); `directory: {active: true, groups: []}` is the person's row there,
 `directory: unknown` is a person without one; without the key no directory is configured.
+
+A file of cases says `workspace:`, `cases:` and perhaps `guard: true`: then its workspace's policy is served only if they hold
+(rule 26). Instead of cases about requests it may have some about loading, `load:`: whole directories, and what is wrong there.
 """
 
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec import Struct
 
-from sidecar import target
 from sidecar.document import Block, Value, parse
-from sidecar.errors import Refused
-from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind, Target
-from sidecar.policy.compiled import Case, Route
-from sidecar.policy.evaluate import evaluate
+from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind
+from sidecar.policy.compiled import Case
 from sidecar.policy.names import known_name
-from sidecar.policy.routes import Snapshot
 from sidecar.policy.rules import read_claims, read_key_glob, read_permissions
 from sidecar.reasons import Reason
 
-Classify = Callable[[str, Target, Route], Sequence[Action] | Reason]
-"""What the route's profile takes a request for: actions, or the reason of an answer without any. May raise `Refused`."""
-
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _PERMISSIONS = tuple(permission.value for permission in Permission)
 _ANSWERS = ("allow", *(reason.value for reason in Reason if reason is not Reason.GRANTED))
 
 
-class CaseResult(Struct, frozen=True):
-    case: Case
-    reason: Reason
-    rule: str | None
-    """What decided; `None` where no rule did."""
+class LoadCase(Struct, frozen=True):
+    """A whole policy directory, and what is found wrong in it."""
 
-    @property
-    def passed(self) -> bool:
-        return self.reason is self.case.expect and self.case.rule in (None, self.rule)
-
-    def __str__(self) -> str:
-        met = self.reason.value if self.rule is None else f"{self.reason.value} by {self.rule!r}"
-        case = self.case
-        wanted = case.expect.value if case.rule is None else f"{case.expect.value} by {case.rule!r}"
-        return f"{case.name}: {met}" if self.passed else f"{case.name}: expected {wanted}, met {met}"
+    name: str
+    line: int
+    files: Mapping[str, str]
+    """File name -> its text."""
+    loads: int
+    """How many of them are served."""
+    problems: tuple[str, ...] = ()
+    """How each problem that is told begins, in the order of the files."""
 
 
-def run_case(case: Case, snapshot: Snapshot, classify: Classify) -> CaseResult:
-    try:
-        return CaseResult(case, *_answer(case, snapshot, classify))
-    except Refused as refusal:
-        return CaseResult(case, refusal.reason, None)
+class CaseFile(Struct, frozen=True):
+    workspace: str = ""
+    """Whom its cases are about where they don't say so; empty in a file of load cases."""
+    guard: bool = False
+    cases: tuple[Case, ...] = ()
+    loads: tuple[LoadCase, ...] = ()
 
 
-def _answer(case: Case, snapshot: Snapshot, classify: Classify) -> tuple[Reason, str | None]:
-    name, actions = case.workspace, case.actions
-    if case.method:
-        parsed = target.parse(case.path)
-        route = snapshot.match(parsed.segments)
-        if route is None:
-            return Reason.NO_ROUTE, None
-        found = classify(case.method, parsed, route)
-        if isinstance(found, Reason):
-            return found, None
-        name, actions = route.workspace, tuple(found)
-    verdict = evaluate(
-        snapshot.workspaces[name],
-        case.principal,
-        actions,
-        person=case.person,
-        directory=case.directory,
-        exists=case.exists,
-    )
-    if verdict.reason is Reason.NO_RULE and case.principal is ANONYMOUS:
-        return Reason.NO_TOKEN, None
-    return verdict.reason, verdict.rule
-
-
-def read_case_file(text: str, file: str, issuers: Collection[str] | None) -> tuple[Case, ...]:
-    """A file with `workspace:` and `cases:`. Raises `DocumentError` with all problems."""
+def read_case_file(text: str, file: str, issuers: Collection[str] | None) -> CaseFile:
+    """A file with `workspace:` and `cases:`, or with `load:`. Raises `DocumentError` with all problems."""
     document = parse(text, file)
     block = document.root.block()
-    cases = read_cases(block.need("cases"), block.need("workspace").text(), issuers)
+    load = block.find("load")
+    if load is not None:
+        read = CaseFile(loads=tuple(_read_load(item) for item in load.items()))
+    else:
+        workspace = block.need("workspace").text()
+        guard = block.get("guard", Value.boolean, False)
+        read = CaseFile(workspace, guard, read_cases(block.need("cases"), workspace, issuers))
     document.finish()
-    return cases
+    return read
+
+
+def _read_load(item: Value) -> LoadCase:
+    block = item.block()
+    return LoadCase(
+        name=block.need("name").text(),
+        line=item.line,
+        files={name: member.lines() for name, member in block.need("files").block().entries()},
+        loads=block.need("loads").number(),
+        problems=block.get("problems", Value.texts, ()),
+    )
 
 
 def read_cases(value: Value, workspace: str, issuers: Collection[str] | None) -> tuple[Case, ...]:
@@ -120,6 +109,7 @@ def _read_case(item: Value, workspace: str, issuers: Collection[str] | None) -> 
         workspace=block.get("workspace", Value.text, workspace),
         actions=tuple(_read_action(member) for member in actions.items()) if actions is not None else (),
         exists=block.get("exists", Value.boolean, None),
+        headers=block.get("headers", _read_headers, {}) if asked is not None else {},
     )
 
 
@@ -128,6 +118,15 @@ def _read_request(value: Value) -> tuple[str, str]:
     if not method or not path.startswith("/"):
         value.problem("a request is a method and a path, as GET /web/a")
     return method, path
+
+
+def _read_headers(value: Value) -> Mapping[str, str]:
+    found = {}
+    for name, member in value.block().entries():
+        if _HEADER.fullmatch(name) is None:
+            member.problem(f"{name!r} is no header's name")
+        found[name] = member.text()
+    return found
 
 
 def _read_action(value: Value) -> Action:

@@ -55,6 +55,22 @@ class Case(Struct, frozen=True):
     """The directory's row of the caller."""
     directory: bool = False
     """Whether a directory is configured."""
+    headers: Mapping[str, str] = {}
+    """What the request says besides who asks."""
+
+
+class Legacy(Struct, frozen=True, gc=False):
+    """The old shared password, for as long as it may stay."""
+
+    scheme: str
+    """`basic`: the file holds `user:password`. `bearer`: the file holds what follows `Bearer`."""
+    file: str
+    """As the policy says it; a relative one lies beside the policy."""
+    level: Permissions
+    """The most that its holder may do here."""
+    until: float
+    """Unix seconds: the end of its last day, in UTC."""
+    line: int = 1
 
 
 class Workspace(Struct, frozen=True, gc=False):
@@ -73,6 +89,11 @@ class Workspace(Struct, frozen=True, gc=False):
     shares: frozenset[str] = frozenset()
     settings: Mapping[str, str] = {}
     cases: tuple[Case, ...] = ()
+    guard: bool = False
+    """Its cases must hold before it is served (rule 26)."""
+    report_until: float | None = None
+    """Until then (Unix seconds) what nothing grants is let through and recorded (rule 21); `None` enforces."""
+    legacy: Legacy | None = None
     broken: bool = False
     """Its file was bad at a cold start: nothing but its routes is known, everything is refused with `policy_missing` (rule 23)."""
 

@@ -1,24 +1,20 @@
 """Every numbered sentence of the policy's meaning is at least one case under config/cases, and each case holds."""
 
-from collections.abc import Sequence
+import asyncio
+import time
 from functools import cache
 from pathlib import Path
 
 import pytest
-import yaml
-from msgspec import Struct, convert
 from sidecar.config import load
-from sidecar.errors import Refused
-from sidecar.model import Action, Head, Headers, Target
-from sidecar.policy.cases import read_case_file, run_case
-from sidecar.policy.compiled import Case, Route
+from sidecar.policy.cases import CaseFile, LoadCase, read_case_file
+from sidecar.policy.compiled import Case
 from sidecar.policy.files import PolicyFiles
 from sidecar.policy.routes import Snapshot
 from sidecar.policy.source import PolicySource, compile_version
-from sidecar.profiles import PROFILES, LocalAnswer
-from sidecar.profiles.tenant import check_tenant
-from sidecar.reasons import Reason
+from sidecar.profiles import PROFILES
 from sidecar.settled import Reading
+from sidecar.trial import run_case
 
 CONFIG = Path(__file__).parents[2] / "config"
 SETTINGS = load(CONFIG / "sidecar.example.yaml")
@@ -43,35 +39,22 @@ def snapshot() -> Snapshot:
     return source.snapshot
 
 
-def classify(method: str, target: Target, route: Route) -> Sequence[Action] | Reason:
-    """As the gate does it."""
-    profile = PROFILES[route.client]
-    if target.oddities & ~profile.allowed:
-        raise Refused(Reason.BAD_TARGET)
-    check_tenant(target.raw_query, route.workspace)
-    found = profile.classify(Head(method, target, Headers({}, ())), route)
-    return Reason.ANSWERED_HERE if isinstance(found, LocalAnswer) else found
-
-
 def all_cases() -> list[Case]:
-    return [case for path in CASE_FILES for case in read_case_file(path.read_text(), path.name, SETTINGS.issuers)]
+    return [case for path in CASE_FILES for case in case_file(path).cases]
+
+
+def case_file(path: Path) -> CaseFile:
+    return read_case_file(path.read_text(), path.name, SETTINGS.issuers)
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=f"{case.workspace}: {case.name}") for case in all_cases()])
 def test_case(case: Case) -> None:
-    result = run_case(case, snapshot(), classify)
+    result = asyncio.run(run_case(case, snapshot(), time.time()))
     assert result.passed, str(result)
 
 
-class LoadCase(Struct, forbid_unknown_fields=True):
-    name: str
-    files: dict[str, str]
-    loads: int
-    problems: tuple[str, ...] = ()
-
-
-def load_cases() -> list[LoadCase]:
-    return convert(yaml.safe_load((CONFIG / "cases/loading.yaml").read_text())["load"], list[LoadCase])
+def load_cases() -> tuple[LoadCase, ...]:
+    return case_file(CONFIG / "cases/loading.yaml").loads
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in load_cases()])

@@ -1,13 +1,10 @@
-"""Policy cases as data: what each word comes to, what is refused, and that a case which doesn't hold is told."""
-
-from collections.abc import Sequence
+"""Policy cases as data: what each word comes to, and what is refused."""
 
 import pytest
-from sidecar.errors import DocumentError, Refused
-from sidecar.model import ANONYMOUS, LEVELS, Action, Limits, Permission, Person, Principal, PrincipalKind, Target
-from sidecar.policy.cases import CaseResult, read_case_file, run_case
-from sidecar.policy.compiled import Case, Route, Workspace
-from sidecar.policy.routes import Routes, Snapshot
+from sidecar.errors import DocumentError
+from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind
+from sidecar.policy.cases import CaseFile, LoadCase, read_case_file
+from sidecar.policy.compiled import Case
 from sidecar.reasons import Reason
 
 READ, WRITE, OVERWRITE, DELETE, ADMIN = Permission
@@ -16,7 +13,7 @@ PERSONAL, CI, JWT = PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.JWT
 
 def read(*cases: str) -> list[Case]:
     text = "workspace: web\ncases:\n" + "".join(f"  - {{{case}}}\n" for case in cases)
-    return list(read_case_file(text, "web.yaml", ["github"]))
+    return list(read_case_file(text, "web.yaml", ["github"]).cases)
 
 
 def problems(case: str) -> list[str]:
@@ -131,6 +128,12 @@ ONE_PERMISSION = "one permission on one key"
         ("name: a, who: {personal: ada, directory: gone}, ask: GET /, expect: allow", "unknown person 'gone'"),
         ("name: a, who: anonymous, ask: GET /, expect: allow, exists: maybe", "expected true or false"),
         ("name: a, who: anonymous, ask: GET /, expect: allow, exist: true", "did you mean 'exists'?"),
+        ("name: a, who: anonymous, ask: GET /, expect: allow, headers: {a b: c}", "'a b' is no header's name"),
+        ("name: a, who: anonymous, ask: GET /, expect: allow, headers: [Depth]", "expected a mapping"),
+        (
+            "name: a, who: anonymous, actions: [{read: a}], expect: allow, headers: {Depth: '1'}",
+            "unknown key 'headers'",
+        ),
     ],
 )
 def test_what_is_no_case(case: str, message: str) -> None:
@@ -144,63 +147,50 @@ def test_a_case_that_is_no_mapping_is_one_problem() -> None:
     assert [problem.message[:18] for problem in caught.value.problems] == ["expected a mapping"]
 
 
-# --- run --------------------------------------------------------------------------------------------------------------
-
-ROUTE = Route("web", "/web", ("web",), "plain", "store", "/web")
-WEB = Workspace(
-    "web", "web.yaml", "", (ROUTE,), anonymous=LEVELS["read"], write_once=True, ci_tokens=LEVELS["read-write"]
-)
-SNAPSHOT = Snapshot(Routes().adding([ROUTE]), {"web": WEB})
+def test_a_request_may_say_more() -> None:
+    [case] = read(
+        "name: a, who: anonymous, ask: COPY /web/a, headers: {Destination: /web/b, Depth: infinity}, expect: allow"
+    )
+    assert case.headers == {"Destination": "/web/b", "Depth": "infinity"}
 
 
-def classify(method: str, target: Target, route: Route) -> Sequence[Action] | Reason:
-    if method == "OPTIONS":
-        return Reason.ANSWERED_HERE
-    if method == "TRACE":
-        raise Refused(Reason.UNKNOWN_OPERATION)
-    return [Action(READ if method == "GET" else WRITE, target.segments[-1], creates=method == "PUT")]
+@pytest.mark.parametrize(("said", "guard"), [("", False), ("guard: false\n", False), ("guard: true\n", True)])
+def test_a_file_of_cases_may_be_a_guard(said: str, guard: bool) -> None:
+    assert read_case_file(f"workspace: web\n{said}cases: []", "web.yaml", None) == CaseFile("web", guard)
+
+
+LOAD = """\
+load:
+  - name: two files
+    files:
+      a.yaml: |
+        workspace: a
+        routes: []
+      b.yaml: ""
+    problems: ["a.yaml:2 $.routes", b.yaml]
+    loads: 0
+"""
+
+
+def test_a_file_may_be_about_loading() -> None:
+    with pytest.raises(DocumentError, match="nothing is written here"):
+        read_case_file(LOAD, "loading.yaml", None)
+    read = read_case_file(LOAD.replace('b.yaml: ""', "b.yaml: x"), "loading.yaml", None)
+    files = {"a.yaml": "workspace: a\nroutes: []\n", "b.yaml": "x"}
+    assert read == CaseFile(loads=(LoadCase("two files", 2, files, 0, ("a.yaml:2 $.routes", "b.yaml")),))
 
 
 @pytest.mark.parametrize(
-    ("case", "answer"),
+    ("text", "message"),
     [
-        ("who: anonymous, ask: GET /web/a", "allow"),
-        ("who: anonymous, ask: GET /webx/a", "no_route"),
-        ("who: anonymous, ask: GET /web/../a", "bad_target"),
-        ("who: anonymous, ask: OPTIONS /web/a", "answered_here"),
-        ("who: anonymous, ask: TRACE /web/a", "unknown_operation"),
-        ("who: anonymous, ask: PUT /web/a, exists: false", "no_token"),
-        ("who: {jwt: github}, ask: PUT /web/a, exists: false", "no_rule"),
-        ("who: {ci: web}, ask: PUT /web/a, exists: false", "allow"),
-        ("who: {ci: web}, ask: PUT /web/a, exists: true", "no_rule"),
-        ("who: {ci: web}, ask: PUT /web/a", "existence_unknown"),
-        ("who: {ci: web}, ask: POST /web/a", "allow"),
-        ("who: {ci: web}, actions: [{write: a}]", "allow"),
-        ("who: {ci: web}, actions: [{write: a}, {delete: a}]", "no_rule"),
-        ("who: {ci: other}, actions: [{write: a}]", "wrong_workspace"),
-        ("who: {personal: ada, directory: unknown}, actions: [{read: a}]", "inactive_person"),
-        ("who: {personal: ada, directory: {active: false}}, actions: [{read: a}]", "inactive_person"),
-        ("who: {personal: ada, directory: {}}, actions: [{read: a}]", "allow"),
+        ("cases: []", "'workspace' is missing"),
+        ("workspace: web", "'cases' is missing"),
+        ("workspace: web\ncases: []\nguard: yes", "expected true or false"),
+        ("workspace: web\ncases: []\nload: []", "unknown key"),
+        ("load: [{name: a, files: {}}]", "'loads' is missing"),
+        ("load: [{name: a, files: {}, loads: many}]", "expected a number"),
     ],
 )
-def test_a_case_is_answered_as_its_request_would_be(case: str, answer: str) -> None:
-    [right] = read(f"name: a, {case}, expect: {answer}")
-    result = run_case(right, SNAPSHOT, classify)
-    assert (result.passed, result.rule, str(result)) == (True, None, f"a: {result.reason.value}")
-
-
-def test_a_case_that_does_not_hold_says_what_was_met() -> None:
-    [reason, rule] = read(
-        "name: a, who: anonymous, ask: GET /web/a, expect: no_rule",
-        "name: b, who: anonymous, ask: GET /web/a, expect: allow, rule: open",
-    )
-    unmet = [run_case(case, SNAPSHOT, classify) for case in (reason, rule)]
-    assert [(result.passed, str(result)) for result in unmet] == [
-        (False, "a: expected no_rule, met granted"),
-        (False, "b: expected granted by 'open', met granted"),
-    ]
-    met = [CaseResult(rule, Reason.GRANTED, name) for name in ("open", "other")]
-    assert [(result.passed, str(result)) for result in met] == [
-        (True, "b: granted by 'open'"),
-        (False, "b: expected granted by 'open', met granted by 'other'"),
-    ]
+def test_what_is_no_file_of_cases(text: str, message: str) -> None:
+    with pytest.raises(DocumentError, match=message):
+        read_case_file(text, "web.yaml", None)
