@@ -4,18 +4,20 @@ other files is told by `routes.conflicts`.
 Law: what this version doesn't do is refused, never ignored: a policy means all that it says or it isn't loaded.
 """
 
+import calendar
 import hashlib
 from collections.abc import Collection, Mapping
 
 from sidecar.document import Document, Value, parse
 from sidecar.model import LEVELS, NOTHING, Permission, Permissions
 from sidecar.policy.cases import read_cases
-from sidecar.policy.compiled import Route, Workspace
+from sidecar.policy.compiled import Legacy, Route, Workspace
 from sidecar.policy.names import known_name, method_name, plain_path, workspace_name
 from sidecar.policy.rules import Issuers, read_rules
+from sidecar.settings import DAY
 
 _PERMISSIONS = tuple(permission.value for permission in Permission)
-_NOT_YET = "this version doesn't support it yet; leave it out"
+SCHEMES = ("basic", "bearer")
 _NO_NAMES: frozenset[str] = frozenset()
 
 
@@ -52,10 +54,10 @@ def _read(
     write_once = block.get("write_once", Value.boolean, False)
     shares = block.get("shares", lambda value: frozenset(value.texts()), _NO_NAMES)
     settings = block.get("settings", _read_settings, {})
-    block.get("mode", _read_mode, None)
+    report_until = block.get("mode", _read_mode, None)
+    legacy = block.get("legacy", _read_legacy, None)
     cases = block.get("cases", lambda value: read_cases(value, name, issuers), ())
-    for later in ("guard", "legacy"):
-        block.refuse(later, _NOT_YET)
+    guard = block.get("guard", Value.boolean, False)
     return Workspace(
         name=name,
         file=document.file,
@@ -71,6 +73,9 @@ def _read(
         shares=shares,
         settings=settings,
         cases=cases,
+        guard=guard,
+        report_until=report_until,
+        legacy=legacy,
     )
 
 
@@ -91,7 +96,7 @@ def read_routes(
         upstream = known_name(block.need("upstream"), upstreams, "upstream")
         keys = block.get("upstream_path", plain_path, path) or path
         verbs = block.get("verbs", _read_verbs, {})
-        block.refuse("legacy", _NOT_YET)
+        block.refuse("legacy", "the old shared password is the workspace's; write it beside 'routes'")
         if not path:
             continue
         if path in lines:
@@ -125,15 +130,35 @@ def _read_settings(value: Value) -> Mapping[str, str]:
     return {name: member.text() for name, member in value.block().entries()}
 
 
-def _read_mode(value: Value) -> None:
+def _read_mode(value: Value) -> float | None:
+    """Until when it reports, in Unix seconds; `None` enforces (rule 21)."""
     if value.is_mapping:
         block = value.block()
         report = block.find("report")
         if report is not None:
-            value.problem(f"report mode: {_NOT_YET}")
-            return
-        block.problem("expected 'enforce'")
+            return _end_of_day(report.block().need("until"))
+        block.problem("expected 'enforce', or {report: {until: 2026-12-31}}")
     elif value.is_text and value.text() == "report":
-        value.problem(f"report mode: {_NOT_YET}")
+        value.problem("report mode has a last day; write {report: {until: 2026-12-31}}")
     else:
         value.choice(("enforce",), "mode")
+    return None
+
+
+def _read_legacy(value: Value) -> Legacy | None:
+    block = value.block()
+    files = {scheme: found for scheme in SCHEMES if (found := block.find(f"{scheme}_file")) is not None}
+    level = block.need("level").choice(tuple(word for word in LEVELS if LEVELS[word]), "level")
+    until = _end_of_day(block.need("until"))
+    if value.is_mapping and len(files) != 1:
+        block.problem(
+            "the old shared password is in exactly one of 'basic_file' (user:password) and 'bearer_file' (what follows Bearer)"
+        )
+    for scheme, found in files.items():
+        return Legacy(scheme, found.text(), LEVELS[level], until, value.line)
+    return None
+
+
+def _end_of_day(value: Value) -> float:
+    """The first moment after that day, in UTC, as Unix seconds."""
+    return calendar.timegm(value.date().timetuple()) + DAY

@@ -3,6 +3,10 @@
 Law: whoever asks for `snapshot` gets one whole, immutable policy at once; what happens on the disk happens in a thread of its
 own, and reaches the loop as one exchanged reference.
 
+A file that says `guard: true`, or whose cases' file does, is taken only if its cases hold (rule 26). The cases' file of workspace
+`web` is `cases/web.yaml`, in the directory or beside it. It counts at the moment when a policy file is read: an edit of it alone
+changes nothing that is served.
+
 A ConfigMap is read through one resolved `..data`, so that all files of one poll belong to one version of it.
 Polling, because watches on symlinked mounts go silent after the first swap and see nothing on network file systems.
 """
@@ -11,6 +15,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -19,12 +24,16 @@ from msgspec import Struct, structs
 
 from sidecar.background import Follower
 from sidecar.errors import DocumentError, Problem
+from sidecar.policy.cases import read_case_file
+from sidecar.policy.compiled import Workspace
 from sidecar.policy.file import compile_file
 from sidecar.policy.files import PolicyEvent, PolicyFiles, Version
 from sidecar.policy.routes import Snapshot
 from sidecar.policy.rules import Issuers
 from sidecar.policy.salvage import salvage
 from sidecar.settled import Reading, Settled
+from sidecar.trial import guard_problems
+from sidecar.yaml_tree import MAX_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +41,8 @@ SUFFIXES = (".yaml", ".yml")
 MAX_FILE = 128 * 1024
 """Bytes of one policy file, more than a thousand rules. Compiling a larger one would be felt by the requests meanwhile
 (measured: 75 ms in one piece for 700 KiB), and each of its rules by every request after."""
+CASES = "cases"
+_SAYS_GUARD = re.compile(rb"^[\"']?guard", re.MULTILINE)
 _BUSY_SHARE = 20
 """A poll that takes long is followed by a pause of this many times its length: at most 5 % of one CPU."""
 _LONGEST_PAUSE = 2.0
@@ -66,7 +77,10 @@ class PolicySource:
         on_event: Callable[[PolicyEvent], None] | None = None,
         interval: float = 0.25,
         settle: float = 0.2,
+        guards: bool = True,
     ) -> None:
+        """`guards`: whether files are refused whose guards don't hold; only who tells of each case by itself does without."""
+        self._guards = guards
         self._directory = directory
         self._shown = os.path.basename(os.path.abspath(directory))
         self._issuers = issuers
@@ -165,13 +179,29 @@ class PolicySource:
             issuers=self._issuers,
             upstreams=self._upstreams,
             profiles=self._profiles,
+            cases=self._cases() if self._guards else None,
         )
+
+    def _cases(self) -> Path:
+        return cases_folder(self._directory)
+
+
+def cases_folder(directory: Path) -> Path:
+    """Where the files of cases of a policy directory are: within it, or else beside it."""
+    inside = directory / CASES
+    return inside if inside.is_dir() else Path(os.path.abspath(directory)).parent / CASES
 
 
 def compile_version(
-    file: str, reading: Reading, *, issuers: Issuers, upstreams: Collection[str] | None, profiles: Collection[str]
+    file: str,
+    reading: Reading,
+    *,
+    issuers: Issuers,
+    upstreams: Collection[str] | None,
+    profiles: Collection[str],
+    cases: Path | None = None,
 ) -> Version:
-    """What a file's bytes mean; never raises."""
+    """What a file's bytes mean; never raises. `cases` is the folder of the files of cases; without it guards guard nothing."""
     problems: tuple[Problem, ...]
     if reading.content is None:
         problems = (Problem(file, 0, "$", f"the file can't be read: {reading.error}"),) if reading.error else ()
@@ -185,9 +215,34 @@ def compile_version(
     except DocumentError as error:
         problems = error.problems
     else:
-        return Version(file, workspace, written=reading.modified)
+        problems = _unguarded(workspace, cases, issuers) if cases is not None else ()
+        if not problems:
+            return Version(file, workspace, written=reading.modified)
     found = salvage(reading.content.decode("utf-8", "replace"), file, profiles=profiles)
     return Version(file, None, problems, found.workspace, reading.modified, opaque=not found.whole)
+
+
+def _unguarded(workspace: Workspace, folder: Path, issuers: Issuers) -> tuple[Problem, ...]:
+    """What of a workspace's guards doesn't hold, or can't be read."""
+    own = [(workspace.file, case) for case in workspace.cases]
+    shown = f"{folder.name}/{workspace.name}.yaml"
+    try:
+        with (folder / f"{workspace.name}.yaml").open("rb") as opened:
+            content = opened.read(MAX_BYTES + 1)
+        if not workspace.guard and _SAYS_GUARD.search(content) is None:
+            return ()
+        read = read_case_file(content.decode("utf-8"), shown, issuers)
+    except FileNotFoundError:
+        return guard_problems(workspace, own, time.time()) if workspace.guard else ()
+    except OSError as error:
+        return (Problem(shown, 0, "$", f"the guards can't be read: {error.strerror}"),)
+    except UnicodeDecodeError:
+        return (Problem(shown, 0, "$", "the guards can't be read: the file is not UTF-8 text"),)
+    except DocumentError as error:
+        return error.problems
+    if not workspace.guard and not read.guard:
+        return ()
+    return guard_problems(workspace, [*own, *((shown, case) for case in read.cases)], time.time())
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """A policy file means all that it says, or it isn't loaded: rules 11, 14, 15, 16 and 25, problem by problem."""
 
+import datetime
 import hashlib
 from pathlib import Path
 
 import pytest
 from sidecar.errors import DocumentError
 from sidecar.model import LEVELS, Permission
-from sidecar.policy.compiled import Workspace
+from sidecar.policy.compiled import Legacy, Workspace
 from sidecar.policy.file import compile_file
 from sidecar.policy.glob import Glob
 from sidecar.settings import IssuerSettings
@@ -90,12 +91,25 @@ BAD_FILES = [
     (HEAD + "anonymous: on", "unknown level 'on'"),
     (HEAD + "write_once: yes", "expected true or false"),
     (HEAD + "write_once: 'true'", "expected true or false"),
-    (HEAD + "mode: {report: {until: 2026-12-31}}", "doesn't support it yet"),
-    (HEAD + "mode: report", "doesn't support it yet"),
+    (HEAD + "mode: report", "write {report: {until: 2026-12-31}}"),
+    (HEAD + "mode: {report: {}}", "'until' is missing"),
+    (HEAD + "mode: {report: on}", "expected a mapping"),
+    (HEAD + "mode: {report: {until: soon}}", "expected a date such as 2026-12-31"),
+    (HEAD + "mode: {report: {until: 2026-02-30}}", "expected a date such as 2026-12-31"),
+    (HEAD + "mode: {report: {until: 2026-12-31, from: 2026-12-01}}", "unknown key 'from'"),
+    (HEAD + "mode: {report: {until: 2026-12-31}, enforce: true}", "unknown key 'enforce'"),
     (HEAD + "mode: off", "unknown mode 'off'"),
     (HEAD + "mode: {}", "expected 'enforce'"),
-    (HEAD + "guard: true", "doesn't support it yet"),
-    (HEAD + "legacy: true", "doesn't support it yet"),
+    (HEAD + "legacy: true", "expected a mapping"),
+    (HEAD + "legacy: {level: read, until: 2026-12-31}", "exactly one of 'basic_file'"),
+    (HEAD + "legacy: {basic_file: a, bearer_file: b, level: read, until: 2026-12-31}", "exactly one of 'basic_file'"),
+    (HEAD + "legacy: {basic_file: '', level: read, until: 2026-12-31}", "nothing is written here"),
+    (HEAD + "legacy: {basic_file: a, until: 2026-12-31}", "'level' is missing"),
+    (HEAD + "legacy: {basic_file: a, level: none, until: 2026-12-31}", "unknown level 'none'"),
+    (HEAD + "legacy: {basic_file: a, level: admin, until: 2026-12-31}", "unknown level 'admin'"),
+    (HEAD + "legacy: {basic_file: a, level: read}", "'until' is missing"),
+    (HEAD + "legacy: {basic_file: a, level: read, until: never}", "expected a date"),
+    (HEAD + "legacy: {password: hunter2, level: read, until: 2026-12-31}", "unknown key 'password'"),
     (HEAD + "anonymus: read", "unknown key 'anonymus'; did you mean 'anonymous'?"),
     (HEAD + "anonymous: read\nanonymous: none", "is here twice"),
     (HEAD + "members: {user: [ada]}", "did you mean 'users'?"),
@@ -115,7 +129,7 @@ BAD_ROUTES = [
     ("{path: /a, client: plain, upstream: store, verbs: {post: read}}", "no HTTP method"),
     ("{path: /a, client: plain, upstream: store, verbs: {POST: read-write}}", "unknown permission"),
     ("{path: /a, client: plain, upstream: store, branches: x}", "unknown key 'branches'"),
-    ("{path: /a, client: plain, upstream: store, legacy: true}", "doesn't support it yet"),
+    ("{path: /a, client: plain, upstream: store, legacy: true}", "write it beside 'routes'"),
     ("{path: /a, client: plain}", "'upstream' is missing"),
     ("{path: /a, client: plain, upstream: store}, {path: /a, client: nx, upstream: store}", "in line 2 already"),
 ]
@@ -138,8 +152,26 @@ def test_all_problems_are_told_at_once_each_with_line_and_path() -> None:
     ]
 
 
-def test_report_mode_is_one_problem_however_it_is_asked_for() -> None:
-    assert len(problems(HEAD + "mode: report")) == len(problems(HEAD + "mode: {report: {until: 2026-12-31}}")) == 1
+def utc(*moment: int) -> float:
+    return datetime.datetime(*moment, tzinfo=datetime.UTC).timestamp()  # type: ignore[arg-type,misc]
+
+
+def test_report_mode_and_the_old_password_last_to_the_end_of_the_day_they_name() -> None:
+    """In UTC."""
+    text = HEAD + "mode: {report: {until: 2026-12-31}}\nlegacy: {bearer_file: ../old, level: read, until: 2028-02-28}"
+    web = load(text)
+    assert web.report_until == utc(2027, 1, 1)
+    assert web.legacy == Legacy("bearer", "../old", LEVELS["read"], utc(2028, 2, 29), line=4)
+    assert load(HEAD + "mode: {report: {until: 9999-12-31}}").report_until == utc(9999, 12, 31) + 86400
+
+
+def test_whoever_says_nothing_enforces_and_has_no_old_password() -> None:
+    for text in (HEAD, HEAD + "mode: enforce"):
+        assert (load(text).report_until, load(text).legacy) == (None, None)
+
+
+def test_a_day_that_has_passed_is_no_mistake() -> None:
+    assert load(HEAD + "mode: {report: {until: 2020-01-31}}").report_until == utc(2020, 2, 1)
 
 
 def test_without_a_configuration_names_are_not_checked() -> None:

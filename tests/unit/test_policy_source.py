@@ -188,3 +188,105 @@ async def test_one_change_among_a_thousand_files_is_live_in_3_s_and_stalls_the_l
         watcher.cancel()
     assert took < 3.0
     assert max(stalls) < 0.020, f"{max(stalls) * 1000:.1f} ms"
+
+
+OPEN = "cases: [{name: everybody reads, who: anonymous, ask: GET /a/x, expect: allow}]\n"
+GUARDED = "guard: true\n" + OPEN
+
+
+def problems(policies: PolicySource) -> list[str]:
+    return [str(problem) for status in policies.snapshot.files.values() for problem in status.problems]
+
+
+async def test_a_change_that_breaks_a_guard_is_refused_and_the_last_good_version_stays(tmp_path: Path) -> None:
+    """Rule 26."""
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "a.yaml").write_text(text("a", "read", GUARDED))
+    async with following(source(folder)) as policies:
+        assert (level(policies, "a"), problems(policies)) == (1, [])
+        (folder / "a.yaml").write_text(text("a", "none", GUARDED))
+        await until(lambda: problems(policies) != [])
+        broken = "policies/a.yaml:5 $.cases: the guard everybody reads: expected allow, got no_token"
+        assert (level(policies, "a"), problems(policies)) == (1, [broken])
+        (folder / "a.yaml").write_text(text("a", "read-write", GUARDED))
+        await until(lambda: level(policies, "a") == 2)
+        assert problems(policies) == []
+
+
+def test_a_guard_that_does_not_hold_at_a_cold_start_leaves_its_workspace_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text("a", "none", GUARDED))
+    (tmp_path / "b.yaml").write_text(text("b", "none", OPEN))
+    policies = source(tmp_path)
+    policies.load_now()
+    assert (level(policies, "a"), level(policies, "b")) == (None, 0)
+    assert policies.snapshot.workspaces["a"].broken
+    assert policies.snapshot.match(("a",)) is not None, "its paths stay its own"
+
+
+@pytest.mark.parametrize("place", ["policies/cases", "cases"])
+@pytest.mark.parametrize(
+    ("policy", "cases", "served"),
+    [
+        ("", "guard: true\n", False),
+        ("guard: true\n", "", False),
+        ("guard: true\n", "guard: true\n", False),
+        ("", "", True),
+        ("", "guard: false\n", True),
+    ],
+)
+def test_the_file_of_cases_guards_where_either_says_so(
+    tmp_path: Path, place: str, policy: str, cases: str, served: bool
+) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / place).mkdir()
+    (tmp_path / "policies" / "a.yaml").write_text(text("a", "none", policy))
+    (tmp_path / place / "a.yaml").write_text(f"workspace: a\n{cases}{OPEN}")
+    policies = source(tmp_path / "policies")
+    policies.load_now()
+    assert (level(policies, "a") is not None) == served
+    line = 2 + cases.count("\n")
+    said = [] if served else [f"cases/a.yaml:{line} $.cases: the guard everybody reads: expected allow, got no_token"]
+    assert problems(policies) == said
+
+
+@pytest.mark.parametrize(
+    ("cases", "problem"),
+    [
+        (None, "policies/a.yaml:1 $.guard: a guard without a case guards nothing"),
+        (b"workspace: a\ncases: []", "policies/a.yaml:1 $.guard: a guard without a case guards nothing"),
+        (b"workspace: a\ncases: [{name: x}]", "cases/a.yaml:2 $.cases[0]: the key 'who' is missing"),
+        (b"\xff", "cases/a.yaml: the guards can't be read: the file is not UTF-8 text"),
+        (b"", "cases/a.yaml:1 $: the file is empty"),
+    ],
+)
+def test_a_guard_that_can_not_be_asked_lets_nothing_through(tmp_path: Path, cases: bytes | None, problem: str) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "policies" / "a.yaml").write_text(text("a", "read", "guard: true\n"))
+    if cases is not None:
+        (tmp_path / "cases" / "a.yaml").write_bytes(cases)
+    policies = source(tmp_path / "policies")
+    policies.load_now()
+    assert level(policies, "a") is None
+    assert problems(policies)[0].startswith(problem)
+
+
+def test_a_guard_s_file_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "cases" / "a.yaml").mkdir(parents=True)
+    (tmp_path / "policies" / "a.yaml").write_text(text("a", "read"))
+    policies = source(tmp_path / "policies")
+    policies.load_now()
+    assert (level(policies, "a"), problems(policies)) == (
+        None,
+        ["cases/a.yaml: the guards can't be read: Is a directory"],
+    )
+
+
+def test_who_tells_of_each_case_reads_policies_without_their_guards(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text("a", "none", GUARDED))
+    policies = PolicySource(tmp_path, issuers={}, upstreams=["store"], profiles=["plain"], settle=0.0, guards=False)
+    policies.load_now()
+    assert level(policies, "a") == 0
+    assert policies.snapshot.workspaces["a"].guard
