@@ -38,6 +38,8 @@ class PrincipalKind(StrEnum):
     JWT = "jwt"
     BISCUIT = "biscuit"
     ACCESS_KEY = "access_key"
+    LEGACY = "legacy"
+    """A workspace's old shared password: nobody in particular."""
 
 
 class Secret:
@@ -129,13 +131,24 @@ class Head(Struct, frozen=True, gc=False):
     """The address of the TCP peer; empty for a unix socket. Never from a header."""
 
 
+class Scope(Struct, frozen=True):
+    """One entry of a token that is made for several places: what it may do in one workspace. `None` doesn't narrow."""
+
+    workspace: str
+    permissions: Permissions | None = None
+    path: str | None = None
+    """A glob over the key, in the form of rule 16."""
+
+
 class Limits(Struct, frozen=True):
-    """What can only narrow (rule 13). `None` doesn't narrow."""
+    """What can only narrow (rule 13). `None` doesn't narrow; what is set must all agree."""
 
     workspaces: frozenset[str] | None = None
     permissions: Permissions | None = None
     path: str | None = None
     """A glob over the key, in the form of rule 16."""
+    scopes: tuple[Scope, ...] | None = None
+    """If set, each action lies within at least one of these; `workspaces` are then theirs."""
 
 
 UNLIMITED = Limits()
@@ -160,6 +173,10 @@ class Principal(Struct, frozen=True):
     """Unix seconds."""
     revocation_ids: tuple[str, ...] = ()
     """Each is looked up in the revoked set at every request."""
+    owner_id: str = ""
+    """For a personal token: the directory's immutable id of its person when it was made; empty where there was none."""
+    expiry_notice: bytes = b""
+    """Where it ends soon: when, as the answer's header says it."""
 
 
 ANONYMOUS = Principal(kind=PrincipalKind.ANONYMOUS, subject="")
@@ -173,6 +190,8 @@ class Action(Struct, frozen=True):
     """What follows the route's path, decoded once, without its leading slash (rule 2)."""
     creates: bool = False
     """True where `write` might replace an existing key, so that rule 17 may ask for `overwrite` instead."""
+    below: bool = False
+    """True where it acts on every key below `key` too (rule 18); `key` then has no trailing slash, and "" is all keys."""
 
 
 class Person(Struct, frozen=True):
@@ -180,6 +199,8 @@ class Person(Struct, frozen=True):
 
     active: bool
     groups: frozenset[str]
+    id: str = ""
+    """Names the person for good, where the directory has such a thing: a name can be given to somebody else."""
 
 
 class Verdict(Struct, frozen=True):

@@ -21,6 +21,7 @@ class Outcome(StrEnum):
 class Reason(StrEnum):
     GRANTED = "granted"
     ANSWERED_HERE = "answered_here"
+    WOULD_DENY = "would_deny"
 
     BAD_REQUEST = "bad_request"
     BAD_TARGET = "bad_target"
@@ -79,6 +80,7 @@ _ALLOW, _DENY, _UNAUTH, _ERROR = Outcome.ALLOW, Outcome.DENY, Outcome.UNAUTHENTI
 REASONS: dict[Reason, Row] = {
     Reason.GRANTED: Row(200, _ALLOW, "The policy grants it."),
     Reason.ANSWERED_HERE: Row(204, _ALLOW, "Answered by the sidecar itself; the store was not asked."),
+    Reason.WOULD_DENY: Row(200, _ALLOW, "Nothing grants it; report mode lets it through for now."),
     Reason.BAD_REQUEST: Row(400, _DENY, "The request is not valid HTTP/1.1, or has a body where none belongs."),
     Reason.BAD_TARGET: Row(400, _DENY, "The path is written in a form that can be read in two ways; send it plainly."),
     Reason.BAD_HEADER: Row(400, _DENY, "A header is repeated or malformed; send it once, in its standard form."),
