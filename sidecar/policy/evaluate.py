@@ -1,25 +1,40 @@
 """What a workspace's policy says about a principal and a set of actions (`POLICY.md` rules 6 to 17 and 22). Pure, and hot.
 
 Law: an action is granted by what grants (rule 12), minus what any matching deny rule names, within the token's limits
-(rule 13); nothing else decides. A set is granted when each of its actions is, and an empty set never is.
+(rule 13); nothing else decides. A set is granted when each of its actions is, and an empty set never is. An action on all
+keys below one is denied by what could touch one of them, and granted and within limits only by what covers each (rule 18).
 
 One refusal has one reason, the first that holds of: the workspace's file is broken, the person is not active, the token is for
-another workspace, there is nothing to decide, a rule denies, the token's own limits, nothing grants it.
+another workspace, there is nothing to decide, a rule denies, the token's own limits, nothing grants it. Report mode (rule 21)
+turns the last one alone into a grant, and of `read` and `write` alone.
 """
 
 from collections.abc import Sequence
 
-from sidecar.model import NOTHING, Action, Permission, Permissions, Person, Principal, PrincipalKind, Verdict
+from sidecar.model import (
+    NOTHING,
+    Action,
+    Permission,
+    Permissions,
+    Person,
+    Principal,
+    PrincipalKind,
+    Scope,
+    Verdict,
+)
 from sidecar.policy.compiled import Rule, Workspace
 from sidecar.policy.glob import Glob, glob
 from sidecar.policy.match import rule_mismatch
+from sidecar.policy.subtree import could_touch, covers
 from sidecar.policy.trace import ActionTrace, Trace
 from sidecar.reasons import Reason
 
 __all__ = ["Trace", "evaluate", "rules_about"]
 
-_PERSONAL, _CI = PrincipalKind.PERSONAL, PrincipalKind.CI
+_PERSONAL, _CI, _LEGACY = PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.LEGACY
 _WRITE, _OVERWRITE = Permission.WRITE, Permission.OVERWRITE
+_REPORTED = frozenset({Permission.READ, Permission.WRITE})
+"""What report mode may let through."""
 _NO_GROUPS: frozenset[str] = frozenset()
 
 
@@ -32,10 +47,11 @@ def evaluate(
     directory: bool,
     exists: bool | None,
     rules: Sequence[Rule] | None = None,
+    report: bool = False,
     trace: Trace | None = None,
 ) -> Verdict:
     """`person` is the directory's row for a personal token's subject; it counts only where `directory` is configured.
-    `rules` may hold what `rules_about` said of the same workspace, principal and person.
+    `rules` may hold what `rules_about` said of the same workspace, principal and person. `report`: report mode is on.
 
     `exists` is whether the key that a `creates` action names is there; with `None` the verdict may come back with
     `existence_needed`, refused until then (rule 17). `trace` gathers how the verdict came about. Never raises.
@@ -51,12 +67,12 @@ def evaluate(
     if trace is not None:
         trace.begin(workspace, principal, groups, _ceiling(workspace, principal, groups))
     if exists is None and _existence_may_matter(workspace, matched, actions):
-        fresh = _decide(workspace, base, matched, principal, actions, False, None)
-        replaced = _decide(workspace, base, matched, principal, actions, True, None)
+        fresh = _decide(workspace, base, matched, principal, actions, False, report, None)
+        replaced = _decide(workspace, base, matched, principal, actions, True, report, None)
         if fresh.allowed != replaced.allowed:
-            _decide(workspace, base, matched, principal, actions, True, trace)
+            _decide(workspace, base, matched, principal, actions, True, report, trace)
             return Verdict(False, Reason.EXISTENCE_UNKNOWN, existence_needed=True)
-    return _decide(workspace, base, matched, principal, actions, bool(exists), trace)
+    return _decide(workspace, base, matched, principal, actions, bool(exists), report, trace)
 
 
 def rules_about(workspace: Workspace, principal: Principal, person: Person | None, directory: bool) -> Sequence[Rule]:
@@ -80,13 +96,15 @@ def _standing(workspace: Workspace, principal: Principal, person: Person | None,
 
 
 def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str]) -> Permissions:
-    """What membership or the CI binding gives (rules 6 to 9)."""
+    """What membership or the CI binding gives (rules 6 to 9), or the old shared password's level."""
     if principal.kind is _CI:
         return workspace.ci_tokens
     if principal.kind is _PERSONAL and (
         principal.subject in workspace.users or not workspace.groups.isdisjoint(groups)
     ):
         return workspace.personal_tokens
+    if principal.kind is _LEGACY and workspace.legacy is not None and principal.workspace == workspace.name:
+        return workspace.legacy.level
     return NOTHING
 
 
@@ -108,6 +126,7 @@ def _decide(
     principal: Principal,
     actions: Sequence[Action],
     exists: bool,
+    report: bool,
     trace: Trace | None,
 ) -> Verdict:
     limits = principal.limits
@@ -120,15 +139,19 @@ def _decide(
         granted = needed in base
         for rule in matched:
             if needed in rule.deny:
-                if denied_by is None and _covers(rule.path, action.key):
+                if denied_by is None and _touches(rule.path, action):
                     denied_by = rule
-            elif not granted and needed in rule.allow and _covers(rule.path, action.key):
+            elif not granted and needed in rule.allow and _covers(rule.path, action):
                 granted, granted_by = True, rule
-        within = (limits.permissions is None or needed in limits.permissions) and _covers(allowed_path, action.key)
+        within = (limits.permissions is None or needed in limits.permissions) and _covers(allowed_path, action)
+        if limits.scopes is not None:
+            within = within and _in_a_scope(limits.scopes, workspace.name, needed, action)
         denier = denier or denied_by
         granter = granter or granted_by
         limited = limited or not within
-        ungranted = ungranted or not granted
+        if not granted:
+            ungranted = True
+            report = report and needed in _REPORTED
         if trace is not None:
             trace.actions.append(ActionTrace(action, needed, granted, granted_by, denied_by, within))
     if denier is not None:
@@ -136,7 +159,7 @@ def _decide(
     if limited:
         return Verdict(False, Reason.TOKEN_LIMIT)
     if ungranted:
-        return Verdict(False, Reason.NO_RULE)
+        return Verdict(True, Reason.WOULD_DENY) if report else Verdict(False, Reason.NO_RULE)
     return Verdict(True, Reason.GRANTED, None if granter is None else granter.name)
 
 
@@ -144,10 +167,28 @@ def _needed(workspace: Workspace, matched: Sequence[Rule], action: Action, exist
     """Rule 17: replacing asks `overwrite` where the workspace says so or a matching rule names it."""
     if not (exists and action.creates and action.permission is _WRITE):
         return action.permission
-    if workspace.write_once or any(_names_overwrite(rule) and _covers(rule.path, action.key) for rule in matched):
+    if workspace.write_once or any(_names_overwrite(rule) and _touches(rule.path, action) for rule in matched):
         return _OVERWRITE
     return _WRITE
 
 
-def _covers(path: Glob | None, key: str) -> bool:
-    return path is None or path.matches(key)
+def _in_a_scope(scopes: Sequence[Scope], workspace: str, needed: Permission, action: Action) -> bool:
+    """Whether one of them alone holds the whole action: what two hold in halves, neither gives."""
+    return any(
+        scope.workspace == workspace
+        and (scope.permissions is None or needed in scope.permissions)
+        and _covers(None if scope.path is None else glob(scope.path), action)
+        for scope in scopes
+    )
+
+
+def _covers(path: Glob | None, action: Action) -> bool:
+    if path is None:
+        return True
+    return covers(path.pattern, action.key) if action.below else path.matches(action.key)
+
+
+def _touches(path: Glob | None, action: Action) -> bool:
+    if path is None:
+        return True
+    return could_touch(path.pattern, action.key) if action.below else path.matches(action.key)

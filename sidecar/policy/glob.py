@@ -68,6 +68,11 @@ def key_problem(pattern: str) -> str | None:
     return problem(pattern)
 
 
+def segment_pattern(segment: str) -> re.Pattern[str]:
+    """One segment of a glob, other than `**`; matches a whole segment of a key with a slash behind it."""
+    return re.compile(_segment(segment) + "/", re.DOTALL)
+
+
 # Every segment, of the pattern and of the key, is read with a slash behind it: so `**` is "segments, as few as fit".
 _SEGMENTS = "(?:[^/]*+/)*?"
 
