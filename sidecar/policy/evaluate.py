@@ -85,7 +85,7 @@ def _standing(workspace: Workspace, principal: Principal, person: Person | None,
     """Why the principal has no business here at all, even where anonymous may read (rules 7, 9 and 10)."""
     if workspace.broken:
         return Reason.POLICY_MISSING
-    if principal.kind is _PERSONAL and directory and (person is None or not person.active):
+    if principal.kind is _PERSONAL and directory and not _is_here(principal, person):
         return Reason.INACTIVE_PERSON
     if principal.kind is _CI and principal.workspace != workspace.name:
         return Reason.WRONG_WORKSPACE
@@ -93,6 +93,13 @@ def _standing(workspace: Workspace, principal: Principal, person: Person | None,
     if workspaces is not None and workspace.name not in workspaces:
         return Reason.WRONG_WORKSPACE
     return None
+
+
+def _is_here(principal: Principal, person: Person | None) -> bool:
+    """A name may have been given to somebody else since; whose id the token doesn't know has only the name."""
+    if person is None or not person.active:
+        return False
+    return not principal.owner_id or principal.owner_id == person.id
 
 
 def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str]) -> Permissions:

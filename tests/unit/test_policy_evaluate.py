@@ -21,7 +21,7 @@ from sidecar.model import (
     PrincipalKind,
     Verdict,
 )
-from sidecar.policy.compiled import ClaimGlob, Rule, Workspace
+from sidecar.policy.compiled import ClaimGlob, Legacy, Rule, Workspace
 from sidecar.policy.evaluate import evaluate, rules_about
 from sidecar.policy.glob import Glob
 from sidecar.policy.match import claim_matches
@@ -596,3 +596,111 @@ def test_a_decision_takes_microseconds() -> None:
         )
     )
     assert best / 500 < 50e-6, f"{best / 500 * 1e6:.1f} µs"
+
+
+# --- report mode (rule 21) ----------------------------------------------------------------------------------------------------
+
+
+def ask_in_report_mode(
+    workspace: Workspace, principal: Principal, *actions: Action, exists: bool | None = False
+) -> Verdict:
+    return evaluate(workspace, principal, actions, person=None, directory=False, exists=exists, report=True)
+
+
+@settings(max_examples=400)
+@given(workspaces(), PRINCIPALS, ACTIONS, REQUESTS)
+def test_report_mode_is_as_if_everybody_were_granted_read_and_write(
+    workspace: Workspace, who: Principal, actions: tuple[Action, ...], request_: dict[str, Any]
+) -> None:
+    """So whatever stands in the way of a grant stands in its way, too: deny rules, limits, standing, `overwrite`."""
+    met = evaluate(workspace, who, actions, **request_, report=True)
+    opened = msgspec.structs.replace(workspace, anonymous=workspace.anonymous | RW)
+    as_granted = evaluate(opened, who, actions, **request_)
+    assert (met.allowed, met.existence_needed) == (as_granted.allowed, as_granted.existence_needed)
+    if not met.allowed and not met.existence_needed:
+        assert met.reason is not Reason.WOULD_DENY
+    if request_["exists"] is not None:
+        enforced = evaluate(workspace, who, actions, **request_)
+        assert (met.reason is Reason.WOULD_DENY) == (met.allowed and not enforced.allowed)
+        assert met == enforced or enforced.reason is Reason.NO_RULE
+
+
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        (Action(READ, "a"), Reason.WOULD_DENY),
+        (Action(WRITE, "a"), Reason.WOULD_DENY),
+        (Action(OVERWRITE, "a"), Reason.NO_RULE),
+        (Action(DELETE, "a"), Reason.NO_RULE),
+        (Action(ADMIN, "a"), Reason.NO_RULE),
+    ],
+)
+def test_report_mode_lets_reads_and_writes_through_and_nothing_else(action: Action, reason: Reason) -> None:
+    for who in (ANONYMOUS, ADA, CI, BUILD):
+        verdict = ask_in_report_mode(web(), who, action)
+        assert verdict == Verdict(reason is Reason.WOULD_DENY, reason)
+        assert ask_in_report_mode(web(), who, GET, action).reason is reason
+
+
+def test_what_a_rule_denies_or_a_token_excludes_stands_in_report_mode() -> None:
+    denied = web(rules=(Rule("never", 1, deny=only(READ), path=Glob("secret/**")),))
+    assert ask_in_report_mode(denied, ADA, Action(READ, "secret/a")) == Verdict(False, Reason.RULE_DENY, "never")
+    narrow = msgspec.structs.replace(CI, limits=Limits(permissions=only(READ)))
+    assert ask_in_report_mode(web(), narrow, PUT).reason is Reason.TOKEN_LIMIT
+    elsewhere = msgspec.structs.replace(CI, workspace="other")
+    assert ask_in_report_mode(web(), elsewhere, GET).reason is Reason.WRONG_WORKSPACE
+    assert ask_in_report_mode(web(broken=True), ADA, GET).reason is Reason.POLICY_MISSING
+    gone = evaluate(web(), ADA, [GET], person=None, directory=True, exists=False, report=True)
+    assert gone.reason is Reason.INACTIVE_PERSON
+    assert ask_in_report_mode(web(), ADA).reason is Reason.UNKNOWN_OPERATION
+
+
+@pytest.mark.parametrize(("exists", "reason"), [(False, Reason.WOULD_DENY), (True, Reason.NO_RULE)])
+def test_nothing_is_replaced_in_report_mode_that_asks_for_overwrite(exists: bool, reason: Reason) -> None:
+    """Both answers of an enforced policy are no; in report mode they differ, so the store has to be asked."""
+    once = web(write_once=True)
+    assert not evaluate(once, CI, [PUT], person=None, directory=False, exists=None).existence_needed
+    assert ask_in_report_mode(once, CI, PUT, exists=None).existence_needed
+    assert ask_in_report_mode(once, CI, PUT, exists=exists).reason is reason
+
+
+def test_what_is_granted_is_granted_in_report_mode_too() -> None:
+    assert ask_in_report_mode(web(anonymous=only(READ)), ADA, GET) == Verdict(True, Reason.GRANTED)
+
+
+# --- the old shared password --------------------------------------------------------------------------------------------------
+
+OLD = Legacy("basic", "old", only(READ), until=1e10)
+HOLDER = Principal(
+    PrincipalKind.LEGACY, "shared password", workspace="web", limits=Limits(frozenset({"web"}), only(READ))
+)
+
+
+def test_the_old_password_may_do_what_its_level_says_and_nothing_else_grants_it_more() -> None:
+    generous = web(
+        legacy=OLD,
+        anonymous=RW,
+        users=frozenset({HOLDER.subject}),
+        personal_tokens=RW,
+        ci_tokens=RW,
+        rules=(Rule("all", 1, allow=only(*Permission), kinds=frozenset(PrincipalKind)),),
+    )
+    assert ask(generous, HOLDER, GET).allowed
+    for permission in (WRITE, OVERWRITE, DELETE, ADMIN):
+        assert ask(generous, HOLDER, Action(permission, "a")).reason is Reason.TOKEN_LIMIT
+    assert ask(web(legacy=OLD), HOLDER, GET).allowed
+    assert ask_in_report_mode(web(legacy=OLD), HOLDER, PUT).reason is Reason.TOKEN_LIMIT
+
+
+def test_the_old_password_opens_no_workspace_but_its_own() -> None:
+    other = Workspace("other", "o.yaml", "0" * 64, legacy=OLD, anonymous=RW)
+    assert ask(other, HOLDER, GET).reason is Reason.WRONG_WORKSPACE
+    unlimited = msgspec.structs.replace(HOLDER, limits=Limits())
+    assert ask(Workspace("other", "o.yaml", "0" * 64, legacy=OLD), unlimited, GET).reason is Reason.NO_RULE
+    assert ask(web(), HOLDER, GET).reason is Reason.NO_RULE
+
+
+def test_deny_rules_bind_the_old_password() -> None:
+    closed = web(legacy=OLD, rules=(Rule("no", 1, deny=only(READ), kinds=frozenset({PrincipalKind.LEGACY})),))
+    assert ask(closed, HOLDER, GET) == Verdict(False, Reason.RULE_DENY, "no")
+    assert ask(closed, ANONYMOUS, GET).reason is Reason.NO_RULE
