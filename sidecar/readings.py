@@ -7,10 +7,12 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records, rfc3339
 from sidecar.credentials.identities import Identities
+from sidecar.credentials.token_row import scope_as_json, scopes_of
 from sidecar.directory.file import DirectoryEvent
 from sidecar.errors import Problem
 from sidecar.jwks import IssuerKeys
@@ -203,6 +205,8 @@ def token_record(records: Records, event: TokenEvent) -> bytes:
             "workspaces": workspaces,
             "permissions": _names(token.permissions) if token is not None else None,
             "path": token.path if token is not None else None,
+            "scopes": _scopes(token.scopes) if token is not None else None,
+            "parent": token.parent if token is not None else None,
             "expires_at": _date(token.expires_at) if token is not None else None,
         },
     )
@@ -210,6 +214,15 @@ def token_record(records: Records, event: TokenEvent) -> bytes:
 
 def _names(stored: str | None) -> list[str] | None:
     return None if stored is None else stored.split()
+
+
+def _scopes(stored: str | None) -> list[dict[str, Any]] | None:
+    """Nothing has vouched for the row: what isn't a list of scopes is told as none."""
+    try:
+        scopes = None if stored is None else scopes_of(stored)
+    except ValueError:
+        scopes = None
+    return None if scopes is None else [scope_as_json(scope) for scope in scopes]
 
 
 def _date(at: int) -> str | None:

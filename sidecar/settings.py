@@ -25,6 +25,40 @@ class Listen(Struct, frozen=True):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class TlsSettings(Struct, frozen=True):
+    """A certificate with its chain and its key, in PEM; picked up when they change."""
+
+    cert_file: Path
+    key_file: Path
+
+
+class ProxyProtocolSettings(Struct, frozen=True):
+    trusted: tuple[str, ...]
+    """Networks, addresses, or `unix`: whose connections begin with a header of PROXY protocol version 2."""
+
+
+class ListenerSettings(Struct, frozen=True):
+    """One address of the data plane."""
+
+    address: Listen
+    mode: int | None = None
+    """A unix socket's permissions; `None` where it isn't one."""
+    tls: TlsSettings | None = None
+    proxy_protocol: ProxyProtocolSettings | None = None
+
+    def __str__(self) -> str:
+        return str(self.address)
+
+
+class FailedCredentialSettings(Struct, frozen=True):
+    """How often one network (an IPv4 address, an IPv6 /64) may send a bad credential before it is told 429 instead of 401."""
+
+    enabled: bool = True
+    burst: int = 60
+    """At once."""
+    per_minute: int = 60
+
+
 class Timeouts(Struct, frozen=True):
     connect: float = 2.0
     first_byte: float = 30.0
@@ -51,10 +85,21 @@ class UpstreamCredentials(Struct, frozen=True):
     header: HeaderCredentials | None = None
 
 
+class HealthSettings(Struct, frozen=True):
+    """When an address of a store is left out."""
+
+    failures: int = 5
+    """So many requests in a row that failed there raise a doubt."""
+    ejection: float = 1.0
+    """For how long it is left out the first time; each further time is twice as long."""
+    max_ejection: float = 30.0
+
+
 class UpstreamSettings(Struct, frozen=True):
     name: str
     url: str
-    """`http://host:port`, `https://host`, `unix:/path.sock`, or `file:///dir` (the embedded store; resolved, absolute)."""
+    """`http://host:port`, `https://host`, `unix:/path.sock`, or `file:///dir` (the embedded store; resolved, absolute).
+    Where there are several `urls`, the first."""
     timeouts: Timeouts = Timeouts()
     credentials: UpstreamCredentials | None = None
     connections: int = 256
@@ -62,6 +107,17 @@ class UpstreamSettings(Struct, frozen=True):
     redirects: str = "refuse"
     """`refuse`: an answer that redirects out of the route is a 502. `pass`: it reaches the client."""
     ca_file: Path | None = None
+    urls: tuple[str, ...] = ()
+    """All addresses, where several are named: of one kind (`http`, `https` or `unix`), each serving the same objects."""
+    server_name: str | None = None
+    """What the certificate must be for, where that isn't the URL's host."""
+    client_certificate_file: Path | None = None
+    client_key_file: Path | None = None
+    queue: int = 1024
+    """The most requests that may wait for a connection at once."""
+    queue_timeout: float = 5.0
+    """The longest that one waits."""
+    health: HealthSettings = HealthSettings()
 
 
 class TokenSettings(Struct, frozen=True):
@@ -71,6 +127,10 @@ class TokenSettings(Struct, frozen=True):
     brand: str = "asc"
     default_ttl: float = 90 * DAY
     max_ttl: float = 366 * DAY
+    previous_pepper_files: tuple[Path, ...] = ()
+    """Tokens made under these are believed as well, and move to `pepper_file`'s at their next use."""
+    reuse: str = "event"
+    """When a rotated token is used after its overlap: `event`, or `revoke_family`, which revokes its replacements too."""
 
 
 class IssuerSettings(Struct, frozen=True):
@@ -149,7 +209,7 @@ class Settings(Struct, frozen=True):
     """The whole file."""
 
     path: Path
-    listen: Listen
+    listen: tuple[ListenerSettings, ...]
     ops: Listen
     policies: Path
     upstreams: dict[str, UpstreamSettings]
@@ -162,3 +222,4 @@ class Settings(Struct, frozen=True):
     audit: tuple[AuditSink, ...] = (AuditSink(),)
     carriers: CarrierSettings = CarrierSettings()
     limits: LimitSettings = LimitSettings()
+    failed_credentials: FailedCredentialSettings = FailedCredentialSettings()

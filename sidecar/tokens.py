@@ -1,9 +1,11 @@
-"""The life of a token that is issued here: create, list, show, revoke. The command line, and what comes after it, call this.
+"""The life of a token that is issued here: create, list, show, rotate, revoke. The command line, and what comes after it,
+call this.
 
-What is asked for is checked here and nowhere else; a row leaves here sealed or not at all.
+A row leaves here sealed or not at all. A token's line: rotating makes a new token that stands for the same, and the old one
+ends after an overlap. Whoever uses it later has kept what everybody else has given up, which is worth an event.
 """
 
-import re
+import logging
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Protocol
@@ -11,34 +13,55 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.credentials.opaque import TokenFormat, TokenRow, intact, sealed
-from sidecar.credentials.pepper import Pepper
-from sidecar.document import suggestion
+from sidecar.credentials.opaque import TokenFormat
+from sidecar.credentials.pepper import Peppers
+from sidecar.credentials.token_row import TokenRow, intact, scopes_text, sealed
 from sidecar.errors import SidecarError
-from sidecar.model import Permission, PrincipalKind, Secret
-from sidecar.policy import glob
-from sidecar.settings import DAY
+from sidecar.model import PrincipalKind, Secret
+from sidecar.token_requests import (
+    NewToken,
+    TokenRequestError,
+    WantedScope,
+    check,
+    permissions_of,
+    scopes_of,
+    ttl_problems,
+)
 
-LONGEST_SUBJECT, LONGEST_NAME, MOST_WORKSPACES = 256, 100, 100
-SHORTEST_TTL = 1.0
+__all__ = [
+    "CannotRotate",
+    "ChangeKind",
+    "NewToken",
+    "Status",
+    "TokenFilter",
+    "TokenRequestError",
+    "TokenStore",
+    "Tokens",
+    "UnknownToken",
+    "WantedScope",
+]
 
+REPORT_AGAIN = 3600
+"""Seconds for which one event stands for every further use of a replaced token."""
 
-class TokenRequestError(SidecarError):
-    """What was asked for can't be. All that is wrong with it, one sentence each; it begins with the name of what is wrong
-    (`kind`, `subject`, `workspace`, `permission`, `path`, `ttl`, `name`) where that is one thing."""
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+log = logging.getLogger(__name__)
 
 
 class UnknownToken(SidecarError):
     """No token has this id."""
 
 
+class CannotRotate(SidecarError):
+    """The token has ended, or was replaced already. The text says which."""
+
+
 class ChangeKind(StrEnum):
     CREATED = "created"
     REVOKED = "revoked"
+    ROTATED = "rotated"
+    """Another was made to replace it: its `expires_at` has come nearer."""
+    REUSED = "reused"
+    """It was used after its replacement had taken over."""
 
 
 class Status(StrEnum):
@@ -49,22 +72,8 @@ class Status(StrEnum):
     """Its row isn't as it was written here, or was written under another pepper: it is refused."""
 
 
-class NewToken(Struct, frozen=True):
-    """What is asked for. `None` and an empty tuple don't narrow (rules 6 and 13)."""
-
-    kind: PrincipalKind
-    subject: str
-    workspaces: tuple[str, ...] = ()
-    permissions: tuple[str, ...] = ()
-    """Names of `Permission`, or `read-write`."""
-    path: str | None = None
-    ttl: float | None = None
-    """Seconds; the configuration's default if `None`."""
-    name: str = ""
-
-
 class TokenFilter(Struct, frozen=True):
-    """All that is set must hold."""
+    """All that is set must hold. Times are whole Unix seconds."""
 
     kind: PrincipalKind | None = None
     subject: str | None = None
@@ -75,6 +84,11 @@ class TokenFilter(Struct, frozen=True):
     after: str | None = None
     """The last id of the page before."""
     limit: int = 100
+    created_by: str | None = None
+    expiring_by: int | None = None
+    """It ends then at the latest."""
+    unused_since: int | None = None
+    """Neither made nor used since then."""
 
 
 class TokenStore(Protocol):
@@ -86,7 +100,11 @@ class TokenStore(Protocol):
 
     async def list(self, wanted: TokenFilter, now: int) -> Sequence[TokenRow]: ...
 
+    async def family(self, first: str) -> Sequence[TokenRow]: ...
+
     async def replace(self, old: TokenRow, new: TokenRow, kind: ChangeKind, at: int, actor: str) -> bool: ...
+
+    async def rotate(self, old: TokenRow, ending: TokenRow, new: TokenRow, at: int, actor: str) -> bool: ...
 
     async def announce(self, token_id: str, kind: ChangeKind, at: int, actor: str, expires_at: int) -> None: ...
 
@@ -95,44 +113,62 @@ class Tokens:
     """`actor` is who asks, as the audit log will name them; `now` whole Unix seconds."""
 
     def __init__(
-        self, store: TokenStore, spelling: TokenFormat, pepper: Pepper, *, default_ttl: float, max_ttl: float
+        self,
+        store: TokenStore,
+        spelling: TokenFormat,
+        peppers: Peppers,
+        *,
+        default_ttl: float,
+        max_ttl: float,
+        revoke_reused: bool = False,
     ) -> None:
+        """`revoke_reused`: a replaced token that is used takes its whole family along."""
         self._store = store
         self._spelling = spelling
-        self._pepper = pepper
+        self._peppers = peppers
         self._default_ttl = default_ttl
         self._max_ttl = max_ttl
+        self._revoke_reused = revoke_reused
 
     async def create(self, wanted: NewToken, *, actor: str, now: int) -> tuple[Secret, TokenRow]:
         """The token, which nobody can read again, and its row. Raises `TokenRequestError`."""
         ttl = self._default_ttl if wanted.ttl is None else wanted.ttl
-        problems = [*_identity_problems(wanted), *_narrowing_problems(wanted), *_ttl_problems(ttl, self._max_ttl)]
-        if problems:
-            raise TokenRequestError(problems)
-        token_id, token = self._spelling.mint(wanted.kind)
-        permissions = {part for name in wanted.permissions for part in _PERMISSIONS[name]}
-        row = sealed(
+        check(wanted, ttl, self._max_ttl)
+        scopes = scopes_of(wanted)
+        token, row = self._mint(
             TokenRow(
-                id=token_id,
+                id="",
                 kind=str(wanted.kind),
                 subject=wanted.subject,
                 name=wanted.name,
-                workspaces=_joined(wanted.workspaces),
-                permissions=_joined(permissions),
+                workspaces=_joined([scope.workspace for scope in scopes] or wanted.workspaces),
+                permissions=_joined(permissions_of(wanted.permissions) or ()),
                 path=wanted.path,
                 created_at=now,
                 created_by=actor,
                 expires_at=now + int(ttl),
                 revoked_at=None,
                 revoked_by=None,
-                pepper_id=self._pepper.id,
-                digest=self._pepper.digest(token.reveal()),
+                pepper_id="",
+                digest="",
                 mac="",
-            ),
-            self._pepper,
+                owner_id=wanted.owner_id or None,
+                scopes=scopes_text(scopes) if scopes else None,
+            )
         )
         await self._store.create(row, actor)
         return token, row
+
+    def _mint(self, like: TokenRow) -> tuple[Secret, TokenRow]:
+        """A fresh id, secret and seal for a row that says everything else."""
+        token_id, token = self._spelling.mint(PrincipalKind(like.kind))
+        pepper = self._peppers.current
+        row = replace(like, id=token_id, pepper_id=pepper.id, digest=pepper.digest(token.reveal()))
+        return token, sealed(row, pepper)
+
+    def _sealed(self, row: TokenRow) -> TokenRow:
+        """Under the pepper that its digest is under."""
+        return sealed(row, self._peppers.named(row.pepper_id) or self._peppers.current)
 
     async def list(self, wanted: TokenFilter, *, now: int) -> Sequence[TokenRow]:
         return await self._store.list(wanted, now)
@@ -152,6 +188,52 @@ class Tokens:
             raise TokenRequestError([f"that is not a token of this sidecar: they start with {self._spelling.brand}_"])
         return parsed.id
 
+    async def rotate(
+        self, token_id: str, *, overlap: float, actor: str, now: int, ttl: float | None = None, owner_id: str = ""
+    ) -> tuple[Secret, TokenRow, TokenRow]:
+        """The new token, its row, and the old one's, which ends after `overlap` seconds. The new one may what the old one may,
+        and lives as long as that was made for, or `ttl` seconds. It belongs to whom the old one belongs to; `owner_id` counts
+        where that was never recorded.
+
+        Raises `UnknownToken`, `CannotRotate` and `TokenRequestError`.
+        """
+        while True:
+            old = await self.show(token_id)
+            self._check_can_rotate(old, now)
+            life = min(float(old.expires_at - old.created_at), self._max_ttl) if ttl is None else ttl
+            problems = ttl_problems(life, self._max_ttl)
+            if not 0 <= overlap <= self._max_ttl:
+                problems.append("overlap: 0s or longer, and no longer than a token may live (tokens.max_ttl)")
+            if problems:
+                raise TokenRequestError(problems)
+            token, new = self._mint(
+                replace(
+                    old,
+                    created_at=now,
+                    created_by=actor,
+                    expires_at=now + int(life),
+                    last_used_at=None,
+                    owner_id=old.owner_id or owner_id or None,
+                    parent=old.id,
+                    family=old.family or old.id,
+                )
+            )
+            ends = min(old.expires_at, now + int(overlap))
+            ending = self._sealed(replace(old, expires_at=ends, rotated_at=now))
+            if await self._store.rotate(old, ending, new, now, actor):
+                return token, new, ending
+
+    def _check_can_rotate(self, row: TokenRow, now: int) -> None:
+        status = self.status(row, now)
+        if row.rotated_at is not None and status is not Status.ALTERED:
+            raise CannotRotate(f"{row.id} was replaced already; rotate the one that replaced it")
+        if status is not Status.ACTIVE:
+            raise CannotRotate(f"{row.id} is {status}, so there is nothing to rotate; create a new one")
+
+    async def family(self, row: TokenRow) -> Sequence[TokenRow]:
+        """The whole line of replacements that it belongs to, oldest first."""
+        return await self._store.family(row.family or row.id)
+
     async def revoke(self, token_id: str, *, actor: str, now: int) -> tuple[TokenRow, bool]:
         """The row, and whether this call revoked it: a second one changes nothing. Raises `UnknownToken`.
 
@@ -159,79 +241,33 @@ class Tokens:
         """
         while True:
             row = await self.show(token_id)
-            if not intact(row, self._pepper):
+            if not intact(row, self._peppers):
                 await self._store.announce(row.id, ChangeKind.REVOKED, now, actor, now + int(self._max_ttl))
                 return row, True
             if row.revoked_at is not None:
                 return row, False
-            revoked = sealed(replace(row, revoked_at=now, revoked_by=actor), self._pepper)
+            revoked = self._sealed(replace(row, revoked_at=now, revoked_by=actor))
             if await self._store.replace(row, revoked, ChangeKind.REVOKED, now, actor):
                 return revoked, True
 
+    async def reused(self, row: TokenRow, now: int) -> None:
+        """A replaced token was used after its overlap; `row` is intact. Raises `Unavailable`."""
+        if row.reused_at is None or now - row.reused_at >= REPORT_AGAIN:
+            marked = self._sealed(replace(row, reused_at=now))
+            if await self._store.replace(row, marked, ChangeKind.REUSED, now, "sidecar"):
+                log.warning("the token %s was replaced and is used after its overlap", row.id)
+        if self._revoke_reused:
+            for relative in await self.family(row):
+                if self.status(relative, now) is Status.ACTIVE:
+                    await self.revoke(relative.id, actor=f"sidecar, as {row.id} was reused", now=now)
+
     def status(self, row: TokenRow, now: int) -> Status:
-        if not intact(row, self._pepper):
+        if not intact(row, self._peppers):
             return Status.ALTERED
         if row.revoked_at is not None:
             return Status.REVOKED
         return Status.EXPIRED if now >= row.expires_at else Status.ACTIVE
 
 
-_PERMISSIONS: dict[str, tuple[Permission, ...]] = {
-    **{permission.value: (permission,) for permission in Permission},
-    "read-write": (Permission.READ, Permission.WRITE),
-}
-PERMISSION_NAMES = tuple(_PERMISSIONS)
-_WORKSPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-def _joined(names: Sequence[str] | set[Permission]) -> str | None:
+def _joined(names: Sequence[str] | frozenset[str]) -> str | None:
     return " ".join(sorted({str(name) for name in names})) or None
-
-
-def _identity_problems(wanted: NewToken) -> list[str]:
-    problems = []
-    if wanted.kind not in (PrincipalKind.PERSONAL, PrincipalKind.CI):
-        problems.append("kind: personal or ci")
-    if not wanted.subject:
-        problems.append("subject: who the token belongs to is needed")
-    problems += _text_problems("subject", wanted.subject, LONGEST_SUBJECT)
-    problems += _text_problems("name", wanted.name, LONGEST_NAME)
-    return problems
-
-
-def _narrowing_problems(wanted: NewToken) -> list[str]:
-    problems = []
-    if wanted.kind is PrincipalKind.CI and len(wanted.workspaces) != 1:
-        problems.append("workspace: a CI token belongs to exactly one")
-    if len(wanted.workspaces) > MOST_WORKSPACES:
-        problems.append(f"workspace: at most {MOST_WORKSPACES}")
-    problems += [
-        f"workspace {name!r}: letters, digits, '.', '_' and '-', at most 64"
-        for name in wanted.workspaces
-        if _WORKSPACE.fullmatch(name) is None
-    ]
-    problems += [
-        f"permission {name!r} is unknown{suggestion(name, PERMISSION_NAMES)}"
-        for name in wanted.permissions
-        if name not in _PERMISSIONS
-    ]
-    if wanted.path is not None and (wrong := glob.problem(wanted.path) if wanted.path else "it is empty"):
-        problems.append(f"path {wanted.path!r}: {wrong}")
-    return problems
-
-
-def _ttl_problems(ttl: float, longest: float) -> list[str]:
-    if not ttl >= SHORTEST_TTL:
-        return ["ttl: at least 1s"]
-    if ttl > longest:
-        return [f"ttl: at most {longest / DAY:g}d here (tokens.max_ttl)"]
-    return []
-
-
-def _text_problems(what: str, text: str, longest: int) -> list[str]:
-    problems = []
-    if len(text) > longest:
-        problems.append(f"{what}: at most {longest} characters")
-    if not text.isprintable() or text != text.strip():
-        problems.append(f"{what}: printable characters, no space at either end")
-    return problems

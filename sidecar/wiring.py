@@ -189,9 +189,13 @@ class Sidecar:
                 await audit.commit(readings.token_record(records, event))
 
             events = TokenEvents(tokens.store, record)
-            feed = ChangeFeed(tokens.store, tokens.watch(), on_change=events.wake)
+            feed = ChangeFeed(
+                tokens.store, tokens.watch(), on_change=events.wake, on_shortened=tokens.verifier.reread
+            )
             await feed.start()
             self._closing.append(feed.stop)
+            tokens.moves.start()
+            self._closing.append(tokens.moves.stop)
             if self._speaks_for_all:
                 events.start()
                 self._closing.append(events.stop)

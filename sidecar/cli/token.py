@@ -21,7 +21,8 @@ from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, 
 from sidecar.cli.people import stranger
 from sidecar.cli.token_text import as_json, lines, table
 from sidecar.cli.workspaces import unknown
-from sidecar.credentials.opaque import ID_LENGTH, TokenRow
+from sidecar.credentials.opaque import ID_LENGTH
+from sidecar.credentials.token_row import TokenRow
 from sidecar.credentials.pepper import PepperUnusable
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import PrincipalKind, Secret

@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sidecar.credentials.opaque import TokenRow
+from sidecar.credentials.token_row import TokenRow
 from sidecar.tokens import Status
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))

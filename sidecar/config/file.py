@@ -120,7 +120,13 @@ def _tokens(value: Value, folder: Folder) -> TokenSettings:
         brand=block.get("brand", _brand, "asc"),
         default_ttl=default_ttl,
         max_ttl=max_ttl,
+        previous_pepper_files=block.get("previous_pepper_files", lambda files: _paths(files, folder), ()),
+        reuse=block.get("reuse", lambda reuse: reuse.choice(("event", "revoke_family")), "event"),
     )
+
+
+def _paths(value: Value, folder: Folder) -> tuple[Path, ...]:
+    return tuple(folder.path(item) for item in value.items())
 
 
 def _store(value: Value, folder: Folder) -> str:

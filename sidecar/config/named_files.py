@@ -7,6 +7,7 @@ No message repeats a byte of a secret.
 import os
 import ssl
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -19,6 +20,7 @@ from sidecar.directory.file import read_people
 from sidecar.errors import DocumentError, Problem
 from sidecar.policy.source import SUFFIXES
 from sidecar.settings import IssuerSettings, KiB, Settings, UpstreamSettings
+from sidecar.upstream import own_files
 from sidecar.yaml_tree import MAX_BYTES, Problems, lines_by_path, read_tree
 
 MAX_SECRET: Final = 64 * KiB
@@ -36,6 +38,7 @@ _SQLITE: Final = b"SQLite format 3\0"
 """https://www.sqlite.org/fileformat2.html §1.3.1"""
 _CONTENTS: Final = {
     "pepper_file": "a random secret (`openssl rand -hex 32`)",
+    "previous_pepper_files": "the pepper from before, or take the line out once no token is under it",
     "secret_file": "the secret that the issuer signs with",
     "password_file": "the store's password",
     "bearer_file": "the store's token",
@@ -43,6 +46,8 @@ _CONTENTS: Final = {
     "jwks_file": "the issuer's key set (JSON)",
     "pem_file": "the issuer's public key (PEM)",
     "ca_file": "the authority's certificates (PEM)",
+    "client_certificate_file": "the sidecar's certificate for the store (PEM)",
+    "client_key_file": "the key of the sidecar's certificate for the store (PEM)",
     "file": "the people, as `users: {ada@example.com: {groups: [web-team]}}`",
 }
 """Setting -> what belongs into the file that it names."""
@@ -73,6 +78,8 @@ def inspect_files(settings: Settings) -> FileReport:
         _upstream(check, f"$.upstreams.{name}", upstream)
     if settings.tokens is not None:
         check.secret("$.tokens.pepper_file", settings.tokens.pepper_file, _pepper_flaw)
+        for index, file in enumerate(settings.tokens.previous_pepper_files):
+            check.secret(f"$.tokens.previous_pepper_files[{index}]", file, _pepper_flaw)
         check.database("$.tokens.store", Path(settings.tokens.store.removeprefix("sqlite:///")))
     for name, issuer in settings.issuers.items():
         _issuer(check, f"$.issuers.{name}", issuer)
@@ -93,6 +100,8 @@ def _upstream(check: "_Check", setting: str, upstream: UpstreamSettings) -> None
             check.parent(f"{setting}.url", folder)
     if upstream.ca_file is not None:
         check.certificates(f"{setting}.ca_file", upstream.ca_file)
+    if upstream.client_certificate_file is not None and upstream.client_key_file is not None:
+        check.client_certificate(setting, upstream.client_certificate_file, upstream.client_key_file)
     if (credentials := upstream.credentials) is None:
         return
     at = f"{setting}.credentials"
@@ -191,7 +200,9 @@ class _Check:
             with file.open("rb") as opened:
                 content = opened.read() if most is None else opened.read(most + 1)
         except FileNotFoundError:
-            self._note(setting, file, f"no such file; put {_CONTENTS[setting.rpartition('.')[2]]} there")
+            self._note(
+                setting, file, f"no such file; put {_CONTENTS[setting.rpartition('.')[2].partition('[')[0]]} there"
+            )
             return None
         except OSError as error:
             self._note(setting, file, _reason(error))
@@ -230,6 +241,22 @@ class _Check:
             ssl.create_default_context(cafile=file)
         except (ssl.SSLError, OSError):
             self._note(setting, file, "no PEM certificates can be read from it")
+
+    def client_certificate(self, setting: str, certificate: Path, key: Path) -> None:
+        shown = self.content(f"{setting}.client_certificate_file", certificate, MAX_CERTIFICATES)
+        secret = self.content(f"{setting}.client_key_file", key, MAX_CERTIFICATES)
+        if shown is None or secret is None:
+            return
+        try:
+            expires = own_files.expiry(shown)
+            own_files.show(ssl.create_default_context(), shown, secret)
+        except own_files.OwnFilesUnusable as error:
+            self._note(f"{setting}.client_certificate_file", certificate, str(error))
+            return
+        if expires < time.time():
+            self._warn(f"{setting}.client_certificate_file", certificate, "it has expired")
+        if key.stat().st_mode & stat.S_IROTH:
+            self._warn(f"{setting}.client_key_file", key, "every user of this machine can read it; chmod 600")
 
     def people(self, setting: str, file: Path) -> None:
         content = self.content(setting, file, MAX_BYTES)

@@ -2,21 +2,23 @@
 
 This file alone knows the spelling. A token is `<brand>_pat_` or `<brand>_ci_`, a public id of 12 base62 characters, `_`,
 a secret of 43 (256 bits), and 6 of CRC32 over all that stands before. The checksum isn't security: it refuses typos and
-noise without touching the store. What is stored is a keyed digest, in a row under a keyed MAC (`pepper.py`).
+noise without touching the store. What is stored is a keyed digest, in a row under a keyed MAC (`token_row.py`, `pepper.py`).
 """
 
 import datetime
 import re
 import secrets
 import zlib
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.credentials.pepper import Pepper, nobody, same
+from sidecar.credentials.pepper import Peppers, nobody, same
+from sidecar.credentials.token_row import TokenRow, intact, sealed
 from sidecar.errors import CredentialRefused
-from sidecar.model import Limits, Permission, Principal, PrincipalKind, Secret
+from sidecar.model import Principal, PrincipalKind, Secret
 from sidecar.reasons import Reason
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -25,6 +27,8 @@ ID_LENGTH, SECRET_LENGTH, CHECK_LENGTH = 12, 43, 6
 KINDS = {"pat": PrincipalKind.PERSONAL, "ci": PrincipalKind.CI}
 _WORDS = {kind: word for word, kind in KINDS.items()}
 _NOBODY = nobody()
+SOON = 7 * 86400
+"""Seconds before a token's end from which on its holder is told so with every answer."""
 
 
 class Parsed(Struct, frozen=True):
@@ -81,57 +85,6 @@ def _random(length: int) -> str:
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
 
 
-class TokenRow(Struct, frozen=True):
-    """What is stored of a token, as stored: nothing in it is believed before `intact` has said so.
-
-    Times are whole Unix seconds. `last_used_at` grants nothing and is written often, so the MAC leaves it out.
-    """
-
-    id: str
-    kind: str
-    """A `PrincipalKind`: `personal` or `ci`."""
-    subject: str
-    name: str
-    workspaces: str | None
-    """Names, sorted, a space between; `None` doesn't narrow. A CI token has exactly one."""
-    permissions: str | None
-    """Likewise, of `Permission`."""
-    path: str | None
-    created_at: int
-    created_by: str
-    expires_at: int
-    revoked_at: int | None
-    revoked_by: str | None
-    pepper_id: str
-    digest: str
-    mac: str
-    last_used_at: int | None = None
-
-    @property
-    def limits(self) -> Limits:
-        """What the token narrows to (rules 6 and 13). Raises `ValueError` for a permission that nobody knows."""
-        return Limits(
-            workspaces=None if self.workspaces is None else frozenset(self.workspaces.split()),
-            permissions=None if self.permissions is None else frozenset(map(Permission, self.permissions.split())),
-            path=self.path,
-        )
-
-
-SEALED = tuple(name for name in TokenRow.__struct_fields__ if name not in ("mac", "last_used_at"))
-
-
-def sealed(row: TokenRow, pepper: Pepper) -> TokenRow:
-    """The row under its MAC. It binds a row to itself, not to time: whoever can write to the database and kept a row's whole
-    old state can put that back. A process that has heard of the revocation goes on refusing the token; one that starts later
-    refuses it only if the change is still recorded in the same database, where it can be deleted as well."""
-    return replace(row, mac=pepper.mac(getattr(row, name) for name in SEALED))
-
-
-def intact(row: TokenRow, pepper: Pepper) -> bool:
-    """Whether the row is as this pepper's holder wrote it: no column edited, none taken from another row."""
-    return same(row.mac, pepper.mac(getattr(row, name) for name in SEALED))
-
-
 def revocation_id(token_id: str) -> str:
     """How the change feed names an opaque token among other kinds' ids."""
     return f"opaque:{token_id}"
@@ -142,53 +95,94 @@ class TokenLookup(Protocol):
         """`None`: no such id. Raises `Unavailable(TOKEN_STORE_UNAVAILABLE)`."""
 
 
+Moved = Callable[[TokenRow, TokenRow], None]
+"""Hears of a row under an earlier pepper, and the same under the current one, to be written in its place. It must not wait."""
+Reused = Callable[[TokenRow, int], Awaitable[None]]
+"""Hears of a token that was used after its replacement had taken over. Raises `Unavailable` if it can't be reported."""
+
+
+def _not_moved(old: TokenRow, new: TokenRow) -> None:
+    return None
+
+
+async def _not_reported(row: TokenRow, now: int) -> None:
+    return None
+
+
 class OpaqueVerifier:
     """`ports.Verifier` of personal and CI tokens. Only the secret's holder learns that a token has expired or was revoked;
     everybody else reads `BAD_TOKEN`, and the audit reads why in `detail`."""
 
-    def __init__(self, spelling: TokenFormat, pepper: Pepper, lookup: TokenLookup) -> None:
+    def __init__(
+        self,
+        spelling: TokenFormat,
+        peppers: Peppers,
+        lookup: TokenLookup,
+        *,
+        moved: Moved = _not_moved,
+        reused: Reused = _not_reported,
+    ) -> None:
         self._spelling = spelling
-        self._pepper = pepper
+        self._peppers = peppers
         self._lookup = lookup
+        self._moved = moved
+        self._reused = reused
+        self._rereads = 0
+        self.generation = self._generation()
 
-    @property
-    def generation(self) -> str:
-        return f"opaque/{self._spelling.brand}/{self._pepper.id}"
+    def reread(self) -> None:
+        """What was said of tokens until now must be looked up again: a life has been made shorter."""
+        self._rereads += 1
+        self.generation = self._generation()
+
+    def _generation(self) -> str:
+        return f"opaque/{self._spelling.brand}/{'+'.join(self._peppers.ids)}/{self._rereads}"
 
     async def verify(self, token: Secret, now: float) -> Principal | None:
         parsed = self._spelling.parse(token)
         if parsed is None:
             return None
         row = await self._lookup.get(parsed.id)
-        known = same(_NOBODY if row is None else row.digest, self._pepper.digest(token.reveal()))
+        pepper = None if row is None else self._peppers.named(row.pepper_id)
+        # Computed and compared in any case, so that no answer comes sooner than another.
+        digest = (pepper or self._peppers.current).digest(token.reveal())
+        known = same(_NOBODY if row is None else row.digest, digest)
         if row is None:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: unknown id")
-        if row.pepper_id != self._pepper.id:
+        if pepper is None:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: made under another pepper")
         if not known:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: wrong secret")
-        if not intact(row, self._pepper):
+        if not intact(row, self._peppers):
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: row MAC")
         if row.kind != parsed.kind:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: kind of another row")
-        principal = _principal(row, parsed.kind)
+        principal = _principal(row, parsed.kind, now)
         if row.revoked_at is not None:
             detail = f"{parsed.id}: revoked at {_utc(row.revoked_at)} by {row.revoked_by}"
             raise CredentialRefused(Reason.REVOKED, detail, principal)
         if now >= row.expires_at:
-            raise CredentialRefused(Reason.EXPIRED, f"{parsed.id}: expired at {_utc(row.expires_at)}", principal)
+            detail = f"{parsed.id}: expired at {_utc(row.expires_at)}"
+            if row.rotated_at is not None:
+                await self._reused(row, int(now))
+                detail = f"{parsed.id}: replaced, and used after its overlap ended at {_utc(row.expires_at)}"
+            raise CredentialRefused(Reason.EXPIRED, detail, principal)
+        current = self._peppers.current
+        if pepper is not current:
+            under_current = replace(row, pepper_id=current.id, digest=current.digest(token.reveal()))
+            self._moved(row, sealed(under_current, current))
         return principal
 
 
-def _utc(at: int) -> str:
+def _utc(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _principal(row: TokenRow, kind: PrincipalKind) -> Principal:
+def _principal(row: TokenRow, kind: PrincipalKind, now: float) -> Principal:
     try:
         limits = row.limits
     except ValueError as error:
-        raise CredentialRefused(Reason.BAD_TOKEN, f"{row.id}: a permission that this version doesn't know") from error
+        raise CredentialRefused(Reason.BAD_TOKEN, f"{row.id}: a limit that this version doesn't know") from error
     return Principal(
         kind=kind,
         subject=row.subject,
@@ -198,4 +192,6 @@ def _principal(row: TokenRow, kind: PrincipalKind) -> Principal:
         limits=limits,
         expires_at=float(row.expires_at),
         revocation_ids=(revocation_id(row.id),),
+        owner_id=row.owner_id or "",
+        expiry_notice=_utc(row.expires_at).encode() if row.expires_at - now < SOON else b"",
     )

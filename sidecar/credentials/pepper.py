@@ -1,4 +1,5 @@
-"""The one key behind every token issued here. From it come a key for token digests and a key for row MACs, never itself used.
+"""The key behind every token issued here. From it come a key for token digests and a key for row MACs, never itself used.
+While it is being exchanged there are two: each row names the one that it is under.
 
 With the database alone nobody can plant a token or widen one, and with a copy of it nobody can find a token. Whoever can write to
 it can put a row's older state back, as it was before its revocation for example: a key here says nothing of time.
@@ -48,6 +49,25 @@ class Pepper:
     def mac(self, values: Iterable[object]) -> str:
         """Over the values in their order, in hexadecimal. Each carries its type and length, so that no two lists are alike."""
         return hmac.digest(self._row_key, b"".join(map(_canonical, values)), "sha256").hex()
+
+
+class Peppers:
+    """The pepper that new tokens are made under, and the others whose tokens are believed as well."""
+
+    __slots__ = ("_known", "current")
+
+    def __init__(self, current: Pepper, *others: Pepper) -> None:
+        self.current = current
+        self._known = {pepper.id: pepper for pepper in (*others, current)}
+
+    def named(self, pepper_id: object) -> Pepper | None:
+        """`pepper_id` as a database hands it back: of any type."""
+        return self._known.get(pepper_id) if isinstance(pepper_id, str) else None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Of all, the current one's last."""
+        return tuple(self._known)
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

@@ -1,8 +1,11 @@
 """A directory of people in a YAML file that is picked up when it changes.
 
     users:
-      ada@example.com: {groups: [web-team]}
+      ada@example.com: {id: u-17, groups: [web-team]}
       bob@example.com: {groups: [], active: false}
+
+An `id` names a person for good, and no two have the same. A token remembers its owner's: whoever is given a name that was somebody
+else's inherits none of their tokens.
 
 Law: the last good version counts until there is a better one. A bad edit, or a file that is gone, neither locks everybody out
 nor brings anybody back; but where there never was a good version, nobody's standing is known and `person` refuses.
@@ -21,9 +24,10 @@ from sidecar.errors import DocumentError, Problem, Unavailable
 from sidecar.model import Person
 from sidecar.reasons import Reason
 from sidecar.settled import Reading, Settled
-from sidecar.yaml_tree import MAX_BYTES
+from sidecar.yaml_tree import MAX_BYTES, quoted
 
 _COLD_READS = 10
+LONGEST_ID = 256
 
 
 class DirectoryEvent(Struct, frozen=True):
@@ -117,11 +121,23 @@ def read_people(content: bytes, file: str) -> dict[str, Person]:
     """Subject -> person. Raises `DocumentError` with all problems."""
     document = parse(content, file)
     users = document.root.block().need("users").block()
-    people = {subject: _read_person(value.block()) for subject, value in users.entries()}
+    taken: dict[str, str] = {}
+    people = {subject: _read_person(subject, value.block(), taken) for subject, value in users.entries()}
     document.finish()
     return people
 
 
-def _read_person(block: Block) -> Person:
+def _read_person(subject: str, block: Block, taken: dict[str, str]) -> Person:
+    """`taken`: id -> whose it is, of those that were read before."""
     groups = block.get("groups", Value.texts, ())
-    return Person(block.get("active", Value.boolean, True), frozenset(groups))
+    person_id = block.get("id", lambda value: _read_id(subject, value, taken), "")
+    return Person(block.get("active", Value.boolean, True), frozenset(groups), person_id)
+
+
+def _read_id(subject: str, value: Value, taken: dict[str, str]) -> str:
+    text = value.text()
+    if len(text) > LONGEST_ID or not text.isprintable():
+        value.problem(f"an id has at most {LONGEST_ID} printable characters")
+    elif text and taken.setdefault(text, subject) != subject:
+        value.problem(f"the id {quoted(text)} is {quoted(taken[text])}'s already; no two people have the same")
+    return text

@@ -23,6 +23,8 @@ from sidecar.tokens import ChangeKind
 INTERVAL = 0.1
 """Seconds between looks. A revocation counts after one interval and one read: half a second is promised."""
 STALENESS = 30.0
+LONGEST_MEMORY = 120.0
+"""Seconds: more than any process remembers an identity without looking (`identity_cache.ttl`)."""
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +49,16 @@ class ChangeFeed:
         watch: Watch,
         *,
         on_change: Callable[[], None] = _ignore,
+        on_shortened: Callable[[], None] = _ignore,
         interval: float = INTERVAL,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`on_change` is called after each change of any kind has been taken in; it must not wait."""
+        """`on_change` is called after each change of any kind has been taken in, `on_shortened` when a token will end sooner
+        than whoever remembers it would notice; neither may wait."""
         self._store = store
         self._watch = watch
         self._on_change = on_change
+        self._on_shortened = on_shortened
         self._interval = interval
         self._clock = clock
         self._revoked: set[str] = set()
@@ -168,6 +173,9 @@ class ChangeFeed:
             self._revoked.add(name)
             heapq.heappush(self._ends, (change.expires_at, name))
             self._epoch += 1
+        elif change.kind == ChangeKind.ROTATED and change.expires_at < self._clock() + LONGEST_MEMORY:
+            self._epoch += 1
+            self._on_shortened()
 
     def _drop_expired(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:

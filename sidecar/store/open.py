@@ -6,9 +6,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat
-from sidecar.credentials.pepper import Pepper, PepperUnusable
+from sidecar.credentials.pepper import Pepper, Peppers, PepperUnusable
 from sidecar.settings import TokenSettings
 from sidecar.store.engine import Database, create_file, sqlite_path
+from sidecar.store.pepper_moves import PepperMoves
 from sidecar.store.token_store import TokenStore
 from sidecar.store.watch import SqliteWatch
 from sidecar.tokens import Tokens
@@ -20,6 +21,8 @@ class OpenStore(Struct, frozen=True):
     store: TokenStore
     tokens: Tokens
     verifier: OpaqueVerifier
+    moves: PepperMoves
+    """What the verifier has found under an earlier pepper: the serving process starts and stops it."""
     spelling: TokenFormat
     path: Path
 
@@ -30,7 +33,7 @@ class OpenStore(Struct, frozen=True):
 
 async def open_token_store(settings: TokenSettings) -> OpenStore:
     """Makes the file and its tables at first use. Raises `StoreUnusable` or `PepperUnusable`, which say what to do."""
-    pepper = read_pepper(settings.pepper_file)
+    peppers = read_peppers(settings)
     spelling = TokenFormat(settings.brand)
     path = sqlite_path(settings.store)
     create_file(path)
@@ -41,13 +44,28 @@ async def open_token_store(settings: TokenSettings) -> OpenStore:
         await database.close()
         raise
     store = TokenStore(database)
+    tokens = Tokens(
+        store,
+        spelling,
+        peppers,
+        default_ttl=settings.default_ttl,
+        max_ttl=settings.max_ttl,
+        revoke_reused=settings.reuse == "revoke_family",
+    )
+    moves = PepperMoves(store)
     return OpenStore(
         store=store,
-        tokens=Tokens(store, spelling, pepper, default_ttl=settings.default_ttl, max_ttl=settings.max_ttl),
-        verifier=OpaqueVerifier(spelling, pepper, store),
+        tokens=tokens,
+        verifier=OpaqueVerifier(spelling, peppers, store, moved=moves.add, reused=tokens.reused),
+        moves=moves,
         spelling=spelling,
         path=path,
     )
+
+
+def read_peppers(settings: TokenSettings) -> Peppers:
+    """The one that new tokens are made under, and the others. Raises `PepperUnusable`."""
+    return Peppers(read_pepper(settings.pepper_file), *map(read_pepper, settings.previous_pepper_files))
 
 
 def read_pepper(path: Path) -> Pepper:

@@ -6,7 +6,7 @@ Times are whole Unix seconds. Digests and MACs are hexadecimal text.
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
-VERSION = "0001"
+VERSION = "0002"
 """The newest revision in `migrations/versions`."""
 
 metadata = MetaData()
@@ -30,8 +30,15 @@ tokens = Table(
     Column("digest", Text, nullable=False),
     Column("mac", Text, nullable=False),
     Column("last_used_at", BigInteger),
+    Column("owner_id", Text),
+    Column("scopes", Text),
+    Column("parent", Text),
+    Column("family", Text),
+    Column("rotated_at", BigInteger),
+    Column("reused_at", BigInteger),
     Index("tokens_by_age", "created_at", "id"),
     Index("tokens_by_subject", "subject", "created_at", "id"),
+    Index("tokens_by_family", "family"),
 )
 
 # AUTOINCREMENT: SQLite would otherwise hand a deleted row's number out again, and a reader that is past it would miss the row.

@@ -24,7 +24,7 @@ from sqlalchemy import (
     update,
 )
 
-from sidecar.credentials.opaque import TokenRow
+from sidecar.credentials.token_row import TokenRow
 from sidecar.model import PrincipalKind
 from sidecar.store.engine import Database
 from sidecar.store.tables import changes, marks, tokens
@@ -92,17 +92,48 @@ class TokenStore:
         query = _listing(wanted, now)
         return await self._database.read(lambda connection: [TokenRow(*found) for found in connection.execute(query)])
 
+    async def family(self, first: str) -> Sequence[TokenRow]:
+        """A token and all that replaced it, and one another, oldest first."""
+
+        def statements(connection: Connection) -> Sequence[TokenRow]:
+            return [TokenRow(*found) for found in connection.execute(_FAMILY, {"first": first})]
+
+        return await self._database.read(statements)
+
     async def replace(self, old: TokenRow, new: TokenRow, kind: ChangeKind, at: int, actor: str) -> bool:
         """Writes `new` over `old` and announces it; false, and nothing happened, if the row isn't `old` any more."""
 
         def statements(connection: Connection) -> bool:
-            unchanged = (tokens.c.id == old.id, tokens.c.mac == old.mac)
-            if connection.execute(update(tokens).where(*unchanged).values(_values(new))).rowcount != 1:
+            if not _written_over(connection, old, new):
                 return False
             connection.execute(_announcement(new.id, kind, at, actor, new.expires_at))
             return True
 
         return await self._database.write(statements)
+
+    async def rotate(self, old: TokenRow, ending: TokenRow, new: TokenRow, at: int, actor: str) -> bool:
+        """Writes `ending` over `old` and `new` beside it, and announces both; false, and nothing happened, if the row isn't
+        `old` any more."""
+
+        def statements(connection: Connection) -> bool:
+            if not _written_over(connection, old, ending):
+                return False
+            connection.execute(insert(tokens).values(_values(new)))
+            connection.execute(_announcement(new.id, ChangeKind.CREATED, at, actor, new.expires_at))
+            connection.execute(_announcement(old.id, ChangeKind.ROTATED, at, actor, ending.expires_at))
+            return True
+
+        return await self._database.write(statements)
+
+    async def move(self, rows: Sequence[tuple[TokenRow, TokenRow]]) -> None:
+        """Writes each second one over the first, unless that has changed meanwhile. Nothing is announced: the second says
+        the same under another pepper."""
+
+        def statements(connection: Connection) -> None:
+            for old, new in rows:
+                _written_over(connection, old, new)
+
+        await self._database.write(statements)
 
     async def announce(self, token_id: str, kind: ChangeKind, at: int, actor: str, expires_at: int) -> None:
         """A change alone, for a token whose row must be left as it is."""
@@ -154,6 +185,11 @@ class TokenStore:
 
 
 _GET = select(*_COLUMNS).where(tokens.c.id == bindparam("wanted"))
+_FAMILY = (
+    select(*_COLUMNS)
+    .where(or_(tokens.c.id == bindparam("first"), tokens.c.family == bindparam("first")))
+    .order_by(tokens.c.created_at, tokens.c.id)
+)
 _TOUCH = (
     update(tokens)
     .where(
@@ -183,10 +219,21 @@ def _listing(wanted: TokenFilter, now: int) -> Select[Any]:
         query = query.where(func.replace(names, f" {wanted.workspace} ", "") != names)
     if not wanted.ended:
         query = query.where(tokens.c.revoked_at.is_(None), tokens.c.expires_at > now)
+    if wanted.created_by is not None:
+        query = query.where(tokens.c.created_by == wanted.created_by)
+    if wanted.expiring_by is not None:
+        query = query.where(tokens.c.expires_at <= wanted.expiring_by)
+    if wanted.unused_since is not None:
+        query = query.where(func.coalesce(tokens.c.last_used_at, tokens.c.created_at) <= wanted.unused_since)
     if wanted.after is not None:
         last = select(tokens.c.created_at).where(tokens.c.id == wanted.after).scalar_subquery()
         query = query.where(tuple_(tokens.c.created_at, tokens.c.id) < tuple_(last, literal(wanted.after)))
     return query
+
+
+def _written_over(connection: Connection, old: TokenRow, new: TokenRow) -> bool:
+    unchanged = (tokens.c.id == old.id, tokens.c.mac == old.mac)
+    return connection.execute(update(tokens).where(*unchanged).values(_values(new))).rowcount == 1
 
 
 def _values(row: TokenRow) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
-from sidecar.credentials.opaque import TokenRow
+from sidecar.credentials.token_row import TokenRow
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import Permission, PrincipalKind, Secret
 from sidecar.reasons import Reason

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sidecar.cli import token
 from sidecar.cli.token_text import as_json, lines, table
-from sidecar.credentials.opaque import TokenRow
+from sidecar.credentials.token_row import TokenRow
 from sidecar.store.tables import VERSION
 from sidecar.tokens import Status
 from typer.testing import CliRunner, Result

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sidecar.credentials import opaque
-from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat, TokenRow, checksum, sealed
-from sidecar.credentials.pepper import Pepper, PepperUnusable
+from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat, checksum
+from sidecar.credentials.pepper import Pepper, Peppers, PepperUnusable
+from sidecar.credentials.token_row import TokenRow, sealed
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import Limits, Permission, PrincipalKind, Secret
 from sidecar.reasons import Reason
@@ -61,7 +62,7 @@ def issue(
 
 
 def verifier(*rows: TokenRow) -> OpaqueVerifier:
-    return OpaqueVerifier(SPELLING, PEPPER, Shelf(rows))
+    return OpaqueVerifier(SPELLING, Peppers(PEPPER), Shelf(rows))
 
 
 async def refusal(of: OpaqueVerifier, token: Secret, now: float = NOW) -> CredentialRefused:
@@ -131,7 +132,7 @@ def malformed() -> list[str]:
 @pytest.mark.parametrize("text", malformed())
 async def test_ours_but_malformed_is_refused_without_a_lookup(text: str) -> None:
     shelf = Shelf()
-    refused = await refusal(OpaqueVerifier(SPELLING, PEPPER, shelf), Secret(text))
+    refused = await refusal(OpaqueVerifier(SPELLING, Peppers(PEPPER), shelf), Secret(text))
     assert refused.reason is Reason.BAD_TOKEN
     assert shelf.asked == 0
 
@@ -146,7 +147,7 @@ async def test_every_single_wrong_character_is_refused_without_a_lookup(place: i
         return
     shelf = Shelf([ROW])
     refused = await refusal(
-        OpaqueVerifier(SPELLING, PEPPER, shelf), Secret(text[:place] + character + text[place + 1 :])
+        OpaqueVerifier(SPELLING, Peppers(PEPPER), shelf), Secret(text[:place] + character + text[place + 1 :])
     )
     assert refused.reason is Reason.BAD_TOKEN
     assert shelf.asked == 0
@@ -272,7 +273,7 @@ async def test_a_permission_of_a_later_version_refuses_the_token() -> None:
 async def test_an_outage_is_not_a_verdict() -> None:
     token, _ = issue()
     with pytest.raises(Unavailable) as outage:
-        await OpaqueVerifier(SPELLING, PEPPER, Shelf(down=True)).verify(token, NOW)
+        await OpaqueVerifier(SPELLING, Peppers(PEPPER), Shelf(down=True)).verify(token, NOW)
     assert outage.value.reason is Reason.TOKEN_STORE_UNAVAILABLE
 
 
@@ -298,7 +299,7 @@ async def test_an_edited_column_of_any_type_refuses_the_row(column: str, value: 
     edited = replace(row, **{column: value})
     shelf = Shelf()
     shelf.rows[row.id] = edited
-    refused = await refusal(OpaqueVerifier(SPELLING, PEPPER, shelf), token)
+    refused = await refusal(OpaqueVerifier(SPELLING, Peppers(PEPPER), shelf), token)
     assert (refused.reason, refused.detail) == (Reason.BAD_TOKEN, f"{row.id}: row MAC")
 
 
@@ -378,7 +379,7 @@ def test_digest_and_mac_are_under_different_keys_and_the_pepper_shows_in_nothing
 def test_the_generation_changes_with_brand_and_pepper() -> None:
     shelf = Shelf()
     generations = {
-        OpaqueVerifier(TokenFormat(brand), pepper, shelf).generation
+        OpaqueVerifier(TokenFormat(brand), Peppers(pepper), shelf).generation
         for brand in ("asc", "acme")
         for pepper in (PEPPER, OTHER_PEPPER)
     }
