@@ -32,6 +32,8 @@ class Reason(StrEnum):
     HEAD_TOO_LARGE = "head_too_large"
     HEAD_TIMEOUT = "head_timeout"
     BODY_TIMEOUT = "body_timeout"
+    MALFORMED_BODY = "malformed_body"
+    BODY_MISMATCH = "body_mismatch"
 
     NO_ROUTE = "no_route"
 
@@ -39,6 +41,13 @@ class Reason(StrEnum):
     BAD_TOKEN = "bad_token"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    UNKNOWN_ACCESS_KEY = "unknown_access_key"
+    BAD_SIGNATURE = "bad_signature"
+    MALFORMED_SIGNATURE = "malformed_signature"
+    SIGNATURE_V2 = "signature_v2"
+    UNSIGNED_HEADER = "unsigned_header"
+    CLOCK_SKEW = "clock_skew"
+    URL_EXPIRED = "url_expired"
 
     CROSS_SITE = "cross_site"
     UNKNOWN_OPERATION = "unknown_operation"
@@ -94,11 +103,34 @@ REASONS: dict[Reason, Row] = {
     Reason.HEAD_TOO_LARGE: Row(431, _DENY, "The request's headers are too large."),
     Reason.HEAD_TIMEOUT: Row(408, _DENY, "The request's headers did not arrive in time."),
     Reason.BODY_TIMEOUT: Row(408, _DENY, "The request's body stopped arriving."),
+    Reason.MALFORMED_BODY: Row(400, _DENY, "The body is not in the form that this operation asks for."),
+    Reason.BODY_MISMATCH: Row(400, _DENY, "The body is not what its hash, checksum or length says; send it again."),
     Reason.NO_ROUTE: Row(404, _DENY, "No workspace is served at this path; check the URL's first segments."),
     Reason.NO_TOKEN: Row(401, _UNAUTH, "A token is needed: send it as Bearer, or as the password of Basic."),
     Reason.BAD_TOKEN: Row(401, _UNAUTH, "The token is not valid here; create a new one or check that it is complete."),
     Reason.EXPIRED: Row(401, _UNAUTH, "The token has expired; create a new one."),
     Reason.REVOKED: Row(401, _UNAUTH, "The token has been revoked; create a new one."),
+    Reason.UNKNOWN_ACCESS_KEY: Row(
+        401, _UNAUTH, "The access key id is not known here; check that it is complete, or create a new one."
+    ),
+    Reason.BAD_SIGNATURE: Row(
+        401,
+        _UNAUTH,
+        "The signature does not match; check the secret key, and that nothing on the way rewrites host, path or headers.",
+    ),
+    Reason.MALFORMED_SIGNATURE: Row(
+        401, _UNAUTH, "The signature is incomplete, or not in the form of AWS4-HMAC-SHA256 with a signed body hash."
+    ),
+    Reason.SIGNATURE_V2: Row(
+        401,
+        _UNAUTH,
+        "Signature version 2 is not accepted; set the client to version 4 (boto3, AWS CLI: signature_version s3v4).",
+    ),
+    Reason.UNSIGNED_HEADER: Row(
+        401, _UNAUTH, "A header that has to be signed is not: sign host and every x-amz- header that is sent."
+    ),
+    Reason.CLOCK_SKEW: Row(401, _UNAUTH, "The request was signed at another time than now; set the client's clock."),
+    Reason.URL_EXPIRED: Row(401, _UNAUTH, "The signed URL has expired, or is not valid yet; sign a new one."),
     Reason.CROSS_SITE: Row(403, _DENY, "Passwords are not accepted from other sites' pages; use a Bearer token."),
     Reason.UNKNOWN_OPERATION: Row(403, _DENY, "This operation is not known for this kind of client."),
     Reason.KEY_REQUIRED: Row(403, _DENY, "A write or delete must name one object: no empty path, no trailing slash."),
