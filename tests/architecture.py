@@ -41,6 +41,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.jwks",
         "sidecar.metrics",
         "sidecar.policy.source",
+        "sidecar.policy.passwords",
     ),
     5: ("sidecar.server", "sidecar.listening"),
     6: (
@@ -48,6 +49,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.readings",
         "sidecar.wiring",
         "sidecar.wiring_audit",
+        "sidecar.wiring_listeners",
         "sidecar.workers",
         "sidecar.logs",
         "sidecar.signals",

@@ -57,6 +57,28 @@ def carrier(head: Head, extra_headers: tuple[str, ...] = ()) -> str:
     return "basic" if values.get("authorization", "")[:5].lower() == "basic" else "bearer"
 
 
+def old_password(head: Head, extra_headers: tuple[str, ...] = ()) -> tuple[str, bytes] | None:
+    """What may be a workspace's old shared password, as it was sent: `basic` and `user:password`, or `bearer` and what follows.
+
+    `None` where the request has no such thing, or what `find` refuses. Raises `Refused(CROSS_SITE)`.
+    """
+    values = head.headers.values
+    authorization = values.get("authorization")
+    if authorization is None or any(name in values for name in extra_headers):
+        return None
+    scheme, _, rest = authorization.partition(" ")
+    scheme = scheme.lower()
+    if scheme in ("bearer", "bearer:"):
+        return "bearer", rest.lstrip(" ").encode("utf-8", "surrogateescape")
+    if scheme != "basic":
+        return None
+    _refuse_cross_site(values)
+    try:
+        return "basic", _pair(rest)
+    except ValueError:
+        return None
+
+
 def looks_like_token(text: str) -> bool:
     """Whether a text has the shape of a token of any brand: opaque, or three parts of a JWT."""
     return _OPAQUE.fullmatch(text) is not None or _JWT.fullmatch(text) is not None
@@ -84,8 +106,8 @@ def _password(encoded: str) -> Secret:
     # RFC 7617: everything after the first colon is the password. A token is ASCII, so the charset of the user name,
     # which clients don't agree on (UTF-8, Latin-1), needs no answer.
     try:
-        pair = base64.b64decode(encoded.lstrip(" "), validate=True).decode("latin-1")
-    except ValueError:  # binascii.Error is one
+        pair = _pair(encoded).decode("latin-1")
+    except ValueError:
         raise CredentialRefused(Reason.BAD_TOKEN, "Basic with malformed base64") from None
     user, _, password = pair.partition(":")
     if looks_like_token(user) and looks_like_token(password):
@@ -95,6 +117,11 @@ def _password(encoded: str) -> Secret:
     if password[:1] == " ":
         raise CredentialRefused(Reason.BAD_TOKEN, "token with a space or a character outside of ASCII")
     return _token(password)
+
+
+def _pair(encoded: str) -> bytes:
+    """Raises `ValueError`, which `binascii.Error` is one of."""
+    return base64.b64decode(encoded.lstrip(" "), validate=True)
 
 
 def _refuse_cross_site(values: dict[str, str]) -> None:

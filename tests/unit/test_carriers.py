@@ -296,3 +296,42 @@ def test_a_refusal_holds_nothing_of_what_was_sent(value: str) -> None:
     for piece in value.split():
         if len(piece) > 9:
             assert piece not in str(caught.value)
+
+
+# --- the old shared password ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("authorization", "sent"),
+    [
+        (basic("cache", "hunter2"), ("basic", b"cache:hunter2")),
+        (basic("cache", "correct horse: battery "), ("basic", b"cache:correct horse: battery ")),
+        (basic("", ""), ("basic", b":")),
+        (basic("käse", "größe"), ("basic", "käse:größe".encode())),
+        ("bAsIc  " + basic("a", "b").split()[1], ("basic", b"a:b")),
+        ("Basic " + base64.b64encode(b"no colon").decode(), ("basic", b"no colon")),
+        ("Bearer s3cret", ("bearer", b"s3cret")),
+        ("bearer:  s3cret", ("bearer", b"s3cret")),
+        ("Bearer", ("bearer", b"")),
+        ("Basic !!!", None),
+        ("Basic", ("basic", b"")),
+        ("Digest cache:hunter2", None),
+        ("cache:hunter2", None),
+    ],
+)
+def test_what_may_be_the_old_shared_password(authorization: str, sent: tuple[str, bytes] | None) -> None:
+    assert carriers.old_password(head(authorization=authorization), EXTRA) == sent
+
+
+def test_the_old_shared_password_has_one_place_and_stands_alone() -> None:
+    assert carriers.old_password(head(), EXTRA) is None
+    assert carriers.old_password(head(x_cache_token="s3cret"), EXTRA) is None
+    both = head(authorization=basic("cache", "hunter2"), x_cache_token="s3cret")
+    assert carriers.old_password(both, EXTRA) is None
+    assert found(both) is Reason.TWO_CREDENTIALS
+
+
+def test_a_browser_does_not_send_the_old_shared_password_for_another_site() -> None:
+    with pytest.raises(Refused) as caught:
+        carriers.old_password(head(authorization=basic("cache", "hunter2"), sec_fetch_site="cross-site"))
+    assert caught.value.reason is Reason.CROSS_SITE
