@@ -1,8 +1,15 @@
 """Why a request was decided as it was: as values for machines, and in words for a person."""
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 from msgspec import Struct
+
+from sidecar.gate import Decision
+from sidecar.model import Permissions, Principal
+from sidecar.policy.compiled import Rule
+from sidecar.policy.trace import ActionTrace, Trace, listed
+from sidecar.reasons import REASONS
 
 
 class Style(TypedDict, total=False):
@@ -123,3 +130,81 @@ def _outcome(action: ActionLine) -> str:
 
 def _words(names: list[str]) -> str:
     return ", ".join(names) or "none"
+
+
+def explanation_of(request: str, decision: Decision, trace: Trace) -> Explanation:
+    """`request` is the question in words, as `GET /web/a`."""
+    route, workspace, row = decision.route, decision.workspace, REASONS[decision.reason]
+    return Explanation(
+        request=request,
+        allowed=decision.allowed,
+        reason=decision.reason.value,
+        status=decision.status,
+        hint=row.hint,
+        detail=decision.detail,
+        rule=decision.rule,
+        workspace=route.workspace if route is not None else None,
+        file=workspace.file if workspace is not None else None,
+        sha256=workspace.sha256 if workspace is not None else None,
+        route=route.path if route is not None else None,
+        client=route.client if route is not None else None,
+        keys_at=f"{route.upstream}:{route.upstream_path or '/'}" if route is not None else None,
+        caller=_caller(decision.principal),
+        limits=_limits(decision.principal),
+        anonymous_level=_names(trace.anonymous),
+        ceiling=_names(trace.ceiling),
+        rules=[_rule_line(step.rule, step.why_not or _beside(step.rule, trace.actions)) for step in trace.rules],
+        actions=[_action_line(step) for step in trace.actions],
+    )
+
+
+def _caller(principal: Principal | None) -> str | None:
+    if principal is None:
+        return None
+    issuer = f" of issuer {principal.issuer}" if principal.issuer else ""
+    groups = f", groups {listed(principal.groups)}" if principal.groups else ""
+    return f"{principal.kind.value} {principal.subject}".strip() + issuer + groups
+
+
+def _limits(principal: Principal | None) -> list[str]:
+    if principal is None:
+        return []
+    limits = principal.limits
+    stated = [
+        ("belongs to workspace", principal.workspace or None),
+        ("workspaces", None if limits.workspaces is None else listed(limits.workspaces) or "none"),
+        ("permissions", None if limits.permissions is None else listed(limits.permissions) or "none"),
+        ("path", limits.path),
+    ]
+    return [f"{name} {value}" for name, value in stated if value is not None]
+
+
+def _beside(rule: Rule, actions: Sequence[ActionTrace]) -> str | None:
+    """Why a rule that is about the caller says nothing here."""
+    keys = [step.action.key for step in actions]
+    if rule.path is None or any(rule.path.matches(key) for key in keys):
+        return None
+    return f"its path {rule.path.pattern} does not match {' or '.join(repr(key) for key in keys)}"
+
+
+def _rule_line(rule: Rule, why_not: str | None) -> RuleLine:
+    effect, permissions = ("deny", rule.deny) if rule.deny else ("allow", rule.allow)
+    path = rule.path.pattern if rule.path is not None else None
+    return RuleLine(rule.name, rule.line, effect, _names(permissions), path, why_not is None, why_not)
+
+
+def _action_line(step: ActionTrace) -> ActionLine:
+    action = step.action
+    return ActionLine(
+        key=action.key,
+        asks=action.permission.value,
+        needs=step.needed.value,
+        granted=step.granted,
+        granted_by=step.granted_by.name if step.granted_by is not None else None,
+        denied_by=step.denied_by.name if step.denied_by is not None else None,
+        within_limits=step.within_limits,
+    )
+
+
+def _names(permissions: Permissions) -> list[str]:
+    return sorted(permission.value for permission in permissions)

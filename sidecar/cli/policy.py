@@ -2,7 +2,7 @@
 
 import asyncio
 import json as jsonlib
-from collections.abc import Collection
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,15 +11,16 @@ import typer
 
 from sidecar.cli.explanation import Explanation
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
+from sidecar.cli.policy_test import run_tests
 from sidecar.document import suggestion
-from sidecar.errors import Problem
+from sidecar.errors import DocumentError, Problem
 from sidecar.model import Principal, Secret
-from sidecar.policy.rules import Issuers
-from sidecar.profiles import PROFILES
+from sidecar.policy.routes import Snapshot
 from sidecar.reasons import Reason
 from sidecar.settings import Settings
 
 app = commands("Look at the policies.")
+app.command("test")(run_tests)
 
 _MAX_INPUT = 256 * 1024
 
@@ -42,17 +43,17 @@ def check(
 ) -> None:
     """Tell everything that is wrong with the policies.
 
-    That is: each file by itself, and where they contradict each other.
+    That is: each file by itself, where they contradict each other, and which of their cases don't hold.
 
     With a configuration the names of issuers and upstreams are checked, too. Exits 2 if anything is wrong.
     """
+    from sidecar.cli.policy_files import load_policies
     from sidecar.config import load  # loads cryptography: `--help` doesn't need it
 
     settings = load(config or DEFAULT_CONFIG) if config is not None or directory is None else None
     folder = directory or (settings.policies if settings is not None else Path())
-    issuers: Issuers = settings.issuers if settings is not None else None
-    upstreams = settings.upstreams if settings is not None else None
-    problems, files = _inspect(folder, issuers, upstreams)
+    policies = load_policies(folder, settings)
+    problems, files = list(policies.problems) or _unmet(folder, policies.snapshot, settings), policies.files
     if json:
         said = {"ok": not problems, "files": files, "names_checked": settings is not None, "problems": problems}
         typer.echo(msgspec.json.encode(said))
@@ -66,18 +67,29 @@ def check(
         raise typer.Exit(Exit.INVALID)
 
 
-def _inspect(folder: Path, issuers: Issuers, upstreams: Collection[str] | None) -> tuple[list[Problem], int]:
-    from sidecar.policy.source import PolicySource
+def _unmet(folder: Path, snapshot: Snapshot, settings: Settings | None) -> list[Problem]:
+    """The cases that don't hold, and what is wrong with the files that they are in (rule 26)."""
+    from sidecar.cli.policy_files import cases_beside, own_cases, read_cases_at
+    from sidecar.trial import run_case
 
-    source = PolicySource(folder, issuers=issuers, upstreams=upstreams, profiles=PROFILES, settle=0.0)
+    async def run() -> list[Problem]:
+        issuers = settings.issuers if settings is not None else None
+        sources = [*own_cases(snapshot), *read_cases_at(cases_beside(folder), issuers)]
+        asked = [
+            (source.file, await run_case(case, snapshot, time.time()))
+            for source in sources
+            for case in source.read.cases
+        ]
+        return [
+            Problem(file, result.case.line, "$.cases", f"the case {result}")
+            for file, result in asked
+            if not result.passed
+        ]
+
     try:
-        source.load_now()
-    except OSError as error:
-        return [Problem(str(folder), 0, "$", f"the directory can't be read: {error.strerror}")], 0
-    files = source.snapshot.files
-    if not files:
-        return [Problem(str(folder), 0, "$", "there is no policy file (*.yaml, *.yml) in it")], 0
-    return [problem for name in sorted(files) for problem in files[name].problems], len(files)
+        return asyncio.run(run())
+    except DocumentError as error:
+        return list(error.problems)
 
 
 @app.command()
