@@ -5,10 +5,10 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 
 from sidecar.errors import SidecarError
-from sidecar.settings import Listen
+from sidecar.settings import Listen, ListenerSettings
 
 BACKLOG = 1024
 
@@ -17,10 +17,11 @@ class StartError(SidecarError):
     """The process can't come up. The text says what to do."""
 
 
-def bind(listen: Listen) -> list[socket.socket]:
-    """Listening sockets, one for each address that the host's name has. Raises `OSError`; then nothing stays bound."""
+def bind(listen: Listen, mode: int | None = None) -> list[socket.socket]:
+    """Listening sockets, one for each address that the host's name has; `mode` is a unix socket's permissions, by default what the
+    umask leaves. Raises `OSError`; then nothing stays bound."""
     if listen.unix is not None:
-        return [_bind_unix(str(listen.unix))]
+        return [_bind_unix(str(listen.unix), mode)]
     found = socket.getaddrinfo(listen.host or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as bound:
         sockets = [
@@ -31,14 +32,19 @@ def bind(listen: Listen) -> list[socket.socket]:
     return sockets
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _bind_unix(path: str, mode: int | None) -> socket.socket:
     """A socket that an earlier process left behind makes room; one that somebody listens on, and any other file, is in the way."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _answered(path):
             os.unlink(path)
     listening = socket.socket(socket.AF_UNIX)
     try:
+        if mode is not None:
+            # Linux makes the file with the socket's own mode, less the umask: at no moment may others connect than are meant to.
+            os.fchmod(listening.fileno(), mode)
         listening.bind(path)
+        if mode is not None:
+            os.chmod(path, mode)
         listening.listen(BACKLOG)
     except OSError:
         listening.close()
@@ -58,10 +64,21 @@ def _answered(path: str) -> bool:
     return True
 
 
-def in_the_way(addresses: Mapping[str, Listen]) -> Iterator["StartError"]:
-    """Setting -> address: which of them can't be had, all at once. They are bound and let go; whoever takes one of them in
+def bind_all(listeners: Sequence[ListenerSettings]) -> list[list[socket.socket]]:
+    """The sockets of each. Raises `StartError`; then nothing stays bound."""
+    with contextlib.ExitStack() as bound:
+        sockets: list[list[socket.socket]] = []
+        for each in listeners:
+            with address(each.address, "listen"):
+                sockets.append([bound.enter_context(one) for one in bind(each.address, each.mode)])
+        bound.pop_all()
+    return sockets
+
+
+def in_the_way(addresses: Iterable[tuple[str, Listen]]) -> Iterator["StartError"]:
+    """Settings and their addresses: which can't be had, all at once. They are bound and let go; whoever takes one of them in
     between is told of when it is bound for good."""
-    for setting, listen in addresses.items():
+    for setting, listen in addresses:
         try:
             with address(listen, setting):
                 for listening in bind(listen):

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     UPGRADE_REFUSED = "upgrade_refused"
     HEAD_TOO_LARGE = "head_too_large"
     HEAD_TIMEOUT = "head_timeout"
+    BAD_PROXY_HEADER = "bad_proxy_header"
     BODY_TIMEOUT = "body_timeout"
     MALFORMED_BODY = "malformed_body"
     BODY_MISMATCH = "body_mismatch"
@@ -41,6 +42,7 @@ class Reason(StrEnum):
     BAD_TOKEN = "bad_token"
     EXPIRED = "expired"
     REVOKED = "revoked"
+    THROTTLED = "throttled"
     UNKNOWN_ACCESS_KEY = "unknown_access_key"
     BAD_SIGNATURE = "bad_signature"
     MALFORMED_SIGNATURE = "malformed_signature"
@@ -67,7 +69,9 @@ class Reason(StrEnum):
     AUDIT_UNAVAILABLE = "audit_unavailable"
     OVERLOADED = "overloaded"
 
+    UPSTREAM_CIRCUIT_OPEN = "upstream_circuit_open"
     UPSTREAM_UNREACHABLE = "upstream_unreachable"
+    UPSTREAM_UNTRUSTED = "upstream_untrusted"
     UPSTREAM_TIMEOUT = "upstream_timeout"
     UPSTREAM_BROKEN = "upstream_broken"
     UPSTREAM_REDIRECT = "upstream_redirect"
@@ -102,6 +106,7 @@ REASONS: dict[Reason, Row] = {
     Reason.UPGRADE_REFUSED: Row(400, _DENY, "Protocol upgrades are not accepted here."),
     Reason.HEAD_TOO_LARGE: Row(431, _DENY, "The request's headers are too large."),
     Reason.HEAD_TIMEOUT: Row(408, _DENY, "The request's headers did not arrive in time."),
+    Reason.BAD_PROXY_HEADER: Row(400, _DENY, "The connection did not begin with a PROXY header of version 2."),
     Reason.BODY_TIMEOUT: Row(408, _DENY, "The request's body stopped arriving."),
     Reason.MALFORMED_BODY: Row(400, _DENY, "The body is not in the form that this operation asks for."),
     Reason.BODY_MISMATCH: Row(400, _DENY, "The body is not what its hash, checksum or length says; send it again."),
@@ -131,6 +136,11 @@ REASONS: dict[Reason, Row] = {
     ),
     Reason.CLOCK_SKEW: Row(401, _UNAUTH, "The request was signed at another time than now; set the client's clock."),
     Reason.URL_EXPIRED: Row(401, _UNAUTH, "The signed URL has expired, or is not valid yet; sign a new one."),
+    Reason.THROTTLED: Row(
+        429,
+        _UNAUTH,
+        "Too many bad tokens came from your network; wait, then send a valid one: that is always accepted.",
+    ),
     Reason.CROSS_SITE: Row(403, _DENY, "Passwords are not accepted from other sites' pages; use a Bearer token."),
     Reason.UNKNOWN_OPERATION: Row(403, _DENY, "This operation is not known for this kind of client."),
     Reason.KEY_REQUIRED: Row(403, _DENY, "A write or delete must name one object: no empty path, no trailing slash."),
@@ -153,7 +163,11 @@ REASONS: dict[Reason, Row] = {
         503, _ERROR, "The audit log takes no record, so nothing may happen; try again shortly."
     ),
     Reason.OVERLOADED: Row(503, _ERROR, "Too many requests at once; try again shortly."),
+    Reason.UPSTREAM_CIRCUIT_OPEN: Row(503, _ERROR, "The store does not answer at present; try again shortly."),
     Reason.UPSTREAM_UNREACHABLE: Row(502, _ERROR, "The store can't be reached; try again shortly."),
+    Reason.UPSTREAM_UNTRUSTED: Row(
+        502, _ERROR, "The store could not prove that it is the store; its operator has to mend its certificate."
+    ),
     Reason.UPSTREAM_TIMEOUT: Row(504, _ERROR, "The store did not answer in time; try again shortly."),
     Reason.UPSTREAM_BROKEN: Row(502, _ERROR, "The store's answer was broken off or malformed."),
     Reason.UPSTREAM_REDIRECT: Row(502, _ERROR, "The store redirected outside of this path, which is not followed."),

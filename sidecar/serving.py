@@ -25,7 +25,7 @@ from aiohttp import http_parser
 from sidecar import config, logs, signals
 from sidecar.errors import DocumentError, SidecarError
 from sidecar.listening import in_the_way
-from sidecar.settings import Settings
+from sidecar.settings import Listen, Settings
 from sidecar.wiring import Sidecar
 from sidecar.workers.channel import ChannelBroken
 from sidecar.workers.handover import become_parent
@@ -54,7 +54,7 @@ def main() -> None:
     if problems := config.check_files(settings):
         print(DocumentError(problems), file=sys.stderr)
         raise SystemExit(EXIT_MISSING)
-    if taken := list(in_the_way({"listen": settings.listen, "ops": settings.ops})):
+    if taken := list(in_the_way(_addresses(settings))):
         for problem in taken:
             print(f"sidecar can't start: {_said(problem, settings)}", file=sys.stderr)
         raise SystemExit(EXIT_FAILED)
@@ -119,7 +119,7 @@ async def serve(settings: Settings, started: Callable[[], None], member: Member 
 
         await member.join(sidecar.checks, sidecar.metrics, abandon)
     else:
-        log.info("serving on %s, ops on %s", settings.listen, settings.ops)
+        log.info("serving on %s, ops on %s", ", ".join(map(str, settings.listen)), settings.ops)
     started()
     why, limits = await asked, settings.limits
     # Endpoints are withdrawn while SIGTERM is already here: whoever still comes is served for a moment longer.
@@ -137,6 +137,10 @@ async def serve(settings: Settings, started: Callable[[], None], member: Member 
         await sidecar.stop(grace=0)
     log.info("stopped")
     return 0
+
+
+def _addresses(settings: Settings) -> list[tuple[str, Listen]]:
+    return [*(("listen", each.address) for each in settings.listen), ("ops", settings.ops)]
 
 
 def _said(error: Exception, settings: Settings) -> str:

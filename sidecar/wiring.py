@@ -23,7 +23,7 @@ from sidecar.credentials.jwt import JwtVerifier
 from sidecar.directory.file import DirectoryFile
 from sidecar.gate import Gate
 from sidecar.jwks import keys_of
-from sidecar.listening import BACKLOG, StartError, address, bind
+from sidecar.listening import StartError, address, bind_all
 from sidecar.metrics import Metrics
 from sidecar.model import Principal, PrincipalKind
 from sidecar.policy.compiled import Route
@@ -41,6 +41,8 @@ from sidecar.store.token_events import TokenEvents
 from sidecar.store.token_store import TokenEvent
 from sidecar.upstream.file import FileStore
 from sidecar.upstream.http import HttpUpstream
+from sidecar.upstream.own_files import OwnFilesUnusable
+from sidecar.wiring_listeners import Entrances
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +65,8 @@ class NothingRevoked:
 class Seat(Struct, frozen=True):
     """What one worker of several is given by its parent, where a single process makes its own."""
 
-    sockets: Sequence[socket.socket]
-    """Bound to the data plane's address. The ops listener is the parent's."""
+    sockets: Sequence[Sequence[socket.socket]]
+    """Of each listener of the settings, bound. The ops listener is the parent's."""
     sinks: Sequence[Sink]
     install_key: bytes
     first: bool
@@ -88,7 +90,7 @@ class Sidecar:
             build=(__version__, os.environ.get("SIDECAR_REVISION", ""), platform.python_version()),
         )
         self._draining = False
-        self._sockets: list[asyncio.Server] = []
+        self._entrances = Entrances(settings.listen, self.metrics, self.checks)
         self._closing: list[Callable[[], Awaitable[None]]] = []
         """What `stop` awaits, last in first out."""
         self._listener: Listener | None = None
@@ -146,10 +148,11 @@ class Sidecar:
             with address(settings.ops, "ops"):
                 await ops.start(settings.ops)
             self._closing.append(ops.stop)
-            with address(settings.listen, "listen"):
-                sockets = bind(settings.listen)
+            sockets = bind_all(settings.listen)
+        await self._entrances.open()
+        self._closing.append(self._entrances.stop)
         listener.start()
-        self._sockets += [await _accept(listening, listener) for listening in sockets]
+        await self._entrances.accept(sockets, listener)
 
     async def drain(self) -> None:
         """Not ready, accept a little longer, finish what runs, flush, end."""
@@ -160,9 +163,9 @@ class Sidecar:
     async def stop(self, grace: float) -> None:
         """Ends everything in the reverse order of its start; running requests have `grace` seconds."""
         self._draining = True
-        for server in self._sockets:
-            server.close()
+        self._entrances.close()
         if self._listener is not None:
+            self._entrances.send_away()
             await self._listener.drain(grace)
         while self._closing:
             try:
@@ -189,9 +192,7 @@ class Sidecar:
                 await audit.commit(readings.token_record(records, event))
 
             events = TokenEvents(tokens.store, record)
-            feed = ChangeFeed(
-                tokens.store, tokens.watch(), on_change=events.wake, on_shortened=tokens.verifier.reread
-            )
+            feed = ChangeFeed(tokens.store, tokens.watch(), on_change=events.wake, on_shortened=tokens.verifier.reread)
             await feed.start()
             self._closing.append(feed.stop)
             tokens.moves.start()
@@ -258,22 +259,33 @@ class Sidecar:
         for name, settings in self._settings.upstreams.items():
             upstreams[name] = upstream = await _upstream(settings)
             self._closing.append(upstream.close)
+        over_http = {name: upstream for name, upstream in upstreams.items() if isinstance(upstream, HttpUpstream)}
+        readings.of_upstreams(self.metrics, self.checks, over_http)
         return upstreams
 
 
 async def _upstream(settings: UpstreamSettings) -> Upstream:
     parts = urlsplit(settings.url)
     if parts.scheme != "file":
-        return HttpUpstream(settings)
+        try:
+            upstream = HttpUpstream(settings)
+        except OwnFilesUnusable as error:
+            raise StartError(f"`upstreams.{settings.name}`: {error}") from None
+        await upstream.open()
+        return upstream
     store = FileStore(Path(unquote(parts.path)))
     await store.open()
     return store
 
 
 def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
-    parts = urlsplit(settings.url.lower())
-    origin = "http://localhost" if parts.scheme == "unix" else f"{parts.scheme}://{parts.netloc}"
-    return Place(upstream, (origin,), settings.redirects == "pass")
+    origins = tuple(_origin(url.lower()) for url in settings.urls or (settings.url,))
+    return Place(upstream, origins, settings.redirects == "pass")
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return "http://localhost" if parts.scheme == "unix" else f"{parts.scheme}://{parts.netloc}"
 
 
 def _names_that_we_set(upstreams: dict[str, Upstream]) -> frozenset[str]:
@@ -283,10 +295,3 @@ def _names_that_we_set(upstreams: dict[str, Upstream]) -> frozenset[str]:
         for upstream in upstreams.values()
         if isinstance(upstream, HttpUpstream) and upstream.credential_name
     )
-
-
-async def _accept(listening: socket.socket, listener: Listener) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    if listening.family is socket.AF_UNIX:
-        return await loop.create_unix_server(listener, sock=listening)
-    return await loop.create_server(listener, sock=listening, backlog=BACKLOG)

@@ -27,6 +27,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     2: ("sidecar.credentials",),
     3: (
         "sidecar.gate",
+        "sidecar.trees",
         "sidecar.trial",
         "sidecar.tokens",
         "sidecar.token_requests",

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from sidecar.audit.record import Records
+from sidecar.networks import network
 
 WINDOW = 10.0
 PEERS = 256
@@ -75,15 +76,3 @@ class Suppression:
 
     def _summary(self, now: float, peer: str | None, count: int) -> bytes:
         return self._records.system("suppressed", now, changes={"peer": peer, "count": count, "window_s": self._window})
-
-
-def network(address: str) -> str:
-    """An IPv6 address's /64 as its four leading groups, `2001:db8:0:1::/64`; an IPv4 address within IPv6 stays whole."""
-    if "." in address:
-        return address
-    head, compressed, tail = address.partition("%")[0].partition("::")
-    groups = head.split(":") if head else []
-    if compressed:
-        ending = tail.split(":") if tail else []
-        groups += ["0"] * (8 - len(groups) - len(ending)) + ending
-    return ":".join(groups[:4]) + "::/64"

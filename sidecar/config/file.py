@@ -11,6 +11,7 @@ from typing import Final
 
 from sidecar.config.addresses import listen_address, same_socket
 from sidecar.config.issuers import issuers
+from sidecar.config.listeners import listeners
 from sidecar.config.upstreams import upstream
 from sidecar.config.values import Folder, header_name, names, within
 from sidecar.credentials.opaque import TokenFormat
@@ -21,10 +22,12 @@ from sidecar.settings import (
     AuditSink,
     CarrierSettings,
     DirectorySettings,
+    FailedCredentialSettings,
     IdentityCacheSettings,
     KiB,
     LimitSettings,
     Listen,
+    ListenerSettings,
     MiB,
     Settings,
     TokenSettings,
@@ -61,7 +64,7 @@ def load(path: Path) -> Settings:
 def _settings(document: Document, path: Path) -> Settings:
     folder = Folder(path.parent)
     root = document.root.block()
-    listen = listen_address(root.need("listen"), folder)
+    listen = listeners(root.need("listen"), folder)
     return Settings(
         path=path,
         listen=listen,
@@ -76,12 +79,13 @@ def _settings(document: Document, path: Path) -> Settings:
         audit=root.get("audit", lambda value: _audit(value, folder), (AuditSink(),)),
         carriers=root.get("carriers", _carriers, CarrierSettings()),
         limits=root.get("limits", _limits, LimitSettings()),
+        failed_credentials=root.get("failed_credentials", _failed_credentials, FailedCredentialSettings()),
     )
 
 
-def _ops(value: Value, listen: Listen, folder: Folder) -> Listen:
+def _ops(value: Value, listen: tuple[ListenerSettings, ...], folder: Folder) -> Listen:
     ops = listen_address(value, folder)
-    if same_socket(listen, ops):
+    if any(same_socket(each.address, ops) for each in listen):
         value.problem("the ops port must not be the data plane's: nothing of it may be reachable from there")
     return ops
 
@@ -236,3 +240,13 @@ def _limits(value: Value) -> LimitSettings:
     if limits.header_size > limits.head_size and block.is_sound:
         (block.find("header_size") or block.need("head_size")).problem("header_size is larger than head_size")
     return limits
+
+
+def _failed_credentials(value: Value) -> FailedCredentialSettings:
+    default = FailedCredentialSettings()
+    block = value.block()
+    return FailedCredentialSettings(
+        enabled=block.get("enabled", Value.boolean, default.enabled),
+        burst=block.get("burst", lambda number: number.number(1, 1_000_000), default.burst),
+        per_minute=block.get("per_minute", lambda number: number.number(1, 1_000_000), default.per_minute),
+    )

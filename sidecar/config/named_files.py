@@ -19,7 +19,8 @@ from sidecar.credentials.pepper import Pepper, PepperUnusable
 from sidecar.directory.file import read_people
 from sidecar.errors import DocumentError, Problem
 from sidecar.policy.source import SUFFIXES
-from sidecar.settings import IssuerSettings, KiB, Settings, UpstreamSettings
+from sidecar.server.certificate import MAX_PEM, BadPair, load_pair
+from sidecar.settings import IssuerSettings, KiB, ListenerSettings, Settings, TlsSettings, UpstreamSettings
 from sidecar.upstream import own_files
 from sidecar.yaml_tree import MAX_BYTES, Problems, lines_by_path, read_tree
 
@@ -45,6 +46,8 @@ _CONTENTS: Final = {
     "value_file": "the header's value",
     "jwks_file": "the issuer's key set (JSON)",
     "pem_file": "the issuer's public key (PEM)",
+    "cert_file": "the certificate and its chain (PEM)",
+    "key_file": "the certificate's key (PEM)",
     "ca_file": "the authority's certificates (PEM)",
     "client_certificate_file": "the sidecar's certificate for the store (PEM)",
     "client_key_file": "the key of the sidecar's certificate for the store (PEM)",
@@ -71,9 +74,10 @@ def inspect_files(settings: Settings) -> FileReport:
     """Everything worth saying about what `settings` name; each problem stands at the line that names it."""
     check = _Check(settings.path)
     check.policies("$.policies", settings.policies)
-    for listen, setting in ((settings.listen, "$.listen"), (settings.ops, "$.ops")):
-        if listen.unix is not None:
-            check.parent(setting, listen.unix)
+    for index, listener in enumerate(settings.listen):
+        _listener(check, index, listener)
+    if settings.ops.unix is not None:
+        check.parent("$.ops", settings.ops.unix)
     for name, upstream in settings.upstreams.items():
         _upstream(check, f"$.upstreams.{name}", upstream)
     if settings.tokens is not None:
@@ -89,6 +93,14 @@ def inspect_files(settings: Settings) -> FileReport:
         if sink.file is not None:
             check.parent(f"$.audit[{index}].file", sink.file)
     return check.report()
+
+
+def _listener(check: "_Check", index: int, listener: ListenerSettings) -> None:
+    setting = check.written(f"$.listen[{index}]", "$.listen")
+    if listener.address.unix is not None:
+        check.parent(check.written(f"{setting}.address", setting), listener.address.unix)
+    if listener.tls is not None:
+        check.pair(f"{setting}.tls", listener.tls)
 
 
 def _upstream(check: "_Check", setting: str, upstream: UpstreamSettings) -> None:
@@ -185,6 +197,11 @@ class _Check:
         except OSError:
             return {}
 
+    def written(self, *settings: str) -> str:
+        """Of several ways to write the same, the one that stands in the file."""
+        lines = self._lines()
+        return next((setting for setting in settings if setting in lines), settings[-1])
+
     def _note(self, setting: str, file: Path, message: str) -> None:
         self._problems.append((setting, f"{_short(file)}: {message}"))
 
@@ -257,6 +274,23 @@ class _Check:
             self._warn(f"{setting}.client_certificate_file", certificate, "it has expired")
         if key.stat().st_mode & stat.S_IROTH:
             self._warn(f"{setting}.client_key_file", key, "every user of this machine can read it; chmod 600")
+
+    def pair(self, setting: str, tls: TlsSettings) -> None:
+        certificate = self.content(f"{setting}.cert_file", tls.cert_file, MAX_PEM)
+        key = self.content(f"{setting}.key_file", tls.key_file, MAX_PEM)
+        if certificate is None or key is None:
+            return
+        try:
+            served = load_pair(certificate, key, time.time())
+        except BadPair as bad:
+            self._note(f"{setting}.cert_file", tls.cert_file, str(bad))
+            return
+        if not served.names:
+            self._warn(
+                f"{setting}.cert_file", tls.cert_file, "it has no subject alternative name; no client will accept it"
+            )
+        if tls.key_file.stat().st_mode & stat.S_IROTH:
+            self._warn(f"{setting}.key_file", tls.key_file, "every user of this machine can read it; chmod 600")
 
     def people(self, setting: str, file: Path) -> None:
         content = self.content(setting, file, MAX_BYTES)

@@ -1,6 +1,6 @@
 """Which metrics there are. The law: every metric is a row of `METRICS`, and every label value comes from a closed set.
 
-Never a label: token, user, key, path, address, User-Agent, rule, workspace. Those belong in the audit log.
+Never a label: token, user, key, path, a peer's address, User-Agent, rule, workspace. Those belong in the audit log.
 """
 
 from enum import StrEnum
@@ -41,6 +41,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("upstream_requests_total", _C, "Answers of the stores.", ("upstream", "code_class")),
     Metric("upstream_request_duration_seconds", _H, "From sending a request to a store to the first byte of its answer.", ("upstream",), _REQUEST_BUCKETS),
     Metric("upstream_up", _G, "1 if the store answered when it was last asked.", ("upstream",)),
+    Metric("upstream_connections", _G, "Connections to a store.", ("upstream", "state")),
+    Metric("upstream_queue_depth", _G, "Requests that wait for a connection to a store.", ("upstream",)),
+    Metric("upstream_queue_refusals_total", _C, "Requests that the queue refused: full, or late (they waited in vain).", ("upstream", "why")),
+    Metric("upstream_addresses", _G, "Addresses of a store: used, or left out.", ("upstream", "state")),
+    Metric("upstream_ejections_total", _C, "How often an address of a store was left out.", ("upstream",)),
+    Metric("upstream_circuit_open", _G, "1 if no address of the store answers, so that requests are refused at once.", ("upstream",)),
+    Metric("upstream_circuit_openings_total", _C, "How often a store's circuit opened.", ("upstream",)),
+    Metric("upstream_files_reloads_total", _C, "New versions of a store's credentials and certificates.", ("upstream", "result")),
+    Metric("upstream_client_certificate_not_after_timestamp_seconds", _G, "When the certificate shown to a store ends, in Unix time.", ("upstream",)),
     Metric("request_bytes_total", _C, "Bytes of request bodies.", ("protocol",)),
     Metric("response_bytes_total", _C, "Bytes of answers' bodies.", ("protocol",)),
     Metric("requests_in_flight", _G, "Requests that are being answered."),
@@ -71,6 +80,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("audit_write_seconds", _H, "One write of an audit sink, of one record or of many.", ("sink",), _OWN_BUCKETS),
     Metric("audit_last_success_timestamp_seconds", _G, "When a sink last took a record, in Unix time.", ("sink",)),
     Metric("audit_suppressed_total", _C, "Refusals of unknown callers that were counted instead of recorded."),
+    Metric("tls_handshakes_total", _C, "TLS handshakes with clients.", ("listen", "result")),
+    Metric("tls_certificate_reloads_total", _C, "Versions of a listener's certificate and key that were read: ok, or error (not served).", ("listen", "result")),
+    Metric("tls_certificate_last_reload_successful", _G, "1 if the certificate on disk is the one that is served.", ("listen",)),
+    Metric("tls_certificate_expiry_timestamp_seconds", _G, "When the certificate that is served ends, in Unix time.", ("listen",)),
     Metric("worker_up", _G, "1 if this worker process is up and answers; none where there is one process.", ("worker",)),
     Metric("build_info", _G, "1, labelled with what is running.", ("version", "revision", "python")),
 )  # fmt: skip

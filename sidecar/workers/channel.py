@@ -27,8 +27,8 @@ class Seating(Struct, frozen=True, tag=True):
     index: int
     settings: Settings
     install_key: bytes
-    listening: tuple[int, ...]
-    """Descriptors of the bound data sockets."""
+    listening: tuple[tuple[int, ...], ...]
+    """For each listener of the settings the descriptors of its bound sockets."""
     audit: tuple[int, ...]
     """For each audit sink of the settings the descriptor of a channel for `Batch` and `Taken`."""
 

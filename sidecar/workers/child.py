@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from sidecar.metrics import Snapshot
 from sidecar.settings import Settings
@@ -30,7 +31,7 @@ class Child:
         index: int,
         settings: Settings,
         install_key: bytes,
-        listening: Sequence[socket.socket],
+        listening: Sequence[Sequence[socket.socket]],
         sinks: Sequence[evidence.SharedSink],
     ) -> None:
         self.index = index
@@ -75,7 +76,7 @@ class Child:
             index=self.index,
             settings=self._settings,
             install_key=self._install_key,
-            listening=tuple(listening.fileno() for listening in self._listening),
+            listening=tuple(tuple(each.fileno() for each in sockets) for sockets in self._listening),
             audit=tuple(end.fileno() for _, end in audit),
         )
         for (kept, _), sink in zip(audit, self._sinks, strict=True):
@@ -85,7 +86,7 @@ class Child:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "sidecar.serving", "--worker", str(theirs.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *seating.audit, *seating.listening),
+                pass_fds=(theirs.fileno(), *seating.audit, *chain(*seating.listening)),
                 start_new_session=True,
             )
         except OSError:

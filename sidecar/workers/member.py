@@ -30,7 +30,7 @@ class Member:
         self.index = seating.index
         self.settings = seating.settings
         self.seat = Seat(
-            sockets=[socket.socket(fileno=inherited) for inherited in seating.listening],
+            sockets=[[socket.socket(fileno=inherited) for inherited in sockets] for sockets in seating.listening],
             sinks=[
                 RemoteSink(socket.socket(fileno=inherited), name=wiring_audit.sink_name(sink), required=sink.required)
                 for sink, inherited in zip(seating.settings.audit, seating.audit, strict=True)

@@ -15,6 +15,11 @@ from sidecar.metrics import METRICS, Kind, Labels, Snapshot
 GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
     # Who sees the store down is believed, also where others have not asked lately.
     "upstream_up": min,
+    "upstream_circuit_open": max,
+    "upstream_addresses": max,
+    "upstream_client_certificate_not_after_timestamp_seconds": min,
+    "upstream_connections": sum,
+    "upstream_queue_depth": sum,
     "requests_in_flight": sum,
     "connections_open": sum,
     # One series while all agree; two that differ are shown as two.
@@ -24,6 +29,8 @@ GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
     # Of what each follows for itself, the one that is furthest behind.
     "policy_last_reload_successful": min,
     "policy_last_reload_success_timestamp_seconds": min,
+    "tls_certificate_last_reload_successful": min,
+    "tls_certificate_expiry_timestamp_seconds": min,
     "token_state_sequence": min,
     "token_state_last_sync_timestamp_seconds": min,
     "token_state_staleness_seconds": max,

@@ -7,10 +7,11 @@ import logging
 import signal
 import socket
 import sys
+from itertools import chain
 
 from sidecar import signals, wiring_audit
 from sidecar.errors import SidecarError
-from sidecar.listening import address, bind
+from sidecar.listening import address, bind_all
 from sidecar.server.ops import OpsServer
 from sidecar.settings import Settings
 from sidecar.workers.child import Child
@@ -41,7 +42,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         """Raises `OSError` where the pepper can't be read."""
         self._settings = settings
-        self._listening: list[socket.socket] = []
+        self._listening: list[list[socket.socket]] = []
         key = wiring_audit.install_key(settings)
         self._sinks = [SharedSink(sink) for sink in wiring_audit.sinks(settings, wiring_audit.records(key))]
         self._children = [
@@ -56,8 +57,7 @@ class Supervisor:
         """Raises `StartError`."""
         with address(self._settings.ops, "ops"):
             await self._ops.start(self._settings.ops)
-        with address(self._settings.listen, "listen"):
-            self._listening += bind(self._settings.listen)
+        self._listening += bind_all(self._settings.listen)
 
     async def run(self) -> int:
         """The exit status: 0 if all workers ended well after a signal, 1 if they didn't or never came up."""
@@ -71,7 +71,8 @@ class Supervisor:
         await asyncio.wait((lives[0], came_up), return_when=asyncio.FIRST_COMPLETED)
         if came_up.done():
             lives += [loop.create_task(self._keep(each)) for each in others]
-            log.info("serving on %s, ops on %s, %d workers", self._settings.listen, self._settings.ops, len(lives))
+            listen = ", ".join(map(str, self._settings.listen))
+            log.info("serving on %s, ops on %s, %d workers", listen, self._settings.ops, len(lives))
         came_up.cancel()
         gc.collect()
         gc.freeze()
@@ -88,7 +89,7 @@ class Supervisor:
             log.info("stopping (%s): no longer ready, the workers finish what they do", name)
             self._stopping.set()
             self._view.draining = True
-            for listening in self._listening:  # the workers' own copies are still open
+            for listening in chain(*self._listening):  # the workers' own copies are still open
                 listening.close()
             limits = self._settings.limits
             loop = asyncio.get_running_loop()

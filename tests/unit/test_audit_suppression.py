@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
-from sidecar.audit.suppression import Suppression, network
+from sidecar.audit.suppression import Suppression
 
 
 class Clockwork:
@@ -86,19 +86,3 @@ def test_addresses_of_one_ipv6_network_are_one_peer(suppression: Suppression) ->
     assert suppression.first("2001:db8::1") is True
     assert suppression.first("2001:db8::ffff") is False
     assert suppression.first("2001:db8:0:1::1") is True
-
-
-@pytest.mark.parametrize(
-    ("address", "expected"),
-    [
-        ("2001:db8::1", "2001:db8:0:0::/64"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("::1", "0:0:0:0::/64"),
-        ("::", "0:0:0:0::/64"),
-        ("fe80::1%eth0", "fe80:0:0:0::/64"),
-        ("1:2:3::8", "1:2:3:0::/64"),
-        ("::ffff:10.0.0.1", "::ffff:10.0.0.1"),
-    ],
-)
-def test_the_network_of_an_address(address: str, expected: str) -> None:
-    assert network(address) == expected

@@ -22,7 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
 def test_the_sidecar_s_configuration_and_policy_load_without_a_problem(site: Site) -> None:
     settings = config.load(Path(sidecar.write_config(site)))
     assert list(config.check_files(settings)) == []
-    assert settings.listen.port == site.port
+    assert settings.listen[0].address.port == site.port
     issuer = settings.issuers["bench"]
     assert (issuer.issuer, issuer.audience) == (ISSUER, AUDIENCE)
     assert [sink.required for sink in settings.audit] == [True], "a sidecar that owes no evidence would look too fast"

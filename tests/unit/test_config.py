@@ -16,6 +16,7 @@ from sidecar.settings import (
     KiB,
     LimitSettings,
     Listen,
+    ListenerSettings,
     MiB,
     Settings,
     Timeouts,
@@ -53,7 +54,7 @@ def test_the_smallest_file_has_safe_defaults(tmp_path: Path) -> None:
     settings = load(tmp_path, MINIMAL)
     assert settings == Settings(
         path=tmp_path / "sidecar.yaml",
-        listen=Listen("127.0.0.1", 8080),
+        listen=(ListenerSettings(Listen("127.0.0.1", 8080)),),
         ops=Listen("127.0.0.1", 9090),
         policies=tmp_path / "policies",
         upstreams=settings.upstreams,
@@ -119,8 +120,8 @@ limits:
 
 def test_every_setting_can_be_said(tmp_path: Path) -> None:
     settings = load(tmp_path, EVERYTHING)
-    assert settings.listen == Listen("::1", 8080)
-    assert str(settings.listen) == "[::1]:8080"
+    assert settings.listen == (ListenerSettings(Listen("::1", 8080)),)
+    assert str(settings.listen[0]) == "[::1]:8080"
     assert settings.ops == Listen(unix=tmp_path / "ops.sock")
     assert settings.workers == 3
     assert settings.policies == Path("/etc/sidecar/policies")

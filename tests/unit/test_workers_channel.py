@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.server.ops import Result
-from sidecar.settings import AuditSink, Listen, Settings, TokenSettings, UpstreamSettings
+from sidecar.settings import AuditSink, Listen, ListenerSettings, Settings, TokenSettings, UpstreamSettings
 from sidecar.workers.channel import (
     LIMIT,
     Ask,
@@ -26,7 +26,7 @@ from sidecar.workers.channel import (
 
 SETTINGS = Settings(
     path=Path("/etc/sidecar.yaml"),
-    listen=Listen(unix=Path("/run/data.sock")),
+    listen=(ListenerSettings(Listen(unix=Path("/run/data.sock")), 0o660),),
     ops=Listen("127.0.0.1", 9090),
     policies=Path("/policies"),
     upstreams={"a": UpstreamSettings("a", "http://127.0.0.1:1")},
@@ -35,7 +35,7 @@ SETTINGS = Settings(
     audit=(AuditSink(), AuditSink(file=Path("/audit"), required=False)),
 )
 MESSAGES: list[Message] = [
-    Seating(1, SETTINGS, b"k" * 32, (3, 4), (5,)),
+    Seating(1, SETTINGS, b"k" * 32, ((3, 4), (6,)), (5,)),
     Up(),
     Ask(7, metrics=True),
     Report(
