@@ -6,7 +6,7 @@ The parts don't know of metrics or of one another; here each is asked for what i
 import hashlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sidecar.audit.log import AuditLog
@@ -26,6 +26,8 @@ from sidecar.server.ops import Check, Checks
 from sidecar.server.stores import StoreState
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.token_store import TokenEvent
+from sidecar.upstream.http import HttpUpstream
+from sidecar.upstream.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,50 @@ def of_stores(metrics: Metrics, checks: Checks, stores: Mapping[str, StoreState]
     metrics.read("upstream_up", up)
     for name, store in stores.items():
         checks.add(f"upstream {name}", check(store), required=False)
+
+
+def of_upstreams(metrics: Metrics, checks: Checks, upstreams: Mapping[str, HttpUpstream]) -> None:
+    """The ways to the stores. All of it informs: a store that is away makes nobody unready."""
+    pools = {name: upstream.pool for name, upstream in upstreams.items()}
+
+    def connections() -> _Labelled:
+        busy: _Labelled = {(name, "busy"): pool.busy for name, pool in pools.items()}
+        return busy | {(name, "idle"): pool.idling for name, pool in pools.items()}
+
+    def refusals() -> _Labelled:
+        full: _Labelled = {(name, "full"): pool.refused_full for name, pool in pools.items()}
+        return full | {(name, "late"): pool.refused_late for name, pool in pools.items()}
+
+    def addresses() -> _Labelled:
+        found: _Labelled = {}
+        for name, pool in pools.items():
+            found[name, "used"] = len(pool.addresses.eligible)
+            found[name, "left_out"] = len(pool.addresses.all) - len(pool.addresses.eligible)
+        return found
+
+    def reloads() -> _Labelled:
+        good: _Labelled = {(name, "ok"): upstream.files.reloads for name, upstream in upstreams.items()}
+        return good | {(name, "error"): upstream.files.failures for name, upstream in upstreams.items()}
+
+    def expiries() -> _Labelled:
+        found = {name: upstream.files.in_force.expires for name, upstream in upstreams.items()}
+        return {(name,): expires for name, expires in found.items() if expires is not None}
+
+    def of_each(read: Callable[[Pool], float]) -> Callable[[], _Labelled]:
+        return lambda: {(name,): float(read(pool)) for name, pool in pools.items()}
+
+    metrics.read("upstream_connections", connections)
+    metrics.read("upstream_queue_depth", of_each(lambda pool: pool.waiting))
+    metrics.read("upstream_queue_refusals_total", refusals)
+    metrics.read("upstream_addresses", addresses)
+    metrics.read("upstream_ejections_total", of_each(lambda pool: pool.addresses.ejections))
+    metrics.read("upstream_circuit_open", of_each(lambda pool: pool.addresses.circuit_open))
+    metrics.read("upstream_circuit_openings_total", of_each(lambda pool: pool.addresses.circuit_openings))
+    metrics.read("upstream_files_reloads_total", reloads)
+    metrics.read("upstream_client_certificate_not_after_timestamp_seconds", expiries)
+    for name, upstream in upstreams.items():
+        checks.add(f"upstream {name} addresses", upstream.pool.addresses.problem, required=False)
+        checks.add(f"upstream {name} files", lambda files=upstream.files: files.problem, required=False)  # type: ignore[misc]
 
 
 def of_audit(metrics: Metrics, audit: AuditLog) -> None:
@@ -220,7 +266,7 @@ def _scopes(stored: str | None) -> list[dict[str, Any]] | None:
     """Nothing has vouched for the row: what isn't a list of scopes is told as none."""
     try:
         scopes = None if stored is None else scopes_of(stored)
-    except ValueError:
+    except (ValueError, TypeError):
         scopes = None
     return None if scopes is None else [scope_as_json(scope) for scope in scopes]
 

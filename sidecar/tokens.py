@@ -6,7 +6,7 @@ ends after an overlap. Whoever uses it later has kept what everybody else has gi
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
@@ -104,9 +104,11 @@ class TokenStore(Protocol):
 
     async def replace(self, old: TokenRow, new: TokenRow, kind: ChangeKind, at: int, actor: str) -> bool: ...
 
-    async def rotate(self, old: TokenRow, ending: TokenRow, new: TokenRow, at: int, actor: str) -> bool: ...
-
     async def announce(self, token_id: str, kind: ChangeKind, at: int, actor: str, expires_at: int) -> None: ...
+
+
+Deliver = Callable[[Secret, TokenRow], None]
+"""Brings a new token to where it is kept. Raises a `SidecarError` where that failed: the token is then revoked."""
 
 
 class Tokens:
@@ -130,8 +132,10 @@ class Tokens:
         self._max_ttl = max_ttl
         self._revoke_reused = revoke_reused
 
-    async def create(self, wanted: NewToken, *, actor: str, now: int) -> tuple[Secret, TokenRow]:
-        """The token, which nobody can read again, and its row. Raises `TokenRequestError`."""
+    async def create(
+        self, wanted: NewToken, *, actor: str, now: int, deliver: Deliver | None = None
+    ) -> tuple[Secret, TokenRow]:
+        """The token, which nobody can read again, and its row. Raises `TokenRequestError`, and what `deliver` raises."""
         ttl = self._default_ttl if wanted.ttl is None else wanted.ttl
         check(wanted, ttl, self._max_ttl)
         scopes = scopes_of(wanted)
@@ -157,6 +161,12 @@ class Tokens:
             )
         )
         await self._store.create(row, actor)
+        try:
+            if deliver is not None:
+                deliver(token, row)
+        except SidecarError:
+            await self.revoke(row.id, actor=actor, now=now)
+            raise
         return token, row
 
     def _mint(self, like: TokenRow) -> tuple[Secret, TokenRow]:
@@ -189,39 +199,60 @@ class Tokens:
         return parsed.id
 
     async def rotate(
-        self, token_id: str, *, overlap: float, actor: str, now: int, ttl: float | None = None, owner_id: str = ""
+        self,
+        token_id: str,
+        *,
+        overlap: float,
+        actor: str,
+        now: int,
+        ttl: float | None = None,
+        owner_id: str = "",
+        deliver: Deliver | None = None,
     ) -> tuple[Secret, TokenRow, TokenRow]:
         """The new token, its row, and the old one's, which ends after `overlap` seconds. The new one may what the old one may,
         and lives as long as that was made for, or `ttl` seconds. It belongs to whom the old one belongs to; `owner_id` counts
-        where that was never recorded.
+        where that was never recorded. The old one isn't touched before the new one has been delivered.
 
-        Raises `UnknownToken`, `CannotRotate` and `TokenRequestError`.
+        Raises `UnknownToken`, `CannotRotate`, `TokenRequestError`, and what `deliver` raises.
         """
-        while True:
-            old = await self.show(token_id)
-            self._check_can_rotate(old, now)
-            life = min(float(old.expires_at - old.created_at), self._max_ttl) if ttl is None else ttl
-            problems = ttl_problems(life, self._max_ttl)
-            if not 0 <= overlap <= self._max_ttl:
-                problems.append("overlap: 0s or longer, and no longer than a token may live (tokens.max_ttl)")
-            if problems:
-                raise TokenRequestError(problems)
-            token, new = self._mint(
-                replace(
-                    old,
-                    created_at=now,
-                    created_by=actor,
-                    expires_at=now + int(life),
-                    last_used_at=None,
-                    owner_id=old.owner_id or owner_id or None,
-                    parent=old.id,
-                    family=old.family or old.id,
-                )
+        old = await self.show(token_id)
+        self._check_can_rotate(old, now)
+        life = min(float(old.expires_at - old.created_at), self._max_ttl) if ttl is None else ttl
+        problems = ttl_problems(life, self._max_ttl)
+        if not 0 <= overlap <= self._max_ttl:
+            problems.append("overlap: 0s or longer, and no longer than a token may live (tokens.max_ttl)")
+        if problems:
+            raise TokenRequestError(problems)
+        token, new = self._mint(
+            replace(
+                old,
+                created_at=now,
+                created_by=actor,
+                expires_at=now + int(life),
+                last_used_at=None,
+                owner_id=old.owner_id or owner_id or None,
+                parent=old.id,
+                family=old.family or old.id,
             )
-            ends = min(old.expires_at, now + int(overlap))
-            ending = self._sealed(replace(old, expires_at=ends, rotated_at=now))
-            if await self._store.rotate(old, ending, new, now, actor):
-                return token, new, ending
+        )
+        await self._store.create(new, actor)
+        try:
+            if deliver is not None:
+                deliver(token, new)
+            ending = await self._retire(token_id, overlap, actor, now)
+        except SidecarError:
+            await self.revoke(new.id, actor=actor, now=now)
+            raise
+        return token, new, ending
+
+    async def _retire(self, token_id: str, overlap: float, actor: str, now: int) -> TokenRow:
+        """Raises `CannotRotate` where somebody else was first."""
+        while True:
+            row = await self.show(token_id)
+            self._check_can_rotate(row, now)
+            ending = self._sealed(replace(row, expires_at=min(row.expires_at, now + int(overlap)), rotated_at=now))
+            if await self._store.replace(row, ending, ChangeKind.ROTATED, now, actor):
+                return ending
 
     def _check_can_rotate(self, row: TokenRow, now: int) -> None:
         status = self.status(row, now)

@@ -1,9 +1,27 @@
-"""Whether the directory's file knows a person, for a hint."""
+"""What the directory's file says of a person: their id, for a token that is made for them; and a hint where it says nothing."""
 
 import difflib
 from pathlib import Path
 
-from sidecar.errors import DocumentError
+from sidecar.errors import DocumentError, SidecarError
+
+
+class PeopleUnreadable(SidecarError):
+    """The directory's file can't be read, so nobody can say whose a token would be. The text says which and why."""
+
+
+def owner_id(subject: str, file: Path) -> str:
+    """Empty for who isn't known there or has none. Raises `PeopleUnreadable`."""
+    from sidecar.directory.file import read_people  # loads the reader of documents: few commands need it
+
+    try:
+        people = read_people(file.read_bytes(), file.name)
+    except OSError as error:
+        raise PeopleUnreadable(f"directory.file {file}: {error.strerror}; it says whose a token is") from None
+    except DocumentError as error:
+        raise PeopleUnreadable(f"directory.file {error.problems[0]}; it says whose a token is") from None
+    person = people.get(subject)
+    return "" if person is None else person.id
 
 
 def stranger(subject: str, file: Path) -> list[str]:

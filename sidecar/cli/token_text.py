@@ -4,7 +4,7 @@ import datetime
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sidecar.credentials.token_row import TokenRow
+from sidecar.credentials.token_row import TokenRow, scope_as_json, scopes_of
 from sidecar.tokens import Status
 
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
@@ -24,6 +24,8 @@ def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
         "workspaces": _names(row.workspaces),
         "permissions": _names(row.permissions),
         "path": row.path,
+        "scopes": _scopes(row),
+        "owner_id": row.owner_id,
         "status": status,
         "created_at": _iso(row.created_at),
         "created_by": row.created_by,
@@ -31,24 +33,43 @@ def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
         "revoked_at": _iso(row.revoked_at),
         "revoked_by": row.revoked_by,
         "last_used_at": _iso(row.last_used_at),
+        "replaces": row.parent,
+        "family": row.family or row.id,
+        "rotated_at": _iso(row.rotated_at),
+        "reused_at": _iso(row.reused_at),
+        "pepper": row.pepper_id,
     }
 
 
 def lines(row: TokenRow, status: Status, now: int) -> Iterable[str]:
-    facts = {
-        "id": row.id,
-        "kind": row.kind,
-        "subject": row.subject,
-        "name": row.name or "-",
-        "workspaces": row.workspaces or "every one of its person",
-        "permissions": row.permissions or "all that the policy grants",
-        "path": row.path or "every key",
+    facts: dict[str, object] = {"id": row.id, "kind": row.kind, "subject": row.subject}
+    if row.owner_id is not None:
+        facts["owner id"] = row.owner_id
+    facts["name"] = row.name or "-"
+    if row.scopes is None:
+        facts |= {
+            "workspaces": row.workspaces or "every one of its person",
+            "permissions": row.permissions or "all that the policy grants",
+            "path": row.path or "every key",
+        }
+    for number, scope in enumerate(_scopes(row) or [], 1):
+        facts[f"scope {number}"] = (
+            f"{scope['workspace']}, {' '.join(scope['permissions'] or ['all that the policy grants'])}, "
+            f"{scope['path'] or 'every key'}"
+        )
+    facts |= {
         "status": status if status is not Status.ALTERED else "altered: not as it was written here, so it is refused",
         "created": f"{_when(row.created_at, now)} by {row.created_by}",
         "expires": _when(row.expires_at, now),
         "revoked": f"{_when(row.revoked_at, now)} by {row.revoked_by}" if row.revoked_at is not None else "no",
         "last used": _when(row.last_used_at, now) if row.last_used_at is not None else "never",
     }
+    if row.parent is not None:
+        facts["replaces"] = row.parent
+    if row.rotated_at is not None:
+        facts["replaced"] = _when(row.rotated_at, now)
+    if row.reused_at is not None:
+        facts["reused"] = f"{_when(row.reused_at, now)}, after its replacement had taken over"
     return [f"{name:12} {_plain(value)}" for name, value in facts.items()]
 
 
@@ -66,7 +87,8 @@ def table(rows: Sequence[tuple[TokenRow, Status]], now: int, width: int) -> Iter
 
 def _cells(row: TokenRow, status: Status, now: int) -> tuple[str, ...]:
     used = "never" if row.last_used_at is None else _distance(row.last_used_at, now)
-    limits = " ".join(str(limit) for limit in (row.workspaces, row.permissions, row.path) if limit) or "-"
+    stated = [row.workspaces, row.permissions, row.path, f"{len(_scopes(row) or [])} scopes" if row.scopes else None]
+    limits = " ".join(str(limit) for limit in stated if limit) or "-"
     shown = (row.id, row.kind, row.subject, row.name or "-", limits, _distance(row.expires_at, now), used, status)
     return tuple(map(_plain, shown))
 
@@ -77,6 +99,14 @@ def _fit(cell: str, width: int) -> str:
 
 def _plain(value: object) -> str:
     return "".join(character if character.isprintable() else "\ufffd" for character in str(value))
+
+
+def _scopes(row: TokenRow) -> list[dict[str, Any]] | None:
+    """As `--scope-file` takes them; `None` where there are none, or where an edited row has something else there."""
+    try:
+        return None if row.scopes is None else [scope_as_json(scope) for scope in scopes_of(row.scopes)]
+    except (ValueError, TypeError):
+        return None
 
 
 def _names(text: object) -> list[str] | None:

@@ -111,20 +111,6 @@ class TokenStore:
 
         return await self._database.write(statements)
 
-    async def rotate(self, old: TokenRow, ending: TokenRow, new: TokenRow, at: int, actor: str) -> bool:
-        """Writes `ending` over `old` and `new` beside it, and announces both; false, and nothing happened, if the row isn't
-        `old` any more."""
-
-        def statements(connection: Connection) -> bool:
-            if not _written_over(connection, old, ending):
-                return False
-            connection.execute(insert(tokens).values(_values(new)))
-            connection.execute(_announcement(new.id, ChangeKind.CREATED, at, actor, new.expires_at))
-            connection.execute(_announcement(old.id, ChangeKind.ROTATED, at, actor, ending.expires_at))
-            return True
-
-        return await self._database.write(statements)
-
     async def move(self, rows: Sequence[tuple[TokenRow, TokenRow]]) -> None:
         """Writes each second one over the first, unless that has changed meanwhile. Nothing is announced: the second says
         the same under another pepper."""
