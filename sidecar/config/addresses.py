@@ -71,6 +71,15 @@ def upstream_url(value: Value, folder: Folder) -> str:
     return f"{parts.scheme}://{authority}" + (f":{parts.port}" if parts.port else "")
 
 
+def host_name(value: Value) -> str:
+    """The name in a certificate. Stand-in: empty."""
+    text = value.text()
+    if text and not _is_host(text):
+        value.problem(f"expected a host's name, as store.example.com, not {quoted(text)}")
+        return ""
+    return text
+
+
 def web_url(value: Value) -> str:
     """An issuer, or where its keys are: https, or http on this machine. The text as written, since an issuer is
     compared character by character (RFC 8725 §3.8). Stand-in: empty."""

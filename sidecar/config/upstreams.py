@@ -2,13 +2,14 @@
 
 from typing import Final
 
-from sidecar.config.addresses import upstream_url
+from sidecar.config.addresses import host_name, upstream_url
 from sidecar.config.values import Folder, header_name, within
 from sidecar.document import Value
 from sidecar.settings import (
     DAY,
     BasicCredentials,
     HeaderCredentials,
+    HealthSettings,
     Timeouts,
     UpstreamCredentials,
     UpstreamSettings,
@@ -19,25 +20,35 @@ NOT_STORE_CREDENTIALS: Final = frozenset({
     "upgrade",
 })  # fmt: skip
 """Headers that the relay itself sets or takes out."""
+_REMOTE_ONLY: Final = (
+    "timeouts", "credentials", "connections", "redirects", "ca_file", "server_name", "client_certificate_file",
+    "client_key_file", "queue", "queue_timeout", "health",
+)  # fmt: skip
+_TLS_ONLY: Final = {
+    "ca_file": "a certificate to check",
+    "server_name": "a certificate to check",
+    "client_certificate_file": "somebody to show a certificate to",
+    "client_key_file": "somebody to show a certificate to",
+}
 
 
 def upstream(name: str, value: Value, folder: Folder) -> UpstreamSettings:
     block = value.block()
-    url = upstream_url(block.need("url"), folder)
-    embedded, tls = url.startswith("file:"), url.startswith("https:")
-    remote_only = {
-        "timeouts": block.find("timeouts"),
-        "credentials": block.find("credentials"),
-        "connections": block.find("connections"),
-        "redirects": block.find("redirects"),
-    }
-    if embedded:
-        for key, found in remote_only.items():
-            if found is not None:
+    urls = block.get("urls", lambda found: _urls(found, folder), ())
+    if urls and (single := block.find("url")) is not None:
+        single.problem("either url or urls, not both")
+    url = urls[0] if block.find("urls") is not None and urls else upstream_url(block.need("url"), folder)
+    if url.startswith("file:"):
+        for key in _REMOTE_ONLY:
+            if (found := block.find(key)) is not None:
                 found.problem(f"the embedded store (file://) has no {key}; leave the key out")
-    ca_file = block.find("ca_file")
-    if ca_file is not None and url and not tls:
-        ca_file.problem("only an https upstream has a certificate to check; leave the key out")
+    elif url and not url.startswith("https:"):
+        for key, what in _TLS_ONLY.items():
+            if (found := block.find(key)) is not None:
+                found.problem(f"only an https upstream has {what}; leave the key out")
+    certificate, key_file = block.find("client_certificate_file"), block.find("client_key_file")
+    if (given := certificate or key_file) is not None and (certificate is None or key_file is None):
+        given.problem("client_certificate_file and client_key_file belong together; name both")
     return UpstreamSettings(
         name=name,
         url=url,
@@ -46,7 +57,48 @@ def upstream(name: str, value: Value, folder: Folder) -> UpstreamSettings:
         connections=block.get("connections", lambda found: found.number(1, 65_536), 256),
         redirects=block.get("redirects", lambda found: found.choice(("refuse", "pass")), "refuse"),
         ca_file=block.get("ca_file", folder.path, None),
+        urls=urls,
+        server_name=block.get("server_name", host_name, None),
+        client_certificate_file=block.get("client_certificate_file", folder.path, None),
+        client_key_file=block.get("client_key_file", folder.path, None),
+        queue=block.get("queue", lambda found: found.number(0, 1_000_000), 1024),
+        queue_timeout=block.get("queue_timeout", within(0.01, DAY), 5.0),
+        health=block.get("health", _health, HealthSettings()),
     )
+
+
+def _urls(value: Value, folder: Folder) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for item in value.items():
+        url = upstream_url(item, folder)
+        if url.startswith("file:"):
+            item.problem("the embedded store (file://) is one directory; name it as url")
+        elif url in found:
+            item.problem("this address is here twice")
+        elif url and found and _scheme(url) != _scheme(next(iter(found))):
+            item.problem("the addresses of one store are all http, all https or all unix")
+        elif url:
+            found[url] = None
+    if value.is_list and not value.items():
+        value.problem("at least one address is needed here")
+    return tuple(found)
+
+
+def _scheme(url: str) -> str:
+    return url.partition(":")[0]
+
+
+def _health(value: Value) -> HealthSettings:
+    default = HealthSettings()
+    block = value.block()
+    health = HealthSettings(
+        failures=block.get("failures", lambda found: found.number(1, 1000), default.failures),
+        ejection=block.get("ejection", within(0.05, DAY), default.ejection),
+        max_ejection=block.get("max_ejection", within(0.05, DAY), default.max_ejection),
+    )
+    if health.ejection > health.max_ejection and block.is_sound:
+        (block.find("ejection") or block.need("max_ejection")).problem("ejection is longer than max_ejection")
+    return health
 
 
 def _timeouts(value: Value) -> Timeouts:

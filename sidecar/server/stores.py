@@ -8,7 +8,9 @@ import logging
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 
-STORE_FAILED = frozenset({Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_BROKEN})
+STORE_FAILED = frozenset(
+    {Reason.UPSTREAM_UNREACHABLE, Reason.UPSTREAM_UNTRUSTED, Reason.UPSTREAM_TIMEOUT, Reason.UPSTREAM_BROKEN}
+)
 """Before an answer began. A client whose body breaks off, or an answer that isn't passed on, says nothing against the store."""
 QUIET = 10.0
 """Seconds between two lines that say that a store is bad: one that fails now and then must not fill the log."""

@@ -7,6 +7,7 @@ connection: it is never reused after an oddity (law 10), and half a body never b
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from typing import cast
 
@@ -16,55 +17,37 @@ from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.ports import Downstream
 from sidecar.reasons import Reason
 from sidecar.settings import Timeouts
+from sidecar.upstream.answer import Answer, broken
 from sidecar.upstream.splice import SinkClosed, splice
 
 _SPLICE_FROM = 256 * 1024
 """Bytes still to come from which on splicing pays: below, the pipe costs more than the copies."""
 _HEAD_LIMIT = 64 * 1024
-_INTERIM_LIMIT = 16
-_NO_BODY = frozenset({204, 304})
 
 
 class DeadConnection(Exception):
     """A pooled connection had been closed by the store before the first byte of an answer."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Answer, asyncio.Protocol):
     """Made by the pool. `exchange()` carries one request and its answer; `reusable` says whether another may follow."""
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, timeouts: Timeouts, lost: Callable[["Connection"], None]
     ) -> None:
+        super().__init__()
         self._loop = loop
         self._timeouts = timeouts
         self._lost = lost
-        self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._writable: asyncio.Future[None] | None = None
         self._write_paused = False
-        self._wake: asyncio.Future[None] | None = None
-        self._client: Downstream | None = None
-        self._sending = False
-        self.reusable = True
         self.used = 0
         self.idle_since = 0.0
         self.deadline = 0.0
         """Loop time at which the exchange is given up; 0 while nothing is awaited. The pool's sweep looks at it."""
-        self.first_byte_at = 0.0
-        self._reset()
-
-    def _reset(self) -> None:
-        self._status = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_size = 0
-        self._length: int | None = None
-        self._remaining = 0
-        self._started = False
-        self._complete = False
-        self._interim = False
-        self._interims = 0
-        self._until_eof = False
-        self._failure: BaseException | None = None
+        self.asked_at = 0.0
+        """Loop time at which the whole request had been sent; 0 before."""
 
     # --- the transport's side -------------------------------------------------------------------------------------------
 
@@ -82,10 +65,10 @@ class Connection(asyncio.Protocol):
         if self._client is not None and not self._complete and self._failure is None:
             if self._until_eof and self._started and exc is None:
                 self._finish()
-            elif self._status == 0 and not self._head_size and not self._interim:
-                self._fail(DeadConnection() if self.used else _broken("closed without an answer"))
+            elif self.status == 0 and not self._head_size and not self._interim:
+                self._fail(DeadConnection() if self.used else broken(_closed(exc)))
             else:
-                self._fail(_broken("closed in the middle of an answer"))
+                self._fail(broken("closed in the middle of an answer"))
         self._lost(self)
 
     def pause_writing(self) -> None:
@@ -110,15 +93,9 @@ class Connection(asyncio.Protocol):
             return
         client = self._client
         if self._head_size > _HEAD_LIMIT and not self._started:
-            self._fail(_broken("a head without end"))
+            self._fail(broken("a head without end"))
         elif self._relaying and (client.congested or (self._remaining >= _SPLICE_FROM and not self._sending)):
             self._pause()
-
-    def _malformed(self, what: str) -> None:
-        if self._complete:
-            self.reusable = False  # the answer was whole; what follows it is not
-        else:
-            self._fail(_broken(f"not HTTP: {what}"))
 
     @property
     def _relaying(self) -> bool:
@@ -140,96 +117,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    # --- the parser's side: called within `feed_data`, never raising ---------------------------------------------------------
-
-    def on_message_begin(self) -> None:
-        if self._complete:
-            self.reusable = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._started:  # later ones are trailers
-            self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        if self._failure is not None or self._complete:
-            return
-        status = self._parser.get_status_code()
-        if status < 200:
-            self._interims += 1
-            if status == 101 or self._interims > _INTERIM_LIMIT:
-                self._fail(_broken(f"interim answers without end, or a switch of protocols ({status})"))
-            self._interim, self._headers = True, []
-            return
-        self._interim = False
-        self._status = status
-        self.first_byte_at = self._loop.time()
-        chunked = False
-        for name, value in self._headers:
-            size = len(name)
-            if size == 14 and name.lower() == b"content-length":
-                self._length = int(value)
-            elif size == 17 and name.lower() == b"transfer-encoding":
-                chunked = True
-                if value.strip().lower() != b"chunked":
-                    self._fail(_broken("a transfer coding other than chunked"))
-                    return
-        client = self._client
-        assert client is not None
-        bodiless = client.method == "HEAD" or status in _NO_BODY
-        self._until_eof = not bodiless and not chunked and self._length is None
-        self._remaining = 0 if bodiless else self._length or 0
-        try:
-            client.start(status, self._headers, self._length)
-        except (Refused, ClientGone) as error:
-            self._fail(error)
-            return
-        self._started = True
-        if bodiless:
-            # The parser can't be told that HEAD has no body: it ends here, and with it the parser.
-            # Where a body was announced, a careless store sends it all the same, and late: it would be the next answer.
-            keep_alive = self._parser.should_keep_alive() and not self._length and not chunked
-            self._parser = httptools.HttpResponseParser(self)
-            self._complete_exchange(keep_alive)
-
-    def on_body(self, data: bytes) -> None:
-        if self._complete:
-            self.reusable = False
-        elif self._failure is None:
-            self._remaining -= len(data)
-            try:
-                self._client.write(data)  # type: ignore[union-attr]  # data arrives only while a client is set
-            except ClientGone as error:
-                self._fail(error)
-
-    def on_message_complete(self) -> None:
-        if self._interim:
-            self._interim = False
-        elif not self._complete and self._failure is None:
-            self._complete_exchange(self._parser.should_keep_alive())
-
     # --- the exchange ---------------------------------------------------------------------------------------------------------
-
-    def _complete_exchange(self, keep_alive: bool) -> None:
-        self.reusable = self.reusable and keep_alive and not self._sending
-        self._finish()
-
-    def _finish(self) -> None:
-        self._complete = True
-        try:
-            self._client.finish()  # type: ignore[union-attr]  # an exchange is finished only while a client is set
-        except ClientGone as error:
-            self._failure = error
-        self._awaken()
-
-    def _fail(self, failure: BaseException) -> None:
-        if self._failure is None:
-            self._failure = failure
-            self.reusable = False
-        self._awaken()
-
-    def _awaken(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
 
     async def exchange(self, head: bytes, client: Downstream) -> None:
         """Send `head` and the client's body, pass the answer on. Raises `Refused` before the answer has started,
@@ -245,8 +133,10 @@ class Connection(asyncio.Protocol):
             self._wake = self._loop.create_future()
             transport.write(head)
             if client.content_length == 0:
-                self.deadline = self._loop.time() + self._timeouts.first_byte
+                self.asked_at = now = self._loop.time()
+                self.deadline = now + self._timeouts.first_byte
             else:
+                self.asked_at = 0.0
                 self._sending = True
                 pump = self._loop.create_task(self._send_body(client))
             while True:
@@ -276,7 +166,7 @@ class Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self._transport is None:
             if self._failure is None and not self._complete:
-                self._fail(_broken("closed in the middle of an answer"))
+                self._fail(broken("closed in the middle of an answer"))
             return
         self.deadline = self._loop.time() + self._timeouts.idle
         self._transport.resume_reading()
@@ -302,14 +192,14 @@ class Connection(asyncio.Protocol):
         try:
             await asyncio.wait((work, self._wake), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                raise self._failure or _broken("closed in the middle of an answer")
+                raise self._failure or broken("closed in the middle of an answer")
             work.result()
         except EOFError:
-            raise _broken("closed in the middle of an answer") from None
+            raise broken("closed in the middle of an answer") from None
         except SinkClosed:
             raise ClientGone from None
         except OSError as error:
-            raise _broken(f"the stream broke: {error.strerror}") from None
+            raise broken(f"the stream broke: {error.strerror}") from None
         finally:
             if not work.done():
                 work.cancel()
@@ -343,7 +233,8 @@ class Connection(asyncio.Protocol):
                 self._transport.write(b"0\r\n\r\n")
             self._sending = False
             if not self._started:
-                self.deadline = self._loop.time() + self._timeouts.first_byte
+                self.asked_at = now = self._loop.time()
+                self.deadline = now + self._timeouts.first_byte
             elif self._transport is not None and self._transport.is_reading():
                 self.deadline = self._loop.time() + self._timeouts.idle
         except (Refused, ClientGone) as error:
@@ -352,5 +243,7 @@ class Connection(asyncio.Protocol):
             self._fail(error)
 
 
-def _broken(detail: str) -> Unavailable:
-    return Unavailable(Reason.UPSTREAM_BROKEN, detail)
+def _closed(error: Exception | None) -> str:
+    """Under TLS 1.3 a store that doesn't take our certificate says so only after the request (RFC 8446 §4.4.2.4)."""
+    reason = error.reason if isinstance(error, ssl.SSLError) else None
+    return f"closed without an answer, by TLS: {reason}" if reason else "closed without an answer"

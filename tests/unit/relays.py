@@ -13,7 +13,7 @@ import pytest
 import uvloop
 from sidecar.errors import ClientGone
 from sidecar.ports import HeaderList
-from sidecar.settings import Timeouts, UpstreamSettings
+from sidecar.settings import HealthSettings, Timeouts, UpstreamSettings
 
 from tests.contract.fake_downstream import FakeDownstream
 
@@ -118,9 +118,23 @@ class Store:
         self.heads: list[bytes] = []
         self.talks: list[Talk] = []
 
-    def settings(self, *, connections: int = 8, **timeouts: float) -> UpstreamSettings:
+    def settings(
+        self,
+        *,
+        connections: int = 8,
+        queue: int = 1024,
+        queue_timeout: float = 5.0,
+        health: HealthSettings = HealthSettings(),  # noqa: B008 - it can't be changed
+        **timeouts: float,
+    ) -> UpstreamSettings:
         return UpstreamSettings(
-            "store", f"http://127.0.0.1:{self.port}", timeouts=Timeouts(**timeouts), connections=connections
+            "store",
+            f"http://127.0.0.1:{self.port}",
+            timeouts=Timeouts(**timeouts),
+            connections=connections,
+            queue=queue,
+            queue_timeout=queue_timeout,
+            health=health,
         )
 
     @property

@@ -9,7 +9,7 @@ from sidecar.errors import Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import BasicCredentials, HeaderCredentials, UpstreamCredentials, UpstreamSettings
 from sidecar.upstream import pool as pool_module
-from sidecar.upstream.http import HttpUpstream, credential_header
+from sidecar.upstream.http import HttpUpstream
 
 from tests.unit.relays import OK, Client, Talk, answers, event_loop_policy, forever, on_uvloop, store, until
 
@@ -87,7 +87,7 @@ async def test_the_stores_own_credentials_are_sent_and_named(tmp_path: Path) -> 
         assert (await sent(Client("GET", "/"), credentials))[2:] == [line]
         upstream = HttpUpstream(UpstreamSettings("store", "http://store", credentials=credentials))
         assert upstream.credential_name == line.partition(b":")[0].lower()
-    assert credential_header(UpstreamSettings("store", "http://store")) is None
+    assert HttpUpstream(UpstreamSettings("store", "http://store")).credential_name == b""
 
 
 async def test_a_credential_that_cannot_be_read_stops_the_start(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from sidecar.errors import ClientGone, Unavailable
@@ -40,8 +41,8 @@ def fast_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def reaching(made: Store, connections: int = 8, **timeouts: float) -> AsyncIterator[HttpUpstream]:
-    upstream = HttpUpstream(made.settings(connections=connections, **timeouts))
+async def reaching(made: Store, connections: int = 8, **settings: Any) -> AsyncIterator[HttpUpstream]:
+    upstream = HttpUpstream(made.settings(connections=connections, **settings))
     try:
         yield upstream
     finally:
@@ -93,7 +94,7 @@ async def test_there_are_never_more_connections_than_the_setting() -> None:
 
 async def test_whoever_waits_too_long_is_told_that_all_are_busy() -> None:
     held = Held()
-    async with store(held) as made, reaching(made, connections=1, connect=0.05) as upstream:
+    async with store(held) as made, reaching(made, connections=1, queue_timeout=0.05) as upstream:
         first = asyncio.create_task(get(upstream))
         await until(lambda: held.asked == 1)
         with pytest.raises(Unavailable) as caught:
@@ -106,7 +107,7 @@ async def test_whoever_waits_too_long_is_told_that_all_are_busy() -> None:
 async def test_a_turn_is_passed_on_by_a_client_that_leaves_with_it() -> None:
     """Its turn comes and it is cancelled in the same moment: the next one must not wait for another release."""
     async with store(forever) as made:
-        pool = Pool(made.settings(connections=1, connect=2.0))
+        pool = Pool(made.settings(connections=1))
         connection = await pool.open()
         leaving, staying = asyncio.create_task(pool.open()), asyncio.create_task(pool.open())
         await asyncio.sleep(0)
@@ -254,21 +255,6 @@ async def test_a_store_that_does_not_accept_is_unreachable_in_time() -> None:
         await pool.close()
         for each in stuffing:
             each.close()
-
-
-@pytest.mark.parametrize(
-    ("url", "host"),
-    [
-        ("http://store:8080", "store:8080"),
-        ("http://store", "store"),
-        ("https://store", "store"),
-        ("https://store:8443", "store:8443"),
-        ("http://[::1]:8080", "[::1]:8080"),
-        ("unix:/run/store.sock", "localhost"),
-    ],
-)
-async def test_the_host_that_the_store_is_told(url: str, host: str) -> None:
-    assert Pool(UpstreamSettings("store", url)).host_header == host
 
 
 async def test_nothing_is_left_open() -> None:

@@ -17,6 +17,11 @@ def test_every_gauge_has_a_rule_but_the_parent_s_own() -> None:
 
 WORST = {
     "upstream_up": 1,
+    "upstream_circuit_open": 4,
+    "upstream_addresses": 4,
+    "upstream_client_certificate_not_after_timestamp_seconds": 1,
+    "upstream_connections": 7,
+    "upstream_queue_depth": 7,
     "policy_last_reload_successful": 1,
     "policy_last_reload_success_timestamp_seconds": 1,
     "token_state_sequence": 1,
