@@ -1,0 +1,201 @@
+"""What a client signed, read strictly and checked (Signature Version 4, in the header or in the URL).
+
+Two steps, since the key hangs on the access key id: `read()` says who signed what and when, and refuses what no key could
+make right; `matches()` compares. The law: a decision may rest on nothing that the signature leaves out. So `host` and every
+`x-amz-*` header that is present must be signed, none of them twice, and the path is the raw one, as received.
+
+A signature is valid for 15 minutes and can be replayed within them: a verdict on it is never cached.
+"""
+
+import hmac
+import re
+from calendar import timegm
+from collections.abc import Mapping
+from datetime import datetime
+
+from msgspec import Struct
+
+from sidecar import sigv4
+from sidecar.errors import Refused
+from sidecar.model import Head
+from sidecar.reasons import Reason
+from sidecar.sigv4 import ALGORITHM, LONGEST_EXPIRY, UNSIGNED_PAYLOAD, Scope
+
+SKEW = 900
+"""Seconds between the signer's clock and ours; AWS's own bound."""
+STREAMING_SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
+STREAMING_SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+STREAMING_UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+PAYLOAD_WORDS = frozenset({UNSIGNED_PAYLOAD, STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER})
+"""What may stand in place of the body's hash. The `STREAMING-AWS4-ECDSA-*` words are SigV4A's, which is refused."""
+
+QUERY_NAMES = frozenset({
+    "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature",
+    "X-Amz-Content-Sha256",
+})  # fmt: skip
+"""The parameters of a signed URL: they end here and are never sent on. Their case counts, as it does for AWS."""
+
+_MOST_SIGNED_HEADERS = 100
+_CREDENTIAL = re.compile(
+    r"(?P<id>[A-Za-z0-9._@+=-]{1,128})/(?P<day>[0-9]{8})/(?P<region>[a-z0-9-]{1,64})/(?P<service>[a-z0-9-]{1,32})/aws4_request"
+)
+_NAMES = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+(?:;[a-z0-9!#$%&'*+.^_`|~-]+)*")
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
+_DATE = re.compile(r"[0-9]{8}T[0-9]{6}Z")
+_EXPIRES = re.compile(r"[0-9]{1,7}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_PARTS = ("Credential", "SignedHeaders", "Signature")
+_V2_PARAMETERS = frozenset({"AWSAccessKeyId", "Signature"})
+_SIGNING_PARAMETERS = QUERY_NAMES | _V2_PARAMETERS | {"X-Amz-Security-Token"}
+
+
+class Presented(Struct, frozen=True):
+    """A signature as a client presented it; nothing is proven until `matches()` says so."""
+
+    access_key_id: str
+    scope: Scope
+    date: str
+    """When it was signed, as `20261122T084500Z`: chunks are signed with it too."""
+    payload: str
+    """The body's SHA-256 in hex, or one of `PAYLOAD_WORDS`."""
+    signature: str
+    """In hex; the seed of the chunks' signatures."""
+    texts: tuple[str, ...]
+    """The string to sign; a second one where AWS would encode more of the path than the client has."""
+    in_url: bool
+    expires_at: float
+    """Unix seconds: the end of what was signed, for a URL the end that it names."""
+
+    def __repr__(self) -> str:
+        return f"Presented({self.access_key_id})"  # a signature is as good as its secret until it expires
+
+
+def read(head: Head, parameters: Mapping[str, str], now: float, *, region: str | None = None) -> Presented | None:
+    """What `head` presents as its signature; `None` if it presents none. `parameters` are the query's, decoded, each once.
+
+    `region` is the only one that counts, if given. Raises `Refused`: `TWO_CREDENTIALS` (header and URL both),
+    `MISPLACED_TOKEN` (a session token in a URL), `SIGNATURE_V2`, `MALFORMED_SIGNATURE`, `UNSIGNED_HEADER`, `CLOCK_SKEW`,
+    `URL_EXPIRED`.
+    """
+    authorization = head.headers.values.get("authorization", "")
+    in_header = authorization.startswith("AWS")
+    in_url = not _SIGNING_PARAMETERS.isdisjoint(parameters)
+    if not in_header and not in_url:
+        return None
+    if in_url and authorization:
+        raise Refused(Reason.TWO_CREDENTIALS, "a signature in the URL beside Authorization")
+    if "X-Amz-Security-Token" in parameters:
+        raise Refused(Reason.MISPLACED_TOKEN, "a session token in a URL")
+    if authorization.startswith("AWS ") or not _V2_PARAMETERS.isdisjoint(parameters):
+        raise Refused(Reason.SIGNATURE_V2)
+    presented = _in_header(head, authorization, now) if in_header else _in_url(head, parameters, now)
+    if presented.scope.service != "s3" or (region is not None and presented.scope.region != region):
+        raise Refused(Reason.MALFORMED_SIGNATURE, "signed for another service or region")
+    return presented
+
+
+def matches(presented: Presented, key: bytes) -> bool:
+    """Whether `key` (`sigv4.signing_key`, for the presented scope) made the signature."""
+    return any(hmac.compare_digest(sigv4.signature(key, text), presented.signature) for text in presented.texts)
+
+
+def _in_header(head: Head, authorization: str, now: float) -> Presented:
+    parts = _parts(authorization)
+    values = head.headers.values
+    date = values.get("x-amz-date", "")
+    signed_at = _unix(date)
+    if abs(now - signed_at) > SKEW:
+        raise Refused(Reason.CLOCK_SKEW)
+    payload = values.get("x-amz-content-sha256", "")
+    query = sigv4.canonical_query(head.target.raw_query)
+    return _presented(head, parts, date, payload, query, in_url=False, expires_at=signed_at + SKEW)
+
+
+def _in_url(head: Head, parameters: Mapping[str, str], now: float) -> Presented:
+    if parameters.get("X-Amz-Algorithm") != ALGORITHM:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "another algorithm")
+    parts = {name: parameters.get(f"X-Amz-{name}", "") for name in _PARTS}
+    date, expires = parameters.get("X-Amz-Date", ""), parameters.get("X-Amz-Expires", "")
+    signed_at = _unix(date)
+    if _EXPIRES.fullmatch(expires) is None or not 1 <= int(expires) <= LONGEST_EXPIRY:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "a URL is signed for 1 to 604800 seconds")
+    if not signed_at - SKEW <= now <= signed_at + int(expires):
+        raise Refused(Reason.URL_EXPIRED)
+    in_header = head.headers.values.get("x-amz-content-sha256")
+    payload = parameters.get("X-Amz-Content-Sha256", in_header or UNSIGNED_PAYLOAD)
+    if in_header not in (None, payload):
+        raise Refused(Reason.MALFORMED_SIGNATURE, "two hashes of the body")
+    query = "&".join(
+        part
+        for part in sigv4.canonical_query(head.target.raw_query).split("&")
+        if not part.startswith("X-Amz-Signature=")
+    )
+    return _presented(head, parts, date, payload, query, in_url=True, expires_at=signed_at + int(expires))
+
+
+def _presented(
+    head: Head, parts: Mapping[str, str], date: str, payload: str, query: str, *, in_url: bool, expires_at: float
+) -> Presented:
+    credential = _CREDENTIAL.fullmatch(parts["Credential"])
+    if credential is None or _SIGNATURE.fullmatch(parts["Signature"]) is None:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "a credential or signature that is none")
+    scope = Scope(credential["day"], credential["region"], credential["service"])
+    if scope.day != date[:8]:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "the credential is of another day than the date")
+    if payload not in PAYLOAD_WORDS and _HASH.fullmatch(payload) is None:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-content-sha256 is missing or unknown")
+    names = parts["SignedHeaders"]
+    lines = _lines(names, head.headers.values)
+    raw = head.target.raw_path
+    paths = dict.fromkeys((raw, sigv4.s3_path(raw)))
+    texts = tuple(
+        sigv4.string_to_sign(sigv4.canonical_request(head.method, path, query, names, lines, payload), date, scope)
+        for path in paths
+    )
+    return Presented(credential["id"], scope, date, payload, parts["Signature"], texts, in_url, expires_at)
+
+
+def _parts(authorization: str) -> dict[str, str]:
+    """The three parts of the header, each exactly once."""
+    algorithm, _, rest = authorization.partition(" ")
+    if algorithm != ALGORITHM:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "another algorithm")
+    parts: dict[str, str] = {}
+    for each in rest.split(","):
+        name, _, value = each.strip(" ").partition("=")
+        if name not in _PARTS or name in parts:
+            raise Refused(Reason.MALFORMED_SIGNATURE, "a part of Authorization that is unknown or repeated")
+        parts[name] = value
+    if len(parts) != len(_PARTS):
+        raise Refused(Reason.MALFORMED_SIGNATURE, "a part of Authorization is missing")
+    return parts
+
+
+def _lines(names: str, values: Mapping[str, str]) -> str:
+    """The canonical lines of the signed headers. `values` holds no header that was repeated, so none is signed twice."""
+    listed = names.split(";")
+    if _NAMES.fullmatch(names) is None or listed != sorted(set(listed)) or len(listed) > _MOST_SIGNED_HEADERS:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "SignedHeaders is not a sorted list of names")
+    signed = set(listed)
+    for name in ("host", *values):
+        if name not in signed and (name == "host" or name.startswith("x-amz-")):
+            raise Refused(Reason.UNSIGNED_HEADER, f"{name[:64]} is not signed")
+    lines = []
+    for name in listed:
+        value = values.get(name)
+        if value is None:
+            raise Refused(Reason.MALFORMED_SIGNATURE, f"{name[:64]} is signed, but not there exactly once")
+        lines.append(f"{name}:{sigv4.canonical_value(value)}\n")
+    return "".join(lines)
+
+
+def _unix(date: str) -> float:
+    if _DATE.fullmatch(date) is None:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-date is missing or in another form")
+    try:
+        when = datetime(
+            int(date[:4]), int(date[4:6]), int(date[6:8]), int(date[9:11]), int(date[11:13]), int(date[13:15])
+        )
+    except ValueError:
+        raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-date is no date") from None
+    return float(timegm(when.timetuple()))
