@@ -17,6 +17,7 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     "sidecar.wiring": "the end-to-end tests run all of it",
     "sidecar.store.migrations.env": "run by the tests of the token store, which make their database by it",
     "sidecar.store.migrations.versions.rev_0001_tokens": "run by the tests of the token store",
+    "sidecar.store.migrations.versions.rev_0002_rotation": "run by the tests of the token store",
 }
 
 

@@ -11,11 +11,16 @@ from sidecar.store.engine import Database
 
 def migrate(database: Database) -> None:
     """To the newest revision; nothing happens if it is that already. Raises `StoreUnusable`."""
-    database.upgrade(_upgrade)
+    upgrade_to(database, "head")
 
 
-def _upgrade(connection: Connection) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+def upgrade_to(database: Database, revision: str) -> None:
+    """To this one and no further. Raises `StoreUnusable`."""
+
+    def upgrade(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+    database.upgrade(upgrade)
