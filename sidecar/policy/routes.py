@@ -40,6 +40,12 @@ class Routes(Struct, frozen=True, gc=False):
             best = node.here or best
         return best[0] if best else None
 
+    def reaches_others(self, route: Route, key: str) -> bool:
+        """Whether another workspace's route begins at or below a key of this one's tree, in the same upstream. Who shares all of
+        the route's keys is not another there."""
+        place = (*_key_place(route), *(key.split("/") if key else ()))
+        return any(found == "below" or (found == "same" and key) for _, found in _related(self.keys, place, route))
+
     def adding(self, routes: Sequence[Route]) -> "Routes":
         paths, keys = self.paths, self.keys
         for route in routes:

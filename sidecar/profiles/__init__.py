@@ -1,8 +1,8 @@
 """Client profiles: what a kind of client means by its requests. A new one is a file here and a line in `PROFILES`."""
 
 from sidecar.profiles.plain import Plain
-from sidecar.profiles.profile import LocalAnswer, Profile
+from sidecar.profiles.profile import LocalAnswer, Operation, Profile
 
-__all__ = ["PROFILES", "LocalAnswer", "Profile"]
+__all__ = ["PROFILES", "LocalAnswer", "Operation", "Profile"]
 
 PROFILES: dict[str, Profile] = {profile.name: profile for profile in (Plain(),)}

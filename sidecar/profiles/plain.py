@@ -39,6 +39,12 @@ OVERRIDES = frozenset(
 """Query parameters that frameworks (Rails, Laravel, Google's APIs) take for the method, in place of the real one."""
 
 
+def check_query(query: str) -> None:
+    """Raises `Refused(UNKNOWN_OPERATION)` for a parameter that some store takes for the method."""
+    if query and any(name in OVERRIDES for name, _ in tenant.parameters(query)):
+        raise Refused(Reason.UNKNOWN_OPERATION, "a parameter that names another method")
+
+
 class Plain:
     name = "plain"
     allowed = Oddity.NONE
@@ -50,9 +56,7 @@ class Plain:
             if method == "OPTIONS":
                 return LocalAnswer(204, ((b"allow", ", ".join({**VERBS, "OPTIONS": None, **route.verbs}).encode()),))
             raise Refused(Reason.UNKNOWN_OPERATION, "a method without a permission")
-        query = head.target.raw_query
-        if query and any(name in OVERRIDES for name, _ in tenant.parameters(query)):
-            raise Refused(Reason.UNKNOWN_OPERATION, "a parameter that names another method")
+        check_query(head.target.raw_query)
         tenant.check_headers(values, route.workspace)
         key = target.key(head.target, len(route.segments))
         if values.get("depth", "0") != "0":

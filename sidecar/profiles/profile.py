@@ -8,7 +8,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from sidecar.model import Action, Head, Oddity
+from sidecar.model import Action, Head, Oddity, Target
 from sidecar.policy.compiled import Route
 from sidecar.reasons import Reason
 
@@ -19,6 +19,19 @@ class LocalAnswer(Struct, frozen=True):
     status: int
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
+
+
+class Operation(Struct, frozen=True):
+    """A request of WebDAV's kind: it may act on trees of keys, on two of them, and be answered by a multistatus."""
+
+    actions: tuple[Action, ...]
+    alone: tuple[Action, ...] | None = None
+    """What it comes to if its path names no collection; `None` where that makes no difference. The store is asked which of
+    the two it is only if the policy answers them differently."""
+    destination: Target | None = None
+    """The second resource, below the same route's path."""
+    replaces: bool = True
+    """Whether what is at the destination may be replaced (RFC 4918 §10.6)."""
 
 
 class Profile(Protocol):
@@ -33,7 +46,7 @@ class Profile(Protocol):
     def classify(self, head: Head, route: Route) -> tuple[Action, ...] | LocalAnswer:
         """The non-empty set of actions that the request comes to, or the answer where the store isn't asked.
 
-        Raises `Refused` (`UNKNOWN_OPERATION`, `KEY_REQUIRED`, `WRONG_WORKSPACE`).
+        Raises `Refused` (`UNKNOWN_OPERATION`, `KEY_REQUIRED`, `WRONG_WORKSPACE`, `BAD_HEADER`, `BAD_TARGET`).
         """
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
