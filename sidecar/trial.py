@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
+from sidecar import target
+from sidecar.credentials import legacy
 from sidecar.credentials.identities import Identities
-from sidecar.errors import Problem, Unavailable
+from sidecar.errors import CredentialRefused, Problem, Refused, Unavailable
 from sidecar.gate import Decision, Gate
-from sidecar.model import ANONYMOUS, Action, Head, Oddity, Person, Principal, Secret
-from sidecar.policy.compiled import Case, Route, Workspace
+from sidecar.model import ANONYMOUS, Action, Head, Oddity, Person, Principal, PrincipalKind, Secret
+from sidecar.policy.compiled import Case, Legacy, Route, Workspace
 from sidecar.policy.routes import Routes, Snapshot
 from sidecar.policy.trace import Trace
 from sidecar.profiles import PROFILES, LocalAnswer, Profile
@@ -54,8 +56,7 @@ def said(reason: Reason, rule: str | None) -> str:
 
 def stated(principal: Principal) -> Identities:
     """Identities in which whoever sends `STATED_HEADER` is `principal`."""
-    word = _Stated(principal)
-    return Identities([word], word, _SMALL)
+    return _believing(_Stated(principal))
 
 
 async def decide_case(
@@ -82,14 +83,16 @@ async def decide_case(
     gate = Gate(
         snapshot=lambda: snapshot,
         profiles=profiles,
-        identities=stated(case.principal),
+        identities=_believing(_old_password(case.principal, path, snapshot))
+        if case.principal.kind is PrincipalKind.LEGACY
+        else stated(case.principal),
         directory=_Row(case.person) if case.directory else None,
         existence=exists,
     )
     headers = [(b"host", b"sidecar"), *((name.encode(), value.encode()) for name, value in case.headers.items())]
     if case.principal is not ANONYMOUS:
         headers.append(STATED_HEADER)
-    return await gate.decide(method, path, headers, "", now, trace=trace)
+    return await gate.decide(method, path, headers, "", now if case.at is None else case.at, trace=trace)
 
 
 async def run_case(case: Case, snapshot: Snapshot, now: float) -> Result:
@@ -120,6 +123,21 @@ def guard_problems(workspace: Workspace, cases: Iterable[tuple[str, Case]], now:
     )
 
 
+def _believing(word: "_Stated") -> Identities:
+    return Identities([word], word, _SMALL)
+
+
+def _old_password(principal: Principal, path: str, snapshot: Snapshot) -> "_OldPassword":
+    """That of the principal's workspace, sent to a path: anywhere else it means nothing."""
+    try:
+        route = snapshot.match(target.parse(path).segments)
+    except Refused:
+        route = None
+    workspace = snapshot.workspaces[route.workspace] if route is not None else None
+    known = workspace.legacy if workspace is not None and workspace.name == principal.workspace else None
+    return _OldPassword(principal, known)
+
+
 def _only_where(workspace: str, snapshot: Snapshot) -> tuple[Snapshot, str]:
     """The snapshot and a path that is the workspace's; one without any route where there is no such workspace."""
     known = snapshot.workspaces.get(workspace)
@@ -143,6 +161,21 @@ class _Stated:
 
     def is_fresh(self, now: float) -> bool:
         return True
+
+
+class _OldPassword(_Stated):
+    """A workspace's shared password, as `credentials.legacy` takes it."""
+
+    def __init__(self, principal: Principal, legacy: Legacy | None) -> None:
+        super().__init__(principal)
+        self._legacy = legacy
+
+    async def verify(self, token: Secret, now: float) -> Principal | None:
+        if self._legacy is None:
+            return None
+        if now >= self._legacy.until:
+            raise CredentialRefused(Reason.EXPIRED, "the shared password is past its last day")
+        return legacy.principal_of(self._principal.workspace, self._legacy)
 
 
 class _Row:

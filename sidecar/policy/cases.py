@@ -9,15 +9,17 @@ their own; `sidecar.trial` runs them, by the road that requests take.
       exists: true                           # rule 17; where it matters and isn't said, the answer is existence_unknown
       expect: no_rule                        # allow, or a reason code
       rule: the rule's name                  # optional: which rule decided
+      at: 2027-01-01                         # optional: the day (its first moment, UTC), for what ends; else now
 
-`who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}` and `{jwt: ISSUER, subject, groups, claims}`. Tokens issued
-here may have limits (`workspaces`, `permissions`, `path`); `directory: {active: true, groups: []}` is the person's row there,
+`who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}`, `{jwt: ISSUER, subject, groups, claims}` and
+`{legacy: WORKSPACE}`, who sends that workspace's old shared password. Tokens issued here may have limits (`workspaces`, `permissions`, `path`); `directory: {active: true, groups: []}` is the person's row there,
 `directory: unknown` is a person without one; without the key no directory is configured.
 
 A file of cases says `workspace:`, `cases:` and perhaps `guard: true`: then its workspace's policy is served only if they hold
 (rule 26). Instead of cases about requests it may have some about loading, `load:`: whole directories, and what is wrong there.
 """
 
+import calendar
 import re
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -110,6 +112,7 @@ def _read_case(item: Value, workspace: str, issuers: Collection[str] | None) -> 
         actions=tuple(_read_action(member) for member in actions.items()) if actions is not None else (),
         exists=block.get("exists", Value.boolean, None),
         headers=block.get("headers", _read_headers, {}) if asked is not None else {},
+        at=block.get("at", lambda value: float(calendar.timegm(value.date().timetuple())), None),
     )
 
 
@@ -147,11 +150,13 @@ def _read_who(value: Value, issuers: Collection[str] | None) -> tuple[Principal,
         value.choice(("anonymous",), "caller")
         return ANONYMOUS, None, False
     block = value.block()
-    personal, ci, jwt = block.find("personal"), block.find("ci"), block.find("jwt")
-    if sum(kind is not None for kind in (personal, ci, jwt)) != 1:
-        value.problem("a caller is exactly one of 'personal', 'ci' and 'jwt', or the word anonymous")
+    personal, ci, jwt, legacy = block.find("personal"), block.find("ci"), block.find("jwt"), block.find("legacy")
+    if sum(kind is not None for kind in (personal, ci, jwt, legacy)) != 1:
+        value.problem("a caller is exactly one of 'personal', 'ci', 'jwt' and 'legacy', or the word anonymous")
     if jwt is not None:
         return _read_jwt(jwt, block, issuers), None, False
+    if legacy is not None:
+        return Principal(PrincipalKind.LEGACY, "", workspace=legacy.text()), None, False
     limits = Limits(
         block.get("workspaces", lambda names: frozenset(names.texts()), None),
         block.get("permissions", read_permissions, None),

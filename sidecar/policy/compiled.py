@@ -57,6 +57,8 @@ class Case(Struct, frozen=True):
     """Whether a directory is configured."""
     headers: Mapping[str, str] = {}
     """What the request says besides who asks."""
+    at: float | None = None
+    """When it is asked, in Unix seconds; `None` is now."""
 
 
 class Legacy(Struct, frozen=True, gc=False):

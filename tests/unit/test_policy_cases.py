@@ -76,6 +76,7 @@ LIMITS = Limits(frozenset({"web"}), frozenset({READ}), "a/**")
             None,
             False,
         ),
+        ("{legacy: web}", Principal(PrincipalKind.LEGACY, "", workspace="web"), None, False),
         ("{jwt: github}", Principal(JWT, "somebody", issuer="github"), None, False),
         (
             "{jwt: github, subject: s, groups: [g], claims: {a: [1, b], c: {d: [true]}}}",
@@ -95,7 +96,7 @@ def test_every_refusal_can_be_expected(reason: Reason) -> None:
     assert read(f"name: a, who: anonymous, ask: GET /, expect: {reason}")[0].expect is reason
 
 
-ONE_KIND = "exactly one of 'personal', 'ci' and 'jwt'"
+ONE_KIND = "exactly one of 'personal', 'ci', 'jwt' and 'legacy'"
 ONE_ASK = "exactly one of 'ask'"
 ONE_PERMISSION = "one permission on one key"
 
@@ -120,6 +121,9 @@ ONE_PERMISSION = "one permission on one key"
         ("name: a, who: nobody, ask: GET /, expect: allow", "unknown caller 'nobody'"),
         ("name: a, who: {}, ask: GET /, expect: allow", ONE_KIND),
         ("name: a, who: {personal: ada, ci: web}, ask: GET /, expect: allow", ONE_KIND),
+        ("name: a, who: {legacy: web, ci: web}, ask: GET /, expect: allow", ONE_KIND),
+        ("name: a, who: {legacy: web, path: a}, ask: GET /, expect: allow", "unknown key 'path'"),
+        ("name: a, who: anonymous, ask: GET /, expect: allow, at: tomorrow", "expected a date"),
         ("name: a, who: {jwt: github, ci: web}, ask: GET /, expect: allow", ONE_KIND),
         ("name: a, who: {jwt: gitbub}, ask: GET /, expect: allow", "unknown issuer 'gitbub'"),
         ("name: a, who: {jwt: github, path: a}, ask: GET /, expect: allow", "unknown key 'path'"),
@@ -152,6 +156,11 @@ def test_a_request_may_say_more() -> None:
         "name: a, who: anonymous, ask: COPY /web/a, headers: {Destination: /web/b, Depth: infinity}, expect: allow"
     )
     assert case.headers == {"Destination": "/web/b", "Depth": "infinity"}
+
+
+def test_a_case_may_be_about_a_day() -> None:
+    [case] = read("name: a, who: anonymous, ask: GET /, expect: allow, at: 2027-01-01")
+    assert case.at == 1_798_761_600.0
 
 
 @pytest.mark.parametrize(("said", "guard"), [("", False), ("guard: false\n", False), ("guard: true\n", True)])

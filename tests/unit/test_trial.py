@@ -4,10 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sidecar.gate import Gate
 from sidecar.model import ANONYMOUS, LEVELS, Principal, PrincipalKind
 from sidecar.policy.cases import read_case_file
-from sidecar.policy.compiled import Case, Route, Workspace
+from sidecar.policy.compiled import Case, Legacy, Route, Workspace
 from sidecar.policy.routes import Routes, Snapshot
 from sidecar.policy.trace import Trace
 from sidecar.reasons import Reason
@@ -141,3 +142,23 @@ async def test_a_guard_may_be_asked_within_a_running_loop() -> None:
     [case] = read("name: closed, who: anonymous, ask: GET /web/a, expect: no_token")
     assert len(guard_problems(WEB, [("web.yaml", case)], NOW)) == 1
     assert case.principal is ANONYMOUS
+
+
+SHARED = structs.replace(WEB, anonymous=LEVELS["none"], legacy=Legacy("basic", "old", LEVELS["read"], NOW + 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("workspace", "case", "answer"),
+    [
+        (WEB, "who: {legacy: web}, ask: GET /web/a", "bad_token"),
+        (SHARED, "who: {legacy: gone}, ask: GET /web/a", "bad_token"),
+        (SHARED, "who: {legacy: web}, ask: GET /web/a", "allow"),
+        (SHARED, "who: {legacy: web}, ask: GET /web/a, at: 2100-01-01", "expired"),
+        (SHARED, "who: {legacy: web}, actions: [{read: a}]", "allow"),
+        (SHARED, "who: {legacy: web}, ask: GET /web/../a", "bad_target"),
+        (SHARED, "who: anonymous, ask: GET /web/a", "no_token"),
+    ],
+)
+def test_the_old_shared_password(workspace: Workspace, case: str, answer: str) -> None:
+    [right] = read(f"name: a, {case}, expect: {answer}")
+    assert str(run(right, Snapshot(Routes().adding([ROUTE]), {"web": workspace}))) == f"a: {answer}"
