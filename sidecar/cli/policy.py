@@ -11,6 +11,9 @@ import typer
 
 from sidecar.cli.explanation import Explanation
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
+from sidecar.cli.policy_diff import diff
+from sidecar.cli.policy_report import report
+from sidecar.cli.policy_schema import schema
 from sidecar.cli.policy_test import run_tests
 from sidecar.document import suggestion
 from sidecar.errors import DocumentError, Problem
@@ -21,6 +24,9 @@ from sidecar.settings import Settings
 
 app = commands("Look at the policies.")
 app.command("test")(run_tests)
+app.command()(report)
+app.command()(diff)
+app.command()(schema)
 
 _MAX_INPUT = 256 * 1024
 

@@ -81,6 +81,18 @@ def read_claims(value: Value) -> Mapping[str, Any]:
     return claims
 
 
+def ids_to_pin(issuer: IssuerSettings) -> tuple[str, ...]:
+    """The claims of which an allow rule must pin one, as the issuer serves everybody (rule 14); none where it doesn't."""
+    provider = _provider(issuer)
+    if provider is not None:
+        return provider.ids
+    return _ANY_IDS if issuer.multi_tenant else ()
+
+
+def _provider(issuer: IssuerSettings) -> _Provider | None:
+    return _PROVIDERS.get(urlsplit(issuer.issuer).hostname or "")
+
+
 def _read_rule(item: Value, default_name: str, issuers: Issuers) -> Rule:
     block = item.block()
     issuer = block.find("issuer")
@@ -131,7 +143,7 @@ def _check_types(block: Block, rule: Rule, issuers: Issuers) -> None:
     claims, settings = block.find("claims"), (issuers or {}).get(rule.issuer or "")
     if claims is None:
         return
-    provider = _PROVIDERS.get(urlsplit(settings.issuer).hostname or "") if settings is not None else None
+    provider = _provider(settings) if settings is not None else None
     all_text = provider is not None and provider.all_text
     for name, text in _mistyped(rule.claims or {}, all_text):
         what = "ids are text in tokens" if _is_id(name) else "this issuer's claims are all text"
@@ -169,13 +181,13 @@ def _check_who(block: Block, rule: Rule, issuers: Issuers) -> None:
     settings = issuers.get(rule.issuer) if issuers is not None else None
     if settings is None:
         return
-    provider = _PROVIDERS.get(urlsplit(settings.issuer).hostname or "")
-    if provider is None and not settings.multi_tenant:
+    ids = ids_to_pin(settings)
+    if not ids:
         return
-    ids = _ANY_IDS if provider is None else provider.ids
     pins = [name for name in ids if name in (rule.claims or {})]
     claims = rule.claims or {}
     if not any(_is_exact(claims[name]) for name in pins):
+        provider = _provider(settings)
         who = provider.name if provider is not None else f"the issuer {rule.issuer!r}"
         block.problem(
             f"{who} serves everybody: an allow rule pins an owner, project or repository by its exact id, "
