@@ -90,9 +90,9 @@ def destination(head: Head, route: Route) -> Target:
     path = mapping.path_of(text, _origins(head.headers.values.get("host", "").lower()))
     if path is None:
         raise Refused(Reason.BAD_HEADER, "a Destination that is neither a path nor a URL of this host")
-    parsed = target.parse(path)
-    if parsed.raw_query:
+    if "?" in path:
         raise Refused(Reason.BAD_HEADER, "a Destination with a query")
+    parsed = target.parse(path)
     if parsed.oddities & ~Webdav.allowed:
         met = target.in_words(parsed.oddities & ~Webdav.allowed)
         raise Refused(Reason.BAD_TARGET, f"a Destination with {met}")

@@ -195,6 +195,7 @@ def test_a_destination_is_a_path_or_a_url_of_this_host(host: str, text: str) -> 
         ("file:///dav/b", Reason.BAD_HEADER),
         (" /dav/b", Reason.BAD_HEADER),
         ("/dav/b?x=y", Reason.BAD_HEADER),
+        ("/dav/b?", Reason.BAD_HEADER),
         ("//evil/dav/b", Reason.BAD_TARGET),
         ("http://cache.example:8080//evil/dav/b", Reason.BAD_TARGET),
         ("/dav/../b", Reason.BAD_TARGET),
