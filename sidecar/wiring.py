@@ -163,9 +163,8 @@ class Sidecar:
     async def stop(self, grace: float) -> None:
         """Ends everything in the reverse order of its start; running requests have `grace` seconds."""
         self._draining = True
-        self._entrances.close()
+        await self._entrances.close()
         if self._listener is not None:
-            self._entrances.send_away()
             await self._listener.drain(grace)
         while self._closing:
             try:

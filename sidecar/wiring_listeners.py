@@ -9,12 +9,13 @@ import socket
 import ssl
 from collections.abc import Callable, Sequence
 
+from sidecar.background import end
 from sidecar.listening import BACKLOG, StartError
 from sidecar.metrics import Labels, Metrics
 from sidecar.networks import Networks
 from sidecar.server.certificate import BadPair, Certificate
 from sidecar.server.client import Listener
-from sidecar.server.entrance import Entrance
+from sidecar.server.entrance import Entrance, Guests
 from sidecar.server.ops import Checks
 from sidecar.settings import ListenerSettings, TlsSettings
 
@@ -22,13 +23,15 @@ log = logging.getLogger(__name__)
 
 
 class Entrances:
-    """`open`, `accept`, `close` (no further connection), `stop` (nothing follows the files any more)."""
+    """`open`, `accept`, `close` (no further connection, and who is on the threshold is sent away), `stop` (nothing follows the files
+    any more)."""
 
     def __init__(self, settings: Sequence[ListenerSettings], metrics: Metrics, checks: Checks) -> None:
         self._settings = settings
         self._metrics = metrics
         self._servers: list[asyncio.Server] = []
         self._entrances: dict[str, Entrance] = {}
+        self._guests: Guests = set()
         self._certificates: dict[TlsSettings, Certificate] = {}
         self._named: dict[str, Certificate] = {}
         for each in settings:
@@ -56,19 +59,19 @@ class Entrances:
     async def accept(self, sockets: Sequence[Sequence[socket.socket]], listener: Listener) -> None:
         """`sockets`: of each listener of the settings."""
         for settings, bound in zip(self._settings, sockets, strict=True):
-            factory: Callable[[], asyncio.BaseProtocol] = listener
-            if settings.tls is not None or settings.proxy_protocol is not None:
-                factory = self._entrances[str(settings)] = self._entrance(settings, listener)
-            self._servers += [await _accept(each, factory) for each in bound]
+            if settings.tls is None and settings.proxy_protocol is None:
+                self._servers += [await _accept(each, listener) for each in bound]
+                continue
+            entrance = self._entrances[str(settings)] = self._entrance(settings, listener)
+            for each in bound:
+                entrance.open(each)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for server in self._servers:
             server.close()
-
-    def send_away(self) -> None:
-        """Whoever is still on the threshold."""
         for entrance in self._entrances.values():
-            entrance.close()
+            await entrance.close()
+        await end(*self._guests)
 
     async def stop(self) -> None:
         for certificate in self._certificates.values():
@@ -79,6 +82,7 @@ class Entrances:
         certificate = self._named.get(name)
         return Entrance(
             listener,
+            self._guests,
             name=name,
             trusted=None if trusted is None else Networks(trusted.trusted),
             context=None if certificate is None else _context(certificate),
@@ -88,7 +92,7 @@ class Entrances:
     def _handshakes(self) -> dict[Labels, float]:
         counts: dict[Labels, float] = {}
         for name, entrance in self._entrances.items():
-            if entrance.context is not None:
+            if entrance.encrypted:
                 counts[name, "ok"], counts[name, "error"] = entrance.handshakes, entrance.failed_handshakes
         return counts
 
@@ -125,7 +129,7 @@ def _teller(name: str) -> Callable[[str], None]:
     return tell
 
 
-async def _accept(listening: socket.socket, factory: Callable[[], asyncio.BaseProtocol]) -> asyncio.Server:
+async def _accept(listening: socket.socket, factory: Listener) -> asyncio.Server:
     loop = asyncio.get_running_loop()
     if listening.family is socket.AF_UNIX:
         return await loop.create_unix_server(factory, sock=listening)

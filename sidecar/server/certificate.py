@@ -26,6 +26,8 @@ from sidecar.settled import Settled
 
 MAX_PEM = 256 * KiB
 _COLD_READS = 10
+_FOREIGN_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
+"""How OpenSSL names a key that doesn't fit; the last is for a key of another kind."""
 _CERTIFICATE, _KEY = "certificate", "key"
 
 
@@ -42,12 +44,6 @@ class Served(Struct, frozen=True, eq=False):
     names: tuple[str, ...]
 
 
-def read_pair(settings: TlsSettings) -> tuple[bytes, bytes]:
-    """Both files' content. Raises `OSError` and `BadPair`."""
-    certificate, key = (_read(Path(path)) for path in _paths(settings).values())
-    return certificate, key
-
-
 def load_pair(certificate: bytes, key: bytes, now: float) -> Served:
     """Raises `BadPair`: not PEM, no pair, an encrypted key, or a certificate that isn't valid at `now`."""
     try:
@@ -62,10 +58,9 @@ def load_pair(certificate: bytes, key: bytes, now: float) -> Served:
             # The password: without one OpenSSL would ask for it at the terminal.
             context.load_cert_chain(first, second, password=lambda: b"")
     except ssl.SSLError as error:
-        fits = error.reason != "KEY_VALUES_MISMATCH"
-        raise BadPair(
-            "the key can't be read, or is encrypted" if fits else "the key is another certificate's"
-        ) from None
+        foreign = error.reason in _FOREIGN_KEY
+        why = "the key is another certificate's" if foreign else "the key can't be read, or is encrypted"
+        raise BadPair(why) from None
     begins, ends = leaf.not_valid_before_utc.timestamp(), leaf.not_valid_after_utc.timestamp()
     if not begins <= now < ends:
         word, moment = ("expired", ends) if now >= ends else ("is not valid before", begins)
@@ -176,14 +171,6 @@ def _is_mounted(path: Path) -> bool:
         return os.readlink(path) == f"..data/{path.name}"
     except OSError:
         return False
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(MAX_PEM + 1)
-    if len(content) > MAX_PEM:
-        raise BadPair(f"{path.name} has more than {MAX_PEM} bytes")
-    return content
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

@@ -4,14 +4,19 @@ and who takes long over it, or gets it wrong, is turned away without an answer.
 A header is believed from trusted peers alone, and asked of them: with a peer that may send either, a client behind it could write
 its own. From everybody else its bytes are just bytes that no HTTP parser and no TLS handshake takes. Addresses without TLS and
 PROXY protocol don't come here; their connections are the `Listener`'s from the start.
+
+The header is read from the socket itself, exactly so many bytes, before there is a transport: what follows is TLS's or HTTP's, and
+a transport of uvloop begins to read as soon as it is made.
 """
 
 import asyncio
+import errno
 import logging
+import socket
 import ssl
 from collections.abc import Callable
-from typing import cast
 
+from sidecar.background import end
 from sidecar.networks import Networks, plain
 from sidecar.proxy_header import FIXED, BadProxyHeader, follows, source
 from sidecar.reasons import Reason
@@ -21,16 +26,22 @@ _SHUTDOWN = 2.0
 """Seconds that a client may take to say its TLS goodbye."""
 _COMPLAIN_EVERY = 60.0
 """Seconds between lines in the log about what balancers do wrong: each is counted."""
+_BREATH = 1.0
+"""Seconds until the next connection is accepted where the system has no descriptor or memory left for one."""
 
 log = logging.getLogger(__name__)
 
+Guests = set["asyncio.Task[None]"]
+"""Connections that have not passed yet, at all entrances together."""
+
 
 class Entrance:
-    """A factory of protocols for one listening address."""
+    """Of one listening address, which may have several sockets."""
 
     def __init__(
         self,
         listener: Listener,
+        guests: Guests,
         *,
         name: str,
         trusted: Networks | None,
@@ -38,173 +49,108 @@ class Entrance:
         turned_away: Callable[[Reason], None],
     ) -> None:
         """`trusted`: who sends a PROXY header; `None` reads none. `context`: of the next handshake; `None` is no TLS."""
-        self.listener = listener
-        self.name = name
-        self.context = context
-        self.turned_away = turned_away
         self.handshakes = self.failed_handshakes = 0
+        self.encrypted = context is not None
+        self._listener = listener
+        self._guests = guests
+        self._name = name
         self._trusted = trusted
-        self._guests: set[_Guest] = set()
+        self._context = context
+        self._turned_away = turned_away
+        self._accepting: list[asyncio.Task[None]] = []
         self._complained = -_COMPLAIN_EVERY
+        self._loop = asyncio.get_running_loop()
 
-    def __call__(self) -> asyncio.BaseProtocol:
-        return _Guest(self)
+    def open(self, listening: socket.socket) -> None:
+        listening.setblocking(False)
+        self._accepting.append(self._loop.create_task(self._accept(listening), name=f"accept on {self._name}"))
 
-    def __len__(self) -> int:
-        """Connections that have not passed yet."""
-        return len(self._guests)
+    async def close(self) -> None:
+        """No further connection. Those that have not passed are the caller's to cancel."""
+        await end(*self._accepting)
 
-    def admit(self, guest: "_Guest") -> bool:
-        if self.listener.draining or not self.listener.admit():
+    async def _accept(self, listening: socket.socket) -> None:
+        with listening:
+            while True:
+                try:
+                    sock, address = await self._loop.sock_accept(listening)
+                except OSError as error:
+                    if error.errno != errno.ECONNABORTED:  # that one has left already
+                        log.error("listen %s: no connection can be accepted: %s", self._name, error.strerror)
+                        await asyncio.sleep(_BREATH)
+                    continue
+                if self._admits():
+                    guest = self._loop.create_task(
+                        self._greet(sock, plain(address[0]) if listening.family != socket.AF_UNIX else "")
+                    )
+                    self._guests.add(guest)
+                    guest.add_done_callback(self._guests.discard)
+                else:
+                    sock.close()
+
+    def _admits(self) -> bool:
+        listener = self._listener
+        if listener.draining:
             return False
-        self._guests.add(guest)
-        self.listener.expected += 1
+        if listener.open_connections + len(self._guests) >= listener.limits.connections:
+            self._turned_away(Reason.OVERLOADED)
+            return False
         return True
 
-    def left(self, guest: "_Guest") -> None:
-        if guest in self._guests:
-            self._guests.discard(guest)
-            self.listener.expected -= 1
-
-    def asks_header_of(self, peer: str) -> bool:
-        return self._trusted is not None and peer in self._trusted
-
-    def complain(self, peer: str, why: BadProxyHeader, now: float) -> None:
-        self.turned_away(Reason.BAD_PROXY_HEADER)
-        if now - self._complained >= _COMPLAIN_EVERY:
-            self._complained = now
-            log.warning(
-                "listen %s: the trusted peer %s was turned away: %s", self.name, peer or "at the unix socket", why
-            )
-
-    def close(self) -> None:
-        """Whoever has not passed yet is sent away."""
-        for guest in list(self._guests):
-            guest.send_away()
-
-
-class _Guest(asyncio.BufferedProtocol):
-    """One connection until it has passed. It never reads a byte beyond the header: those are TLS's or HTTP's."""
-
-    def __init__(self, entrance: Entrance) -> None:
-        self._entrance = entrance
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._buffer = bytearray(FIXED)
-        self._filled = 0
-        self._peer = ""
-        self._deadline: asyncio.TimerHandle | None = None
-        self._handshake: asyncio.Task[None] | None = None
-        self._wants_header = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        if not self._entrance.admit(self):
-            self._transport.abort()
-            return
-        peer = transport.get_extra_info("peername")
-        self._peer = plain(peer[0]) if isinstance(peer, tuple) else ""
-        self._wants_header = self._entrance.asks_header_of(self._peer)
-        self._deadline = self._loop.call_later(self._entrance.listener.limits.head_timeout, self._too_late)
-        if not self._wants_header:
-            self._loop.call_soon(self._pass)  # the loop reads from a transport only after this method has returned
-
-    def get_buffer(self, hint: int) -> memoryview:
-        return memoryview(self._buffer)[self._filled :] if self._wants_header else memoryview(bytearray(1))
-
-    def buffer_updated(self, count: int) -> None:
-        self._filled += count
-        have = bytes(self._buffer[: self._filled])
+    async def _greet(self, sock: socket.socket, peer: str) -> None:
+        passed = False
         try:
-            if self._filled <= FIXED:
-                rest = follows(have)
-                if self._filled < FIXED:
-                    return
-                self._buffer += bytes(rest)
-            if self._filled < len(self._buffer):
-                return
+            async with asyncio.timeout(self._listener.limits.head_timeout):
+                if self._trusted is not None and peer in self._trusted:
+                    said = await self._header(sock)
+                    peer = peer if said is None else said
+                await self._hand_over(sock, peer)
+            passed = True
         except BadProxyHeader as bad:
-            self._entrance.complain(self._peer, bad, self._loop.time())
-            self.send_away()
+            self._complain(peer, bad)
+        except TimeoutError:
+            self._turned_away(Reason.HEAD_TIMEOUT)
+        except OSError:
+            pass  # it left; a handshake that failed is counted
+        finally:
+            if not passed:
+                sock.close()
+
+    async def _header(self, sock: socket.socket) -> str | None:
+        """As `source` says. Raises `BadProxyHeader` and `OSError`."""
+        have, whole = b"", FIXED
+        while len(have) < whole:
+            data = await self._loop.sock_recv(sock, whole - len(have))
+            if not data:
+                raise ConnectionResetError
+            have += data
+            if len(have) <= FIXED:
+                whole = FIXED + follows(have)
+        return source(have)
+
+    async def _hand_over(self, sock: socket.socket, peer: str) -> None:
+        """Raises `OSError` where the handshake fails."""
+        listener = self._listener
+        if self._context is None:
+            await self._loop.connect_accepted_socket(lambda: listener.introduced(peer), sock)
             return
-        said = source(have)
-        if said is not None:
-            self._peer = said
-        self._pass()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._end()
-
-    def send_away(self) -> None:
-        self._end()
-        if self._handshake is not None:
-            self._handshake.cancel()
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _too_late(self) -> None:
-        self._entrance.turned_away(Reason.HEAD_TIMEOUT)
-        self.send_away()
-
-    def _end(self) -> None:
-        self._entrance.left(self)
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _pass(self) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        transport.pause_reading()
-        context = self._entrance.context
-        if context is None:
-            self._hand_over(transport, b"")
-            transport.resume_reading()
-        else:
-            self._handshake = self._loop.create_task(self._shake_hands(transport, context()))
-
-    async def _shake_hands(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        early = _Early()
         try:
-            encrypted = await self._loop.start_tls(
-                transport,
-                early,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=self._entrance.listener.limits.head_timeout,
+            await self._loop.connect_accepted_socket(
+                lambda: listener.introduced(peer),
+                sock,
+                ssl=self._context(),
+                ssl_handshake_timeout=2 * listener.limits.head_timeout,  # ours comes first
                 ssl_shutdown_timeout=_SHUTDOWN,
             )
-        except (OSError, asyncio.CancelledError):  # an SSLError is an OSError, so are timeouts and resets
-            self._entrance.failed_handshakes += 1
-            self._end()
-            transport.abort()
-            return
-        self._entrance.handshakes += 1
-        if encrypted is None or early.lost:
-            self._end()
-        else:
-            self._hand_over(encrypted, bytes(early.data))
+        except BaseException:
+            self.failed_handshakes += 1
+            raise
+        self.handshakes += 1
 
-    def _hand_over(self, transport: asyncio.Transport, early: bytes) -> None:
-        self._end()
-        connection = self._entrance.listener()
-        transport.set_protocol(connection)
-        connection.connection_made(transport)
-        connection.peer = self._peer
-        if early and not transport.is_closing():
-            connection.data_received(early)
-
-
-class _Early(asyncio.Protocol):
-    """Keeps what arrives with the handshake's last bytes, until there is somebody to read it."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.lost = False
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.lost = True
+    def _complain(self, peer: str, why: BadProxyHeader) -> None:
+        self._turned_away(Reason.BAD_PROXY_HEADER)
+        now = self._loop.time()
+        if now - self._complained >= _COMPLAIN_EVERY:
+            self._complained = now
+            who = peer or "at the unix socket"
+            log.warning("listen %s: the trusted peer %s was turned away: %s", self._name, who, why)
