@@ -18,11 +18,9 @@ def to_store(route: Route, parsed: Target) -> str:
     return route.upstream_path + target.suffix(parsed, len(route.segments)) or "/"
 
 
-def to_client(
-    route: Route, reference: str, *, origins: Collection[str], allowed: Oddity = Oddity.NONE
-) -> tuple[str, Target] | None:
-    """What a store calls one of its resources -> the path (with its query) by which the client may ask for it, and what that
-    path was read from; `None` where it leaves the route.
+def to_client(route: Route, reference: str, *, origins: Collection[str], allowed: Oddity = Oddity.NONE) -> str | None:
+    """What a store calls one of its resources -> the path (with its query) by which the client may ask for it; `None` where
+    it leaves the route.
 
     `origins` are the store's own, as `http://127.0.0.1:3000` in lower case; any other host, a relative path, a fragment
     and every path that isn't read in one way only (`allowed` are the profile's oddities) leave the route.
@@ -40,7 +38,7 @@ def to_client(
     if parsed.segments[: len(below)] != below:
         return None
     mapped = ("" if route.path == "/" else route.path) + target.suffix(parsed, len(below)) or "/"
-    return (f"{mapped}?{parsed.raw_query}" if parsed.raw_query else mapped), parsed
+    return f"{mapped}?{parsed.raw_query}" if parsed.raw_query else mapped
 
 
 def path_of(reference: str, origins: Collection[str]) -> str | None:
