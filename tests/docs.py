@@ -22,7 +22,7 @@ HAS_ITS_OWN = {"audit.md": "tests/test_docs_audit.py"}
 """Pages whose commands are run elsewhere."""
 
 _RUNS = re.compile(r"<!-- runs(?::([\w ]+))? -->\n```sh\n(.+?)```\n(?:```text\n(.+?)```\n)?", re.DOTALL)
-_YAML = re.compile(r"<!-- (config|policy|people) -->\n```yaml\n(.+?)```\n", re.DOTALL)
+_YAML = re.compile(r"<!-- (config|policy|people|values) -->\n```yaml\n(.+?)```\n", re.DOTALL)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 _PORTS = (":8080", ":9090")

@@ -75,18 +75,19 @@ def test_marked_people_load(text: str) -> None:
 
 def test_every_page_with_yaml_marks_it() -> None:
     for page in PAGES:
-        loaded = sum(len(docs.yaml_blocks(page, kind)) for kind in ("config", "policy", "people"))
+        loaded = sum(len(docs.yaml_blocks(page, kind)) for kind in ("config", "policy", "people", "values"))
         assert len(docs.fences(page.read_text(), "yaml")) == loaded, docs.name(page)
 
 
-def test_commands_that_are_not_run_are_those_of_a_checkout() -> None:
+def test_commands_that_are_not_run_are_those_of_a_checkout_or_a_cluster() -> None:
     """Everything that starts with `sidecar` or asks a running one is run."""
+    not_here = ("make ", ". .venv/", ".venv/bin/python -m bench", "docker ", "kubectl ", "helm ")
     for page in PAGES:
         run = "".join(block.commands for block in docs.command_blocks(page))
         for fence in docs.fences(page.read_text(), "sh"):
             if fence not in run and page.name not in docs.HAS_ITS_OWN:
                 for line in fence.splitlines():
-                    assert line.startswith(("make ", ". .venv/", ".venv/bin/python -m bench")), line
+                    assert line.startswith(not_here), line
 
 
 def test_make_has_every_target_that_is_named() -> None:
@@ -243,7 +244,7 @@ def test_links_and_files_resolve(page: Path) -> None:
             target = (page.parent / path).resolve() if path else page
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
-    for path in re.findall(r"`((?:sidecar|tests|config|docs|bench|requirements)/[\w./-]*)`", text):
+    for path in re.findall(r"`((?:sidecar|tests|config|docs|bench|requirements|helm)/[\w./-]*)`", text):
         assert (ROOT / path).exists() or path == "bench/results/latest.json", path
 
 

@@ -1,5 +1,6 @@
 """The chart, rendered by Helm itself (as a library), and what it renders laid out on a disk as a pod would see it."""
 
+import json
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ OWN_KINDS = {"PodMonitor", "PrometheusRule"}
 
 Document = dict[str, Any]
 
+_CA = trustme.CA()
+_CERTIFICATE = _CA.issue_cert("cache.example.com")
 _POLICY = "workspace: web\nroutes:\n  - {path: /web, client: plain, upstream: store}\nci_tokens: read\n"
 _PEOPLE = "users:\n  ada@example.com: {groups: []}\n"
 
@@ -116,6 +119,25 @@ def _secret_files(node: Any) -> Iterator[Path]:
 
 
 def _secret(name: str) -> bytes:
-    if name.endswith(".crt"):
-        return trustme.CA().cert_pem.bytes()
-    return secrets.token_hex(32).encode()
+    known = {
+        "ca.crt": _CA.cert_pem,
+        "tls.crt": _CERTIFICATE.cert_chain_pems[0],
+        "tls.key": _CERTIFICATE.private_key_pem,
+    }
+    return known[name].bytes() if name in known else secrets.token_hex(32).encode()
+
+
+def value_rows() -> list[str]:
+    """The table of the values, as docs/kubernetes.md has it: from the schema and the defaults."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    return list(_rows(schema, yaml.safe_load((CHART / "values.yaml").read_text()), ""))
+
+
+def _rows(schema: dict[str, Any], defaults: Any, prefix: str) -> Iterator[str]:
+    for name, inner in schema["properties"].items():
+        default = defaults[name]
+        if "properties" in inner:
+            yield from _rows(inner, default, f"{prefix}{name}.")
+        else:
+            said = json.dumps(default, ensure_ascii=False)
+            yield f"| `{prefix}{name}` | {'' if default in ('', {}, [], None) else f'`{said}`'} | {inner['description']} |"

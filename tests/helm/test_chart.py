@@ -129,7 +129,8 @@ def test_the_sidecar_takes_its_configuration_and_policies(shape: str, tmp_path: 
 def test_ports_of_the_pod_are_those_of_the_configuration(shape: str, tmp_path: Path) -> None:
     documents = render(values(shape))
     said = yaml.safe_load(lay_out(documents, tmp_path).read_text())
-    listened = {"data": said["listen"], "ops": said["ops"]}
+    data = said["listen"] if isinstance(said["listen"], str) else said["listen"][0]["address"]
+    listened = {"data": data, "ops": said["ops"]}
     ports = {each["name"]: each["containerPort"] for each in container(pod(documents))["ports"]}
     assert ports == {name: int(address.rpartition(":")[2]) for name, address in listened.items()}
     (port,) = one(documents, "Service")["spec"]["ports"]
@@ -150,6 +151,19 @@ def test_settings_of_ones_own_are_laid_over_the_charts(tmp_path: Path) -> None:
     assert store.credentials.basic is not None
     assert store.credentials.basic.username == "cache"
     assert settings.issuers["github"].max_lifetime == 3600
+
+
+def test_clients_speak_tls_where_there_is_a_certificate() -> None:
+    (listen,) = yaml.safe_load(one(render(values("gateway-replicas")), "ConfigMap", "-config")["data"]["sidecar.yaml"])[
+        "listen"
+    ]
+    folder = "/etc/sidecar/secrets/tls"
+    assert listen == {
+        "address": "[::]:8000",
+        "tls": {"cert_file": f"{folder}/tls.crt", "key_file": f"{folder}/tls.key"},
+    }
+    mounts = {each["mountPath"] for each in container(pod(render(values("gateway-replicas"))))["volumeMounts"]}
+    assert folder in mounts
 
 
 def test_large_numbers_stay_numbers(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ volumeMounts:
 {{- $names := dict -}}
 {{- if and .Values.tokenStore.enabled .Values.tokenStore.existingSecret }}{{ $_ := set $names "tokens" .Values.tokenStore.existingSecret }}{{ end -}}
 {{- with .Values.store.credentials.existingSecret }}{{ $_ := set $names "store" . }}{{ end -}}
+{{- with .Values.tls.existingSecret }}{{ $_ := set $names "tls" . }}{{ end -}}
 {{- range $name, $secret := .Values.secrets }}{{ $_ := set $names $name $secret.existingSecret }}{{ end -}}
 {{- toYaml $names -}}
 {{- end -}}

@@ -57,8 +57,14 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $upstream "credentials" (dict "basic" $basic) -}}
 {{- end -}}
 {{- end -}}
+{{- $address := printf "%s:%d" .Values.listenHost (int .Values.ports.data) -}}
+{{- $listen := $address -}}
+{{- if .Values.tls.existingSecret -}}
+{{- $tls := dict "cert_file" (printf "/etc/sidecar/secrets/tls/%s" .Values.tls.certKey) "key_file" (printf "/etc/sidecar/secrets/tls/%s" .Values.tls.keyKey) -}}
+{{- $listen = list (dict "address" $address "tls" $tls) -}}
+{{- end -}}
 {{- $config := dict
-  "listen" (printf "%s:%d" .Values.listenHost (int .Values.ports.data))
+  "listen" $listen
   "ops" (printf "%s:%d" .Values.listenHost (int .Values.ports.ops))
   "policies" "/etc/sidecar/policies"
   "upstreams" (dict "store" $upstream)

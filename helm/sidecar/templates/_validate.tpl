@@ -61,7 +61,7 @@
 {{- $problems = append $problems (printf "config.%s is the chart's to set: see %s" $key (get (dict "ops" "ports.ops" "policies" "policy") $key)) -}}
 {{- end -}}
 {{- end -}}
-{{- range $reserved := list "store" "tokens" -}}
+{{- range $reserved := list "store" "tls" "tokens" -}}
 {{- if hasKey $values.secrets $reserved -}}
 {{- $problems = append $problems (printf "secrets.%s is taken by the chart; give it another name" $reserved) -}}
 {{- end -}}
