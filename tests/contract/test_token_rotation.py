@@ -83,7 +83,7 @@ async def test_both_work_until_the_overlap_ends_and_both_are_listed(opened: Open
     assert await works(opened, new_token, end - 1)
     assert not await works(opened, old_token, end)
     assert await works(opened, new_token, end)
-    assert await kinds(opened) == [("created", old.id), ("created", new.id), ("rotated", old.id)]
+    assert (await kinds(opened))[:3] == [("created", old.id), ("created", new.id), ("rotated", old.id)]
 
 
 async def test_the_new_one_may_what_the_old_one_may_for_as_long(opened: OpenStore) -> None:
