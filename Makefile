@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-quick lint bench mutants lock clean
+.PHONY: help venv demo test test-quick lint bench mutants schemas lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -37,6 +37,9 @@ bench: .venv/.stamp ## Measure nginx, HAProxy, a plain proxy and the sidecar sid
 
 mutants: .venv/.stamp ## Take each clause of the pure modules away and ask whether a test notices (ARGS="sidecar/target.py" for one)
 	$(BIN)/python -m tests.mutation.run $(ARGS)
+
+schemas: .venv/.stamp ## Write the JSON Schemas in config/schemas anew
+	for kind in policy cases people config; do $(BIN)/sidecar policy schema --for $$kind > config/schemas/$$kind.schema.json || exit 1; done
 
 lock: ## Bring the hash-locked requirements up to date (needs uv)
 	echo 'setuptools>=80' | $(COMPILE) - -o requirements/build.txt

@@ -149,7 +149,7 @@ def explanation_of(request: str, decision: Decision, trace: Trace) -> Explanatio
         route=route.path if route is not None else None,
         client=route.client if route is not None else None,
         keys_at=f"{route.upstream}:{route.upstream_path or '/'}" if route is not None else None,
-        caller=_caller(decision.principal),
+        caller=in_words(decision.principal),
         limits=_limits(decision.principal),
         anonymous_level=_names(trace.anonymous),
         ceiling=_names(trace.ceiling),
@@ -158,7 +158,8 @@ def explanation_of(request: str, decision: Decision, trace: Trace) -> Explanatio
     )
 
 
-def _caller(principal: Principal | None) -> str | None:
+def in_words(principal: Principal | None) -> str | None:
+    """`personal ada@example.com`, `jwt repo of issuer github`."""
     if principal is None:
         return None
     issuer = f" of issuer {principal.issuer}" if principal.issuer else ""

@@ -41,6 +41,11 @@ members:
   users: []                       # people whose personal tokens open this workspace
 personal_tokens: read             # what those tokens may do: none | read | read-write
 ci_tokens: read-write             # the same for CI tokens of this workspace
+
+cases:                            # what this policy must answer: sidecar policy test
+  - {name: strangers read nothing, who: anonymous, ask: GET /example/a, expect: no_token}
+  - {name: CI writes, who: {ci: example}, ask: PUT /example/a, expect: allow}
+  - {name: CI deletes nothing, who: {ci: example}, ask: DELETE /example/a, expect: no_rule}
 """
 
 IGNORED = """\

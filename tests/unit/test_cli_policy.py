@@ -42,8 +42,8 @@ def test_all_problems_of_all_files_are_told(folder: Path) -> None:
     config = run("check", "--config", folder / "sidecar.example.yaml")
     assert config.exit_code == 2
     assert config.stdout == ""
-    assert "policies/web.yaml:18 $.rules[0].allow: unknown permission 'wirte'; did you mean 'write'?" in config.stderr
-    assert "policies/web.yaml:30 $.rules[2].issuer: unknown issuer 'crop'; did you mean 'corp'?" in config.stderr
+    assert "policies/web.yaml:19 $.rules[0].allow: unknown permission 'wirte'; did you mean 'write'?" in config.stderr
+    assert "policies/web.yaml:31 $.rules[2].issuer: unknown issuer 'crop'; did you mean 'corp'?" in config.stderr
     assert "policies/new.yaml:2 $.routes[0]: the routes /oss/x and /oss of workspace 'oss'" in config.stderr
     alone = run("check", folder / "policies")
     assert "crop" not in alone.stderr

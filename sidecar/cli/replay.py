@@ -1,0 +1,168 @@
+"""Recorded audit as questions to a policy: who asked for what, as far as the log knows it.
+
+Law: what the log doesn't hold is never made up in silence. Its gaps are counted and told: a JWT's claims are not recorded, so its
+caller is taken to claim what the rule that decided asks for; nor are a token's path limit, and a request's headers.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from sidecar.model import ANONYMOUS, Limits, Permission, Person, Principal, PrincipalKind
+from sidecar.policy.compiled import Case, ClaimGlob
+from sidecar.policy.routes import Snapshot
+from sidecar.ports import Directory
+from sidecar.reasons import Reason
+
+_DECIDED = frozenset(
+    {
+        Reason.GRANTED,
+        Reason.NO_TOKEN,
+        Reason.NO_RULE,
+        Reason.RULE_DENY,
+        Reason.TOKEN_LIMIT,
+        Reason.WRONG_WORKSPACE,
+        Reason.INACTIVE_PERSON,
+    }
+)
+"""What a policy alone decides: only of these can be told whether the log holds all that went into it."""
+
+
+class _Actor(Struct, frozen=True):
+    type: str | None = None
+    owner: str | None = None
+    principal: str | None = None
+    groups: list[str] = []
+    scopes: list[str] | None = None
+
+
+class _Asked(Struct, frozen=True):
+    method: str | None = None
+    path: str | None = None
+    query: str | None = None
+
+
+class _Decided(Struct, frozen=True):
+    rule: str | None = None
+    policy_sha256: str | None = None
+
+
+class _Record(Struct, frozen=True):
+    kind: str = ""
+    stage: str | None = None
+    reason: str | None = None
+    workspace: str | None = None
+    actor: _Actor = _Actor()
+    request: _Asked = _Asked()
+    decision: _Decided = _Decided()
+
+
+class Question(Struct):
+    """Requests that are alike, as one case; `case.expect` is what the log says that they got."""
+
+    case: Case
+    assumed: bool
+    """Its claims are guessed from the rule that decided."""
+    sha256: str | None
+    """Of the policy that decided."""
+    count: int = 1
+
+    def checkable(self) -> bool:
+        return self.case.expect in _DECIDED
+
+
+class Replay(Struct):
+    questions: list[Question] = []
+    requests: int = 0
+    """What the questions stand for."""
+    unknown: int = 0
+    """Requests of callers who were never identified, or who are of a kind that can't be asked for."""
+    unreadable: int = 0
+    """Lines that are no record."""
+
+
+def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | None) -> Replay:
+    """The requests in an audit log, each once with its number. `old` is the policy whose rules are named in it."""
+    replay = Replay()
+    seen: dict[tuple[Any, ...], Question] = {}
+    decoder = msgspec.json.Decoder(_Record)
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            record = decoder.decode(line)
+        except msgspec.DecodeError:
+            replay.unreadable += 1
+            continue
+        asked, actor = record.request, record.actor
+        if record.kind != "access" or record.stage != "complete" or not asked.method or not asked.path:
+            continue
+        reason = Reason(record.reason) if record.reason in tuple(Reason) else Reason.INTERNAL_ERROR
+        path = asked.path if asked.query is None else f"{asked.path}?{asked.query}"
+        scopes = None if actor.scopes is None else tuple(actor.scopes)
+        who = (actor.type, actor.owner, actor.principal, tuple(actor.groups), scopes)
+        key = (*who, asked.method, path, reason, record.decision.rule, record.decision.policy_sha256)
+        if key in seen:
+            seen[key].count += 1
+            replay.requests += 1
+            continue
+        claims = _claims(record, old) if actor.type == PrincipalKind.JWT else {}
+        principal = _principal(actor, claims)
+        if principal is None:
+            replay.unknown += 1
+            continue
+        person, configured = _person(principal, directory)
+        case = Case(
+            f"{asked.method} {path}", 0, principal, reason, record.decision.rule, asked.method, path,
+            record.workspace or "", person=person, directory=configured,
+        )  # fmt: skip
+        assumed = principal.kind is PrincipalKind.JWT
+        seen[key] = Question(case, assumed, record.decision.policy_sha256)
+        replay.requests += 1
+    replay.questions = list(seen.values())
+    return replay
+
+
+def _principal(actor: _Actor, claims: Mapping[str, Any]) -> Principal | None:
+    """Who asked, as the policy sees them; `None` where the log doesn't know."""
+    subject, owner, groups = actor.principal or "", actor.owner or "", frozenset(actor.groups)
+    known = {permission.value for permission in Permission}
+    scopes = None if actor.scopes is None else frozenset(Permission(scope) for scope in actor.scopes if scope in known)
+    limits = Limits(permissions=scopes)
+    if actor.type == PrincipalKind.ANONYMOUS:
+        return ANONYMOUS
+    if actor.type == PrincipalKind.PERSONAL:
+        return Principal(PrincipalKind.PERSONAL, subject, limits=limits)
+    if actor.type == PrincipalKind.CI:
+        return Principal(PrincipalKind.CI, subject, workspace=owner, limits=limits)
+    if actor.type == PrincipalKind.JWT:
+        return Principal(PrincipalKind.JWT, subject, issuer=owner, groups=groups, claims=claims, limits=limits)
+    return None
+
+
+def _person(principal: Principal, directory: Directory | None) -> tuple[Person | None, bool]:
+    if directory is None or principal.kind is not PrincipalKind.PERSONAL:
+        return None, directory is not None
+    return directory.person(principal.subject), True
+
+
+def _claims(record: _Record, old: Snapshot) -> Mapping[str, Any]:
+    """Claims by which the rule that decided is about its caller."""
+    workspace = old.workspaces.get(record.workspace or "")
+    for rule in workspace.rules if workspace is not None else ():
+        if rule.name == record.decision.rule and rule.issuer == record.actor.owner and rule.claims is not None:
+            return {name: _sent(wanted) for name, wanted in rule.claims.items()}
+    return {}
+
+
+def _sent(wanted: Any) -> Any:
+    """A value that a rule's claim is content with."""
+    if isinstance(wanted, ClaimGlob):
+        return wanted.glob.pattern.replace("**", "x").replace("*", "x")
+    if isinstance(wanted, tuple):
+        return _sent(wanted[0])
+    if isinstance(wanted, dict):
+        return {name: _sent(member) for name, member in wanted.items()}
+    return wanted
