@@ -136,8 +136,8 @@ def _read_person(subject: str, block: Block, taken: dict[str, str]) -> Person:
 
 def _read_id(subject: str, value: Value, taken: dict[str, str]) -> str:
     text = value.text()
-    if len(text) > LONGEST_ID or not text.isprintable():
-        value.problem(f"an id has at most {LONGEST_ID} printable characters")
+    if len(text) > LONGEST_ID:
+        value.problem(f"an id has at most {LONGEST_ID} characters")
     elif text and taken.setdefault(text, subject) != subject:
         value.problem(f"the id {quoted(text)} is {quoted(taken[text])}'s already; no two people have the same")
     return text

@@ -35,9 +35,18 @@ def test_who_is_listed_is_active_unless_it_says_otherwise() -> None:
     assert read_people(people("{}").encode(), "f") == {"ada": Person(True, frozenset())}
 
 
+def test_an_id_is_a_persons_for_good() -> None:
+    found = read_people(b"users: {ada: {id: u-17}, bob: {id: 18, groups: [web-team]}, eve: {}}", "f")
+    assert {name: person.id for name, person in found.items()} == {"ada": "u-17", "bob": "18", "eve": ""}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("users: {ada: {id: u-1}, bob: {id: u-1}}", "the id 'u-1' is 'ada''s already"),
+        (people("{id: ''}"), "empty"),
+        (people(f"{{id: {'x' * 257}}}"), "at most 256"),
+        (people('{id: "a\\tb"}'), "printable"),
         ("{}", "'users' is missing"),
         ("users: [ada]", "expected a mapping"),
         (people(""), "nothing is written here"),
