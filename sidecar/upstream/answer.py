@@ -96,7 +96,7 @@ class Answer:
             self._remaining -= len(data)
             try:
                 self._client.write(data)  # type: ignore[union-attr]  # data arrives only while a client is set
-            except ClientGone as error:
+            except (Refused, ClientGone) as error:
                 self._fail(error)
 
     def on_message_complete(self) -> None:
@@ -119,7 +119,7 @@ class Answer:
         self._complete = True
         try:
             self._client.finish()  # type: ignore[union-attr]  # an exchange is finished only while a client is set
-        except ClientGone as error:
+        except (Refused, ClientGone) as error:
             self._failure = error
         self._awaken()
 

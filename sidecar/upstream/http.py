@@ -65,6 +65,8 @@ class HttpUpstream:
             raise Unavailable(Reason.EXISTENCE_UNKNOWN, str(error) or "the store did not answer in time") from None
         if question.status in (404, 410):
             return False
-        if 200 <= question.status < 300:
+        # nginx and Apache point from a collection's name to the same with a slash.
+        collection = upstream_path.encode() + b"/"
+        if 200 <= question.status < 300 or (300 < question.status < 400 and question.location.endswith(collection)):
             return True
         raise Unavailable(Reason.EXISTENCE_UNKNOWN, f"the store answered HEAD with {question.status}")

@@ -28,7 +28,7 @@ def head(exchange: Downstream, preamble: bytes) -> bytes:
 
 
 class Question:
-    """The client's side of a HEAD that nobody but us sees: `status` is the answer."""
+    """The client's side of a HEAD that nobody but us sees: `status` is the answer, and `location` where it points."""
 
     method = "HEAD"
     headers: HeaderList = ()
@@ -38,12 +38,14 @@ class Question:
     def __init__(self, upstream_path: str) -> None:
         self.upstream_path = upstream_path
         self.status = 0
+        self.location = b""
 
     async def read(self) -> bytes:
         return b""
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         self.status = status
+        self.location = next((value for name, value in headers if name.lower() == b"location"), b"")
 
     def write(self, data: bytes) -> None:
         """A HEAD has no body; what comes all the same is dropped."""

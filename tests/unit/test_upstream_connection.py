@@ -515,6 +515,37 @@ async def test_a_congested_client_that_leaves_ends_it() -> None:
         assert not connection.reusable
 
 
+class Choosy(Client):
+    """Finds something wrong with an answer: in the middle of its body, or at its end."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__("GET", "/a")
+        self.at = at
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        if self.at == "write":
+            raise Refused(Reason.UPSTREAM_BROKEN, "not to my taste")
+
+    def finish(self) -> None:
+        raise Refused(Reason.UPSTREAM_BROKEN, "not to my taste")
+
+
+@pytest.mark.parametrize("at", ["write", "finish"])
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 1\r\n\r\nx", b"Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", b"\r\nx"]
+)
+async def test_an_answer_that_is_refused_in_its_middle_ends_the_exchange_and_the_connection(
+    at: str, framing: bytes
+) -> None:
+    async with store(saying(b"HTTP/1.1 207 X\r\n" + framing, then="close")) as made:
+        connection = await connect(made)
+        with pytest.raises(Refused, match="not to my taste"):
+            async with asyncio.timeout(5):
+                await connection.exchange(HEAD, Choosy(at))
+        assert not connection.reusable
+
+
 # --- splicing
 
 

@@ -189,6 +189,17 @@ async def test_existence_of_anything_else_is_unknown(status: int) -> None:
         await upstream.close()
 
 
+@pytest.mark.parametrize("location", [b"/a/", b"http://store/a/"])
+async def test_who_is_sent_to_the_same_name_with_a_slash_has_met_a_collection(location: bytes) -> None:
+    said = b"HTTP/1.1 301 X\r\nLocation: " + location + b"\r\nContent-Length: 7\r\n\r\n"
+    async with store(answers(said)) as made:
+        upstream = HttpUpstream(made.settings())
+        assert await upstream.exists("/a")
+        with pytest.raises(Unavailable):
+            await upstream.exists("/b")
+        await upstream.close()
+
+
 @pytest.mark.parametrize("raw", [b"nonsense\r\n\r\n", b"HTTP/1.1 200"])
 async def test_existence_that_a_broken_store_tells_is_unknown(raw: bytes) -> None:
     async with store(answers(raw)) as made:
