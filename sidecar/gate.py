@@ -211,7 +211,8 @@ class Gate:
                 last.known = self._identities.recall(token)
         decision.principal = principal
 
-        check_tenant(parsed.raw_query, route.workspace)
+        if parsed.raw_query:
+            check_tenant(parsed.raw_query, route.workspace)
         classified = profile.classify(head, route)
         if isinstance(classified, LocalAnswer):
             decision.reason, decision.answer = Reason.ANSWERED_HERE, classified

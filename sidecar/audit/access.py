@@ -85,13 +85,14 @@ class Delivery(Enum):
     can't fill the disk."""
 
 
-def delivery(access: Access) -> Delivery:
-    if access.outcome is not Outcome.ALLOW or access.reason is Reason.ANSWERED_HERE:
-        known = access.principal is not None and access.principal.kind is not PrincipalKind.ANONYMOUS
+def delivery(outcome: Outcome, reason: Reason, principal: Principal | None, actions: tuple[Action, ...]) -> Delivery:
+    """Of a decision; the arguments are the fields of `Access`."""
+    if outcome is not Outcome.ALLOW or reason is Reason.ANSWERED_HERE:
+        known = principal is not None and principal.kind is not PrincipalKind.ANONYMOUS
         if not known:
             return Delivery.COUNTED
-        return Delivery.RELAXED if access.outcome is Outcome.ALLOW else Delivery.STRICT
-    for action in access.actions:
+        return Delivery.RELAXED if outcome is Outcome.ALLOW else Delivery.STRICT
+    for action in actions:
         if action.permission is not Permission.READ:
             return Delivery.STRICT
     return Delivery.RELAXED

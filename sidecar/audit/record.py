@@ -9,6 +9,7 @@ import itertools
 import secrets
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from msgspec import Raw
 
 from sidecar.audit import redact
 from sidecar.audit.access import Access, Completion
+from sidecar.audit.frame import HOLE, Frame
 from sidecar.audit.schema import (
     NO_TLS,
     SCHEMA,
@@ -50,14 +52,24 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_unwritable)
 
 _COUNT = itertools.count(secrets.randbits(26))
 _TAIL = f"{secrets.randbits(48):012x}"
+_LOW = tuple(f"-7{count:03x}-" for count in range(1 << 12))
 
 
 def record_id(now: float) -> str:
     """A UUIDv7 (RFC 9562 §5.7), so that ids sort by time: milliseconds, a counter of 26 bits (§6.2), and 48 bits of chance that
     are this process's own. Ids must not collide; nobody has to be unable to guess them. `now` in Unix seconds."""
-    moment, count = int(now * 1000), next(_COUNT)
-    variant = 0x8000 | count >> 12 & 0x3FFF
-    return f"{moment >> 16 & 0xFFFFFFFF:08x}-{moment & 0xFFFF:04x}-7{count & 0xFFF:03x}-{variant:04x}-{_TAIL}"
+    count = next(_COUNT)
+    return _moment(int(now * 1000)) + _LOW[count & 0xFFF] + _chance(count >> 12 & 0x3FFF)
+
+
+@lru_cache(maxsize=8)
+def _moment(milliseconds: int) -> str:
+    return f"{milliseconds >> 16 & 0xFFFFFFFF:08x}-{milliseconds & 0xFFFF:04x}"
+
+
+@lru_cache(maxsize=8)
+def _chance(count: int) -> str:
+    return f"{0x8000 | count:04x}-{_TAIL}"
 
 
 _STRENGTH = {permission: rank for rank, permission in enumerate(Permission)}
@@ -89,6 +101,19 @@ def _describe(principal: Principal, carrier: str) -> Actor:
     )
 
 
+def _decided(access: Access, detail: str) -> Decided:
+    staleness = access.staleness
+    return Decided(
+        access.rule,
+        access.policy_sha256 or None,
+        access.policy_generation,
+        access.token_state_seq,
+        None if staleness is None else int(staleness * 1000),
+        access.cache,
+        redact.text(detail) if detail else None,
+    )
+
+
 class Records:
     """Makes records, each one line of JSON without its newline. One per process; `install_key` is derived from the pepper."""
 
@@ -101,13 +126,41 @@ class Records:
         self._second = (-1, "")
         self._actors: dict[tuple[int, str], tuple[Principal, Raw]] = {}
         self._clients: dict[str, Raw] = {}
-        self._decisions: dict[tuple[object, ...], Raw] = {}
 
     def access(self, access: Access, now: float, end: Completion | None = None, *, follows: bool = False) -> bytes:
         """A request: its intent before the store is asked (`end` is `None`), or its completion. `now` in Unix seconds.
 
         The first record of a request has the request's id as its own; `follows` says that there was one before.
         """
+        return self._encode(self._access(access, now, end, record_id(now) if follows else access.request_id))
+
+    def frame(self, access: Access, now: float, end: Completion) -> Frame | None:
+        """For the records of further requests that are like this one; see `framed`. `None` where it has to be shortened."""
+        record, replace = self._access(access, now, end, access.request_id), msgspec.structs.replace
+        cut = replace(
+            record,
+            id=HOLE,
+            time=HOLE,
+            duration_ms=HOLE,
+            request=replace(record.request, id=HOLE, path=HOLE),
+            response=replace(record.response, bytes=HOLE),
+            resource=replace(record.resource, name=HOLE),
+            decision=replace(record.decision, staleness_ms=HOLE),
+        )
+        try:
+            return Frame(_ENCODER.encode(cut))
+        except UnicodeEncodeError:
+            return None
+
+    def framed(
+        self, frame: Frame, now: float, duration: float, path: str, size: int, key: str, staleness: float | None
+    ) -> bytes | None:
+        """As `access` of a request with one action and no query, answered whole and without a body of its own.
+        `None` where the long way has to be gone. `now` in Unix seconds, `duration` and `staleness` in seconds, `size` in bytes."""
+        line = frame.fill(record_id(now), self._timestamp(now), duration, path, size, key, staleness)
+        return line if line is not None and len(line) <= STRING_LIMIT else None
+
+    def _access(self, access: Access, now: float, end: Completion | None, event_id: str) -> Record:
         actions = access.actions
         if not actions:
             action, resource = "request", _NO_RESOURCE
@@ -125,38 +178,36 @@ class Records:
         host, path, agent = access.host, access.path, access.user_agent
         if redact.suspicious(f"{host} {path} {agent}"):
             host, path, agent = redact.text(host), redact.text(path), redact.text(agent)
-        return self._encode(
-            Record(
-                SCHEMA,
-                record_id(now) if follows else access.request_id,
-                self._timestamp(now),
-                duration_ms,
-                "access",
-                action,
-                "intent" if end is None else "complete",
-                outcome,
-                reason,
-                _SEVERITY[outcome],
-                access.workspace or None,
-                Request(
-                    access.request_id,
-                    access.profile or None,
-                    redact.text(access.method),
-                    host or None,
-                    path,
-                    redact.query(access.query) or None,
-                    agent or None,
-                    bytes_in,
-                ),
-                response,
-                self._client(access),
-                self._actor(access),
-                resource,
-                self._decided(access, end),
-                None,
-                self._instance,
-                access.trace,
-            )
+        return Record(
+            SCHEMA,
+            event_id,
+            self._timestamp(now),
+            duration_ms,
+            "access",
+            action,
+            "intent" if end is None else "complete",
+            outcome,
+            reason,
+            _SEVERITY[outcome],
+            access.workspace or None,
+            Request(
+                access.request_id,
+                access.profile or None,
+                redact.text(access.method),
+                host or None,
+                path,
+                redact.query(access.query) or None,
+                agent or None,
+                bytes_in,
+            ),
+            response,
+            self._client(access),
+            self._actor(access),
+            resource,
+            _decided(access, (end.detail if end is not None else "") or access.detail),
+            None,
+            self._instance,
+            access.trace,
         )
 
     def token_event(
@@ -221,7 +272,7 @@ class Records:
         """How an unknown credential is written down: HMAC-SHA256 under the install's key, in hex."""
         return hmac.digest(self._key, token.reveal().encode("utf-8", "surrogatepass"), "sha256").hex()
 
-    # Of a request's parts these three are said again and again in the same words: they are encoded once.
+    # Of a request's parts these two are said again and again in the same words: they are encoded once.
 
     def _client(self, access: Access) -> Client | Raw:
         peer = access.peer
@@ -232,30 +283,6 @@ class Records:
             if len(self._clients) >= _KEPT:
                 self._clients.clear()
             self._clients[peer] = known = Raw(_ENCODER.encode(Client(peer or None, peer or None)))
-        return known
-
-    def _decided(self, access: Access, end: Completion | None) -> Decided | Raw:
-        detail = (end.detail if end is not None else "") or access.detail
-        staleness = access.staleness
-        key = (
-            access.rule,
-            access.policy_sha256 or None,
-            access.policy_generation,
-            access.token_state_seq,
-            None if staleness is None else int(staleness * 1000),
-            access.cache,
-        )
-        if detail:
-            return Decided(*key, redact.text(detail))
-        known = self._decisions.get(key)
-        if known is None:
-            if len(self._decisions) >= _KEPT:
-                self._decisions.clear()
-            decided = Decided(*key)
-            known = Raw(_ENCODER.encode(decided))
-            if len(known) > STRING_LIMIT // 2:  # left to `_encode`, which can shorten it
-                return decided
-            self._decisions[key] = known
         return known
 
     def _actor(self, access: Access) -> Actor | Raw:

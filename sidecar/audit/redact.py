@@ -59,10 +59,11 @@ _SEPARATOR = re.compile("([&;])")  # some servers separate parameters by `;`
 
 def suspicious(value: str) -> bool:
     """Whether there might be a token in it, as it is or percent-encoded. A few cheap looks that decide for nearly every text."""
-    return _hinted(value) or ("%" in value and any(map(_hinted, _unquoted(value))))
+    return hinted(value) or ("%" in value and any(map(hinted, _unquoted(value))))
 
 
-def _hinted(value: str) -> bool:
+def hinted(value: str) -> bool:
+    """Whether there might be a token in it as it is."""
     return "eyJ" in value or "_pat_" in value or "_ci_" in value
 
 

@@ -109,7 +109,7 @@ class Record(Struct, frozen=True, gc=False):
     client: Client | Raw
     actor: Actor | Raw
     resource: Resource
-    decision: Decided | Raw
+    decision: Decided
     changes: Mapping[str, Any] | None
     instance: Raw
     trace: Trace

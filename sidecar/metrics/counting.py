@@ -6,6 +6,7 @@ Counting is plain integers in plain dicts, which are read as a snapshot at the s
 
 import logging
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import ProcessCollector
@@ -59,11 +60,12 @@ class Metrics:
             elif metric.kind is Kind.HISTOGRAM:
                 self._histograms[metric.name] = {}
         self._requests = self._counters["http_requests_total"]
-        self._decisions = self._counters["decisions_total"]
+        self._decisions = self._counters["decisions_total"] = defaultdict(int)
         self._bytes_in = self._counters["request_bytes_total"]
         self._bytes_out = self._counters["response_bytes_total"]
         self._upstream_requests = self._counters["upstream_requests_total"]
         self._durations = self._histograms["http_request_duration_seconds"]
+        self._upstream_durations = self._histograms["upstream_request_duration_seconds"]
         self._profiles = frozenset(profiles)
         self._sow(self._profiles, tuple(upstreams), tuple(kinds), tuple(issuers), tuple(sinks))
         self._total = self._histograms["overhead_seconds"][("total",)]
@@ -95,22 +97,20 @@ class Metrics:
             profile = OTHER
         self._durations[profile, outcome].observe(duration)
         self._total.observe(overhead)
-        decision = outcome, reason
-        self._decisions[decision] = self._decisions.get(decision, 0) + 1
-        self._bytes_in[(profile,)] += bytes_in
+        self._decisions[outcome, reason] += 1
+        if bytes_in:
+            self._bytes_in[(profile,)] += bytes_in
         self._bytes_out[(profile,)] += bytes_out
 
     def turned_away(self, reason: Reason) -> None:
         """A connection was ended before it had made a request."""
-        decision = REASONS[reason].outcome, reason
-        self._decisions[decision] = self._decisions.get(decision, 0) + 1
+        self._decisions[REASONS[reason].outcome, reason] += 1
 
     def upstream_answered(self, upstream: str, status: int | None, seconds: float) -> None:
         """A store has sent its answer's head after `seconds`; `status` is `None` where it didn't answer."""
         code_class = "error" if status is None or not 100 <= status <= 599 else CODE_CLASSES[status // 100 - 1]
-        key = upstream, code_class
-        self._upstream_requests[key] = self._upstream_requests.get(key, 0) + 1
-        self._observe("upstream_request_duration_seconds", (upstream,), seconds)
+        self._upstream_requests[upstream, code_class] += 1
+        self._upstream_durations[(upstream,)].observe(seconds)
 
     def stage(self, stage: str, seconds: float) -> None:
         """The sidecar's own time in one of `STAGES` of one request."""

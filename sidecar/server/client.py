@@ -19,6 +19,7 @@ from aiohttp.http_writer import HttpVersion10, HttpVersion11
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 
+from sidecar.audit.frame import LastRecord
 from sidecar.gate import LastRead
 from sidecar.reasons import REASONS, Reason
 from sidecar.settings import LimitSettings
@@ -65,12 +66,13 @@ Handler = Callable[[Incoming], Awaitable[bool]]
 
 
 class ClientConnection(RequestHandler):
-    __slots__ = ("_head_size", "_listener", "_since_head", "head_deadline", "last_read", "peer")
+    __slots__ = ("_head_size", "_listener", "_since_head", "head_deadline", "last_read", "last_record", "peer")
 
     def __init__(self, listener: "Listener", **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
         self._listener = listener
         self.last_read = LastRead()
+        self.last_record = LastRecord()
         self.head_deadline = 0.0
         """Loop time by which the head under way must be complete; 0 while none is."""
         self._head_size = 0
@@ -126,7 +128,7 @@ class ClientConnection(RequestHandler):
     async def start(self) -> None:
         """One request after another, until the connection isn't to be kept. The base class runs this as the connection's task
         and cancels it when the client leaves."""
-        loop, messages = self._loop, self._messages
+        loop, messages, handler = self._loop, self._messages, self._listener.handler
         while not self._force_close:
             if not messages:
                 self._waiter = loop.create_future()
@@ -139,7 +141,21 @@ class ClientConnection(RequestHandler):
                 self._parser.message_consumed()
             if self._buffer_paused and len(messages) <= self._msg_queue_resume_size:
                 self._resume_reading_if_drained()
-            if not await self._answer(Incoming(message, payload, self)) or not payload.is_eof() or self._ending:
+            # The base class looks at this, to tell the body's reader that the client left.
+            incoming = Incoming(message, payload, self)
+            self._current_request = cast(Any, incoming)
+            try:
+                another = await handler(incoming)
+            except asyncio.CancelledError:
+                self.reset()
+                raise
+            except Exception:
+                log.exception("a request could not be handled")
+                self.force_close()
+                break
+            finally:
+                self._current_request = None
+            if not another or not payload.is_eof() or self._ending:
                 break
             self._next_keepalive_close_time = loop.time() + self._keepalive_timeout
             if self._keepalive_handle is None:
@@ -148,21 +164,6 @@ class ClientConnection(RequestHandler):
             self._task_handler = None
             if self.transport is not None:
                 self.transport.close()
-
-    async def _answer(self, incoming: Incoming) -> bool:
-        # The base class looks at this, to tell the body's reader that the client left.
-        self._current_request = cast(Any, incoming)
-        try:
-            return await self._listener.handler(incoming)
-        except asyncio.CancelledError:
-            self.reset()
-            raise
-        except Exception:
-            log.exception("a request could not be handled")
-            self.force_close()
-            return False
-        finally:
-            self._current_request = None
 
     @property
     def _ending(self) -> bool:

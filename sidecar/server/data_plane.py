@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 
 from sidecar.answers import AnswerRules
-from sidecar.audit.access import Access, Delivery
+from sidecar.audit.access import Delivery
 from sidecar.audit.log import AuditLog
-from sidecar.audit.record import Records, record_id
+from sidecar.audit.record import Records
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Decision, Gate, upstream_path
 from sidecar.metrics import Metrics
@@ -22,15 +22,11 @@ from sidecar.ports import HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming
-from sidecar.server.evidence import Evidence
+from sidecar.server.evidence import Evidence, TokenState
 from sidecar.server.exchange import Exchange
 from sidecar.server.stores import STORE_FAILED, StoreState
 
 log = logging.getLogger(__name__)
-
-
-TokenState = tuple[int | None, float | None]
-"""The last change of the token store that has been applied, and how many seconds ago it was known to be the last."""
 
 
 class Place(Struct, frozen=True):
@@ -79,7 +75,7 @@ class DataPlane:
             decision = await self._gate.decide(
                 message.method, message.path, message.raw_headers, connection.peer, now, last=connection.last_read
             )
-        evidence = Evidence(self._audit, self._records, self._access(decision, incoming, now), now, began)
+        evidence = Evidence(self._audit, self._records, decision, incoming, self._token_state, now, began)
         reason, detail = decision.reason, ""
         self.in_flight += 1
         try:
@@ -115,7 +111,7 @@ class DataPlane:
                 exchange.bytes_in,
                 exchange.bytes_out,
             )
-        return await exchange.end()
+        return exchange.keep_alive if exchange.ended else await exchange.end()
 
     async def _forward(self, exchange: Exchange, decision: Decision, evidence: Evidence) -> None:
         """Raises `Refused` where it didn't end as it was decided."""
@@ -148,41 +144,6 @@ class DataPlane:
                 answered_at = exchange.started_at or time.perf_counter()
                 status = exchange.status if exchange.started else None
                 self._metrics.upstream_answered(route.upstream, status, answered_at - exchange.handed_over_at)
-
-    def _access(self, decision: Decision, incoming: Incoming, now: float) -> Access:
-        message, head, route, workspace = incoming.message, decision.head, decision.route, decision.workspace
-        if head is not None:
-            path, query = head.target.raw_path, head.target.raw_query
-            host, user_agent = head.headers.values.get("host", ""), head.headers.values.get("user-agent", "")
-        else:
-            path, _, query = message.path.partition("?")
-            host, user_agent = "", ""
-        seq, staleness = self._token_state(now)
-        return Access(
-            request_id=record_id(now),
-            method=message.method,
-            path=path,
-            query=query,
-            host=host,
-            user_agent=user_agent,
-            peer=incoming.connection.peer,
-            profile=route.client if route is not None else "",
-            workspace=route.workspace if route is not None else "",
-            upstream=route.upstream if route is not None else "",
-            actions=decision.actions,
-            principal=decision.principal or decision.holder,
-            carrier=decision.carrier,
-            unknown_token=decision.token if decision.principal is None else None,
-            reason=decision.reason,
-            outcome=REASONS[decision.reason].outcome,
-            rule=decision.rule,
-            policy_sha256=workspace.sha256 if workspace is not None else "",
-            policy_generation=decision.generation,
-            token_state_seq=seq,
-            staleness=staleness,
-            cache=decision.cache,
-            detail=decision.detail,
-        )
 
 
 def _what_happened(error: Exception) -> tuple[Reason, str]:

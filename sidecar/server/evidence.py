@@ -5,47 +5,79 @@ caller once, then counted; all else when it has ended. Nothing is told twice.
 """
 
 import time
+from collections.abc import Callable
 
 from sidecar.audit.access import Access, Completion, Delivery, delivery
 from sidecar.audit.log import AuditLog
-from sidecar.audit.record import Records
+from sidecar.audit.record import Records, record_id
 from sidecar.errors import Refused
+from sidecar.gate import Decision
 from sidecar.profiles import LocalAnswer
 from sidecar.reasons import REASONS, Reason
+from sidecar.server.client import Incoming
 from sidecar.server.exchange import Exchange
+
+TokenState = tuple[int | None, float | None]
+"""The last change of the token store that has been applied, and how many seconds ago it was known to be the last."""
 
 
 class Evidence:
-    __slots__ = ("_access", "_audit", "_began", "_follows", "_now", "_records", "_told", "delivery")
+    __slots__ = (
+        "_audit",
+        "_began",
+        "_decision",
+        "_follows",
+        "_incoming",
+        "_known",
+        "_now",
+        "_records",
+        "_token_state",
+        "_told",
+        "delivery",
+    )
 
-    def __init__(self, audit: AuditLog, records: Records, access: Access, now: float, began: float) -> None:
+    def __init__(
+        self,
+        audit: AuditLog,
+        records: Records,
+        decision: Decision,
+        incoming: Incoming,
+        token_state: Callable[[float], TokenState],
+        now: float,
+        began: float,
+    ) -> None:
         """`now` in Unix seconds, `began` from `time.perf_counter()`."""
         self._audit = audit
         self._records = records
-        self._access = access
+        self._decision = decision
+        self._incoming = incoming
+        self._token_state = token_state(now)
         self._now = now
         self._began = began
         self._follows = False
         self._told = False
-        self.delivery = delivery(access)
+        self._known: Access | None = None
+        reason = decision.reason
+        self.delivery = delivery(
+            REASONS[reason].outcome, reason, decision.principal or decision.holder, decision.actions
+        )
 
     async def intent(self) -> None:
         """Before the store is asked for something strict. Raises `Unavailable(AUDIT_UNAVAILABLE)`: then it isn't asked."""
         self._follows = True
-        await self._audit.commit(self._records.access(self._access, self._now))
+        await self._audit.commit(self._records.access(self._access(), self._now))
 
     async def refusal(self, answer: LocalAnswer, reason: Reason) -> None:
         """Before a refusal is answered. Raises `Unavailable(AUDIT_UNAVAILABLE)`."""
-        access = self._access
 
         def record() -> bytes:
             duration, outcome = time.perf_counter() - self._began, REASONS[reason].outcome
             end = Completion(status=answer.status, duration=duration, bytes_out=len(answer.body), outcome=outcome)
-            return self._records.access(access, self._now, end)
+            return self._records.access(self._access(), self._now, end)
 
         self._told = True  # even if we are cancelled meanwhile: the log has it by then
         if self.delivery is Delivery.COUNTED:
-            self._audit.refused_unknown(record, access.peer)
+            self._audit.refused_unknown(record, self._incoming.connection.peer)
             return
         try:
             await self._audit.commit(record())
@@ -56,6 +88,9 @@ class Evidence:
     def completion(self, exchange: Exchange, reason: Reason, detail: str, ended: float) -> None:
         """When the request has ended, whichever way; `reason` is what it came to, `detail` why if it wasn't decided so."""
         if self._told:
+            return
+        plain = self.delivery is Delivery.RELAXED and reason is self._decision.reason and not detail
+        if plain and not exchange.bytes_in and not exchange.aborted and self._told_like_the_last(exchange, ended):
             return
         end = Completion(
             status=exchange.status,
@@ -69,6 +104,90 @@ class Evidence:
             detail=detail,
         )
         if self.delivery is Delivery.COUNTED:
-            self._audit.refused_unknown(lambda: self._records.access(self._access, self._now, end), self._access.peer)
+            peer = self._incoming.connection.peer
+            self._audit.refused_unknown(lambda: self._records.access(self._access(), self._now, end), peer)
         else:
-            self._audit.put(self._records.access(self._access, self._now, end, follows=self._follows))
+            self._audit.put(self._records.access(self._access(), self._now, end, follows=self._follows))
+
+    def _told_like_the_last(self, exchange: Exchange, ended: float) -> bool:
+        """Most requests of a connection are for other keys and the same in all else: then the last one's record serves as a frame."""
+        decision = self._decision
+        head = decision.head
+        if head is None or len(decision.actions) != 1 or head.target.raw_query or decision.detail:
+            return False
+        action = decision.actions[0]
+        seq, staleness = self._token_state
+        # Everything that `_access` reads and `Frame.fill` doesn't take, or what that is read from.
+        likeness = (
+            decision.generation,
+            seq,
+            exchange.status,
+            exchange.upstream_status,
+            head.method,
+            action.permission,
+            decision.reason,
+            decision.rule,
+            decision.cache,
+            head.headers,
+            decision.principal,
+            decision.route,
+            decision.workspace,
+        )
+        last = self._incoming.connection.last_record
+        if last.likeness != likeness:
+            last.likeness, last.frame = likeness, None
+            return False
+        if last.frame is None:
+            end = Completion(
+                status=exchange.status, duration=0.0, upstream_status=exchange.upstream_status, reason=decision.reason
+            )
+            last.frame = self._records.frame(self._access(), self._now, end)
+            if last.frame is None:
+                return False
+        path, duration = head.target.raw_path, ended - self._began
+        record = self._records.framed(last.frame, self._now, duration, path, exchange.bytes_out, action.key, staleness)
+        if record is None:
+            return False
+        self._audit.put(record)
+        return True
+
+    def _access(self) -> Access:
+        if self._known is None:
+            self._known = self._read()
+        return self._known
+
+    def _read(self) -> Access:
+        decision, message, route = self._decision, self._incoming.message, self._decision.route
+        head, workspace = decision.head, decision.workspace
+        if head is not None:
+            path, query = head.target.raw_path, head.target.raw_query
+            host, user_agent = head.headers.values.get("host", ""), head.headers.values.get("user-agent", "")
+        else:
+            path, _, query = message.path.partition("?")
+            host, user_agent = "", ""
+        seq, staleness = self._token_state
+        return Access(
+            request_id=record_id(self._now),
+            method=message.method,
+            path=path,
+            query=query,
+            host=host,
+            user_agent=user_agent,
+            peer=self._incoming.connection.peer,
+            profile=route.client if route is not None else "",
+            workspace=route.workspace if route is not None else "",
+            upstream=route.upstream if route is not None else "",
+            actions=decision.actions,
+            principal=decision.principal or decision.holder,
+            carrier=decision.carrier,
+            unknown_token=decision.token if decision.principal is None else None,
+            reason=decision.reason,
+            outcome=REASONS[decision.reason].outcome,
+            rule=decision.rule,
+            policy_sha256=workspace.sha256 if workspace is not None else "",
+            policy_generation=decision.generation,
+            token_state_seq=seq,
+            staleness=staleness,
+            cache=decision.cache,
+            detail=decision.detail,
+        )

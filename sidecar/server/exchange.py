@@ -210,6 +210,11 @@ class Exchange:
     def aborted(self) -> bool:
         return not self._finished
 
+    @property
+    def ended(self) -> bool:
+        """Whether all has been read and written, so that `end` has nothing to wait for."""
+        return self._finished and self._payload.is_eof() and not self._connection.writing_paused
+
     async def end(self) -> bool:
         """Whether the connection may be kept. A body that is still coming is given a moment, an unfinished answer none."""
         if not self._finished:

@@ -331,4 +331,5 @@ def test_ids_sort_by_time_and_differ() -> None:
     ],
 )
 def test_what_law_8_owes(fields: dict[str, Any], owed: Delivery) -> None:
-    assert delivery(access(**fields)) is owed
+    decided = access(**fields)
+    assert delivery(decided.outcome, decided.reason, decided.principal, decided.actions) is owed

@@ -3,11 +3,14 @@
 import asyncio
 import contextlib
 import json
+import random
+import re
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
@@ -20,6 +23,7 @@ from sidecar.server.data_plane import DataPlane, Place
 from sidecar.settings import LimitSettings
 
 from tests.unit.relays import event_loop_policy, on_uvloop, until
+from tests.unit.test_gate import ALL, TOKENS
 from tests.unit.test_gate import Rig as Deciding
 
 __all__ = ["event_loop_policy"]
@@ -75,6 +79,7 @@ class FakeStore:
 class Plane:
     def __init__(self, sink: Sink) -> None:
         self.sink, self.store, self.deciding = sink, FakeStore(), Deciding()
+        self.state: list[tuple[int | None, float | None]] = [(7, 0.1)]
         self.metrics = Metrics(profiles=["plain"], upstreams=["store"])
         records = Records(Instance(), b"k" * 32)
         self.audit = AuditLog([sink], records, commit_timeout=0.3)
@@ -84,7 +89,7 @@ class Plane:
             audit=self.audit,
             records=records,
             metrics=self.metrics,
-            token_state=lambda now: (7, 0.1),
+            token_state=lambda now: self.state[-1],
             patience=0.2,
             draining=lambda: False,
         )
@@ -357,3 +362,97 @@ async def test_each_request_of_a_connection_is_decided_and_told(plane: Plane) ->
     writer.close()
     await plane.told(("complete", "granted"), ("complete", "no_token"))
     assert plane.store.asked == ["GET /web/a"]
+
+
+async def by_key(exchange: Downstream) -> None:
+    """A store whose status and length depend on the key."""
+    size = len(exchange.upstream_path)
+    exchange.start(404 if exchange.upstream_path.endswith("missing") else 200, [], size)
+    exchange.write(b"x" * size)
+    exchange.finish()
+
+
+async def test_what_a_connection_asked_before_is_in_no_record_of_what_it_asks_next(plane: Plane) -> None:
+    """Records of requests that are alike are filled into a frame (`audit/frame.py`): whatever differs must not be the frame's."""
+    plane.store.behave = by_key
+    chance = random.Random(7)
+    asked = [
+        (
+            chance.choice(["GET", "GET", "HEAD"]),
+            chance.choice(["/web/a", "/web/bb", "/web/missing", "/open/a", "/web/a?x=1", "/web/%41"]),
+            chance.choice(["ci-token", "ci-token", "ada-token", None]),
+            chance.choice(["one", "one", "two"]),
+        )
+        for _ in range(40)
+        for _ in range(2)
+    ]
+    asked = [request for request in asked for _ in range(chance.choice([1, 3]))]
+
+    async def run(keep: bool) -> list[dict[str, Any]]:
+        plane.sink.lines.clear()
+        plane.deciding.snapshot = ALL
+        reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+        for number, (method, path, token, agent) in enumerate(asked):
+            if number == len(asked) // 2:
+                plane.deciding.snapshot = replace(ALL, generation=ALL.generation + 1)
+            authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+            writer.write(f"{method} {path} HTTP/1.1\r\nHost: c\r\nUser-Agent: {agent}\r\n{authorization}\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"Content-Length: (\d+)", head)
+            await reader.readexactly(int(length[1]) if length is not None and method == "GET" else 0)
+            if not keep or b"Connection: close" in head:
+                writer.close()
+                reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+        writer.close()
+        await plane.audit.commit(b'{"kind": "mark"}')  # all that went before is written with it
+        records = [record for record in plane.records() if record["reason"] == "granted"]
+        for record in records:
+            record["id"] = record["request"]["id"] = record["time"] = record["duration_ms"] = None
+        return records
+
+    await run(keep=False)  # from now on each token's identity is in the cache
+    alone = await run(keep=False)
+    assert len(alone) > 50
+    assert await run(keep=True) == alone
+
+
+async def test_what_changes_behind_equal_requests_shows_in_the_next_record(plane: Plane) -> None:
+    """Equal heads on one connection, while policy, token state, token and store move on."""
+    store = {"status": 200}
+
+    async def behave(exchange: Downstream) -> None:
+        exchange.start(store["status"], [], 0)
+        exchange.finish()
+
+    def policy() -> None:
+        plane.deciding.snapshot = replace(ALL, generation=42)
+
+    def renamed() -> None:
+        again = replace(TOKENS["ci-token"], token_name="renamed")
+        plane.deciding.verifier.verify = lambda token, now: asyncio.sleep(0, again)  # type: ignore[method-assign]
+        plane.deciding.verifier.generation = "2"
+
+    def gone() -> None:
+        store["status"] = 404
+
+    plane.store.behave = behave
+    reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
+    changes: list[Callable[[], None]] = [lambda: None, policy, lambda: plane.state.append((8, 0.1)), renamed, gone]
+    for change in changes:
+        change()
+        for _ in range(4):
+            writer.write(b"GET /web/a HTTP/1.1\r\nHost: c\r\nAuthorization: Bearer ci-token\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    await plane.audit.commit(b'{"kind": "mark"}')
+    told = [
+        (
+            record["decision"]["policy_generation"],
+            record["decision"]["token_state_seq"],
+            record["actor"]["token_name"],
+            record["response"]["status"],
+        )
+        for record in plane.records()
+    ]
+    steps = [(7, 7, "", 200), (42, 7, "", 200), (42, 8, "", 200), (42, 8, "renamed", 200), (42, 8, "renamed", 404)]
+    assert told == [(*step[:2], step[2] or None, step[3]) for step in steps for _ in range(4)]
