@@ -14,7 +14,6 @@ An outage is no failure, and whoever proves to hold a token that has expired or 
 
 import asyncio
 import math
-from contextlib import AbstractAsyncContextManager, nullcontext
 
 from sidecar.bucket import Bucket, Buckets, Rate
 from sidecar.networks import network
@@ -30,7 +29,6 @@ class Failures:
         self._rate = rate
         self._buckets = Buckets(NETWORKS)
         self._lane = asyncio.Semaphore(LANE)
-        self._free: AbstractAsyncContextManager[None] = nullcontext()
 
     def __len__(self) -> int:
         return len(self._buckets)
@@ -39,10 +37,10 @@ class Failures:
         """How many networks are over their measure. It looks at each, for the scrape alone."""
         return sum(bucket.level(now) < 1 for bucket in self._buckets)
 
-    def lane(self, peer: str, now: float) -> AbstractAsyncContextManager[None]:
-        """Held while a credential is verified that isn't known; waits only where the peer's network is over its measure."""
+    def lane(self, peer: str, now: float) -> asyncio.Semaphore | None:
+        """Where a credential of this peer that isn't known waits to be verified; `None`: nowhere."""
         bucket = self._buckets.find(network(peer))
-        return self._free if bucket is None or bucket.level(now) >= 1 else self._lane
+        return None if bucket is None or bucket.level(now) >= 1 else self._lane
 
     def failed(self, peer: str, now: float) -> int:
         """A credential of this peer was bad. 0, or for how many seconds its network had better send no other."""

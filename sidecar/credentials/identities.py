@@ -93,26 +93,49 @@ class Identities:
         self.hits += 1
         return self._standing(known.principal, now)
 
-    async def identify(self, token: Secret, now: float) -> tuple[Principal, CacheResult]:
-        """Raises `CredentialRefused` for a verdict on the token and `Unavailable` where none could be reached."""
+    async def identify(
+        self, token: Secret, now: float, lane: asyncio.Semaphore | None = None
+    ) -> tuple[Principal, CacheResult]:
+        """Raises `CredentialRefused` for a verdict on the token and `Unavailable` where none could be reached.
+
+        `lane`: verifying it waits for a place there. What is known already, or was good before, waits for nothing.
+        """
         known = self.recall(token)
         principal = self.still(known, now) if known is not None else None
         if principal is not None:
             return principal, "hit"
         digest = token.digest
-        bad = self._bad.get(digest)
-        if bad is not None and now < bad.until and bad.generations == self._generations():
+        bad = self._known_bad(digest, now)
+        if bad is not None:
             self.negative_hits += 1
             raise KnownBad(bad.reason, bad.detail, bad.principal)
+        running = self._joinable(digest)
+        if running is None and lane is not None and known is None:
+            await lane.acquire()
+            if self._joinable(digest) or digest in self._known or self._known_bad(digest, now):
+                lane.release()  # somebody else brought the same token meanwhile
+                return await self.identify(token, now)
+            running = self._start(digest, token, now)
+            # Held until it has ended, also where the client leaves before.
+            running.task.add_done_callback(lambda done: lane.release())
         self.misses += 1
-        running = self._running.get(digest)
-        if running is None or running.task.done() or running.generations != self._generations():
+        if running is None:
             running = self._start(digest, token, now)
         # Whoever waits may leave; the verification goes on for the others.
         principal = await asyncio.shield(running.task)
         if principal.expires_at is not None and running.began < principal.expires_at <= now:
             return await self.identify(token, now)  # it was valid when the one we joined began
         return self._standing(principal, now), "miss"
+
+    def _known_bad(self, digest: bytes, now: float) -> _Bad | None:
+        bad = self._bad.get(digest)
+        return bad if bad is not None and now < bad.until and bad.generations == self._generations() else None
+
+    def _joinable(self, digest: bytes) -> _Running | None:
+        running = self._running.get(digest)
+        if running is None or running.task.done() or running.generations != self._generations():
+            return None
+        return running
 
     def _start(self, digest: bytes, token: Secret, now: float) -> _Running:
         task = asyncio.get_running_loop().create_task(self._verify(digest, token, now))

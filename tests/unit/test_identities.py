@@ -498,3 +498,67 @@ def test_whatever_happens_nobody_passes_who_should_not(steps: list[tuple[str, An
             await look(*entry, revoked_since=False)
 
     asyncio.run(run())
+
+
+async def test_what_is_not_known_waits_for_a_place_in_its_lane() -> None:
+    verifier, lane = FakeVerifier({"a": principal("a"), "b": principal("b")}), asyncio.Semaphore(1)
+    identities = Identities([verifier], FakeRevocations(), IdentityCacheSettings())
+    verifier.close()
+    first = asyncio.create_task(identities.identify(Secret("a"), NOW, lane))
+    second = asyncio.create_task(identities.identify(Secret("b"), NOW, lane))
+    await turns()
+    assert verifier.asked == ["a"]
+    free = asyncio.create_task(identities.identify(Secret("c"), NOW))
+    await turns()
+    assert verifier.asked == ["a", "c"]
+    verifier.open()
+    assert (await first)[0].subject == "a"
+    assert (await second)[0].subject == "b"
+    with pytest.raises(CredentialRefused):
+        await free
+    assert not lane.locked()
+
+
+async def test_a_place_is_held_as_long_as_the_verification_runs() -> None:
+    """A client that leaves doesn't make room: else a flood of short visits would verify without end."""
+    verifier, lane = FakeVerifier({"a": principal("a"), "b": principal("b")}), asyncio.Semaphore(1)
+    identities = Identities([verifier], FakeRevocations(), IdentityCacheSettings())
+    verifier.close()
+    left = asyncio.create_task(identities.identify(Secret("a"), NOW, lane))
+    await turns()
+    left.cancel()
+    await turns()
+    assert lane.locked()
+    waits = asyncio.create_task(identities.identify(Secret("b"), NOW, lane))
+    await turns()
+    waits.cancel()  # it never had a place
+    verifier.open()
+    await turns()
+    assert verifier.asked == ["a"]
+    assert not lane.locked()
+
+
+async def test_what_was_good_before_waits_for_no_place() -> None:
+    verifier, lane = FakeVerifier({"a": principal("a")}), asyncio.Semaphore(0)
+    identities = Identities([verifier], FakeRevocations(), IdentityCacheSettings(ttl=10))
+    await identities.identify(Secret("a"), NOW)
+    assert await identities.identify(Secret("a"), NOW + 1, lane) == (principal("a"), "hit")
+    assert await identities.identify(Secret("a"), NOW + 100, lane) == (principal("a"), "miss")
+
+
+async def test_the_same_token_twice_in_the_lane_is_verified_once() -> None:
+    verifier, lane = FakeVerifier({"a": principal("a")}), asyncio.Semaphore(1)
+    identities = Identities([verifier], FakeRevocations(), IdentityCacheSettings())
+    verifier.close()
+    tasks = [asyncio.create_task(identities.identify(Secret(text), NOW, lane)) for text in ("x", "a", "a", "y", "y")]
+    await turns()
+    verifier.open()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert verifier.asked == ["x", "a", "y"]
+    assert not lane.locked()
+
+
+async def turns(count: int = 10) -> None:
+    """Lets everybody who can go on do so."""
+    for _ in range(count):
+        await asyncio.sleep(0)
