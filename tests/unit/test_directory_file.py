@@ -44,7 +44,7 @@ def test_an_id_is_a_persons_for_good() -> None:
     ("text", "message"),
     [
         ("users: {ada: {id: u-1}, bob: {id: u-1}}", "the id 'u-1' is 'ada''s already"),
-        (people("{id: ''}"), "empty"),
+        (people("{id: ''}"), "nothing is written here"),
         (people(f"{{id: {'x' * 257}}}"), "at most 256"),
         (people('{id: "a\\tb"}'), "printable"),
         ("{}", "'users' is missing"),
