@@ -5,7 +5,7 @@ take at all may take more than there is, and whoever comes next waits until it i
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -66,9 +66,6 @@ class Buckets:
 
     def __len__(self) -> int:
         return len(self._buckets)
-
-    def __iter__(self) -> Iterator[Bucket]:
-        return iter(self._buckets.values())
 
     def find(self, key: str) -> Bucket | None:
         return self._buckets.get(key)

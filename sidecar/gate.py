@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from sidecar import headers, target
 from sidecar.credentials import carriers
+from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import CacheResult, Identities, Known, KnownBad
 from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import (
@@ -68,6 +69,8 @@ class Decision(Struct):
     cache: CacheResult | None = None
     generation: int = 0
     """The policy snapshot's number."""
+    retry_after: int = 0
+    """Seconds until the same may be asked again, where that is why it was refused."""
 
     @property
     def allowed(self) -> bool:
@@ -122,8 +125,10 @@ class Gate:
         token_headers: Sequence[str] = (),
         set_names: frozenset[str] = frozenset(),
         brand: str | None = None,
+        failures: Failures | None = None,
     ) -> None:
-        """`token_headers`, `set_names`: see `headers.read`. `brand`: of the tokens that are issued here, if any are."""
+        """`token_headers`, `set_names`: see `headers.read`. `brand`: of the tokens that are issued here, if any are. `failures`:
+        what throttles bad credentials, if anything does."""
         self._snapshot = snapshot
         self._profiles = profiles
         self._identities = identities
@@ -132,6 +137,7 @@ class Gate:
         self._token_headers = tuple(name.lower() for name in token_headers)
         self._secret_names = frozenset(name.encode() for name in self._token_headers)
         self._set_names = set_names
+        self._failures = failures
         self._token_shapes = (f"{brand}_pat_".encode(), f"{brand}_ci_".encode()) if brand is not None else ()
 
     async def decide(
@@ -157,6 +163,11 @@ class Gate:
                 decision.holder = refusal.principal
                 if isinstance(refusal, KnownBad):
                     decision.cache = "negative"
+                # Whoever proves to hold a token that has expired or was revoked is told so: that is no guess.
+                if self._failures is not None and refusal.principal is None:
+                    decision.retry_after = self._failures.failed(peer, now)
+                    if decision.retry_after:
+                        decision.reason, decision.detail = Reason.THROTTLED, f"{refusal.reason}: {refusal.detail}"
         except Exception:
             log.exception("the decision failed; the request is refused")
             decision.reason, decision.detail = Reason.INTERNAL_ERROR, "the decision failed"
@@ -207,7 +218,8 @@ class Gate:
                 principal = known
             else:
                 decision.cache = "miss"
-                principal, decision.cache = await self._identities.identify(token, now)
+                lane = None if self._failures is None else self._failures.lane(peer, now)
+                principal, decision.cache = await self._identities.identify(token, now, lane)
                 last.known = self._identities.recall(token)
         decision.principal = principal
 

@@ -18,6 +18,8 @@ from sidecar import __version__, headers, readings, wiring_audit
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.sinks import Sink
+from sidecar.bucket import Rate
+from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.jwt import JwtVerifier
 from sidecar.directory.file import DirectoryFile
@@ -33,7 +35,7 @@ from sidecar.profiles import PROFILES
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
 from sidecar.server.ops import Checks, OpsServer
-from sidecar.settings import Settings, UpstreamSettings
+from sidecar.settings import FailedCredentialSettings, Settings, UpstreamSettings
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.last_used import LastUsed
 from sidecar.store.open import OpenStore, open_token_store
@@ -124,6 +126,7 @@ class Sidecar:
             token_headers=settings.carriers.headers,
             set_names=_names_that_we_set(upstreams),
             brand=settings.tokens.brand if settings.tokens is not None else None,
+            failures=_failures(settings.failed_credentials),
         )
         plane = DataPlane(
             gate=gate,
@@ -275,6 +278,10 @@ async def _upstream(settings: UpstreamSettings) -> Upstream:
     store = FileStore(Path(unquote(parts.path)))
     await store.open()
     return store
+
+
+def _failures(settings: FailedCredentialSettings) -> Failures | None:
+    return Failures(Rate(settings.per_minute / 60, settings.burst)) if settings.enabled else None
 
 
 def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:

@@ -33,10 +33,6 @@ class Failures:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def over(self, now: float) -> int:
-        """How many networks are over their measure. It looks at each, for the scrape alone."""
-        return sum(bucket.level(now) < 1 for bucket in self._buckets)
-
     def lane(self, peer: str, now: float) -> asyncio.Semaphore | None:
         """Where a credential of this peer that isn't known waits to be verified; `None`: nowhere."""
         bucket = self._buckets.find(network(peer))

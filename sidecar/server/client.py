@@ -66,7 +66,7 @@ Handler = Callable[[Incoming], Awaitable[bool]]
 
 
 class ClientConnection(RequestHandler):
-    __slots__ = ("_head_size", "_listener", "_since_head", "head_deadline", "last_read", "last_record", "peer")
+    __slots__ = ("_head_size", "_listener", "_since_head", "head_deadline", "last_read", "last_record", "named", "peer")
 
     def __init__(self, listener: "Listener", **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
@@ -79,11 +79,16 @@ class ClientConnection(RequestHandler):
         self._since_head = 0
         """Bytes since the last head was complete, those of its body included."""
         self.peer = ""
+        self.named: str | None = None
+        """The address that a trusted balancer named in place of its own."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        peer = transport.get_extra_info("peername")
-        self.peer = peer[0] if isinstance(peer, tuple) else ""
+        if self.named is not None:
+            self.peer = self.named
+        else:
+            peer = transport.get_extra_info("peername")
+            self.peer = peer[0] if isinstance(peer, tuple) else ""
         self.head_deadline = self._loop.time() + self._listener.limits.head_timeout
         if self._listener.draining or not self._listener.admit():
             cast(asyncio.Transport, transport).abort()
@@ -217,6 +222,12 @@ class Listener(web.Server):
 
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, loop=self._loop, **self._kwargs)
+
+    def introduced(self, peer: str) -> ClientConnection:
+        """For a connection whose client's address is known to be `peer`."""
+        connection = self()
+        connection.named = peer
+        return connection
 
     @property
     def open_connections(self) -> int:

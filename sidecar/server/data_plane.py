@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.answers import AnswerRules
 from sidecar.audit.access import Delivery
@@ -84,6 +85,8 @@ class DataPlane:
             elif decision.allowed:
                 await self._forward(exchange, decision, evidence)
             else:
+                if reason is Reason.THROTTLED:
+                    exchange.keep_alive = False  # the next guess costs a connection
                 answer = _rendered(decision, reason)
                 await evidence.refusal(answer, reason)
                 _send(exchange, answer)
@@ -167,4 +170,7 @@ def _rendered(decision: Decision, reason: Reason) -> LocalAnswer:
     profile = decision.profile or PROFILES["plain"]
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""
-    return profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace)
+    answer = profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace)
+    if not decision.retry_after or reason is not decision.reason:
+        return answer
+    return replace(answer, headers=(*answer.headers, (b"retry-after", b"%d" % decision.retry_after)))
