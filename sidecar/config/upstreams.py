@@ -34,10 +34,14 @@ _TLS_ONLY: Final = {
 
 def upstream(name: str, value: Value, folder: Folder) -> UpstreamSettings:
     block = value.block()
-    urls = block.get("urls", lambda found: _urls(found, folder), ())
-    if urls and (single := block.find("url")) is not None:
-        single.problem("either url or urls, not both")
-    url = urls[0] if block.find("urls") is not None and urls else upstream_url(block.need("url"), folder)
+    urls: tuple[str, ...] = ()
+    if (several := block.find("urls")) is None:
+        url = upstream_url(block.need("url"), folder)
+    else:
+        urls = _urls(several, folder)
+        url = urls[0] if urls else ""
+        if (single := block.find("url")) is not None:
+            single.problem("either url or urls, not both")
     if url.startswith("file:"):
         for key in _REMOTE_ONLY:
             if (found := block.find(key)) is not None:

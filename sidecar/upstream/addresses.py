@@ -76,10 +76,8 @@ class Addresses:
         return min(eligible[self._turn :] + eligible[: self._turn], key=_load)
 
     def by_load(self) -> list[Address]:
-        """All that may be tried for a new connection, the best first."""
-        self._turn += 1
-        turn = self._turn % max(1, len(self.eligible))
-        return sorted(self.eligible[turn:] + self.eligible[:turn], key=_load)
+        """All that may be tried for a new connection, the best first: `least()`'s last choice, if nothing has changed."""
+        return sorted(self.eligible[self._turn :] + self.eligible[: self._turn], key=_load)
 
     async def ready(self) -> None:
         """Waits until names are looked up for the first time."""

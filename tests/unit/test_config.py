@@ -12,6 +12,7 @@ from sidecar.settings import (
     AuditSink,
     BasicCredentials,
     HeaderCredentials,
+    HealthSettings,
     IdentityCacheSettings,
     KiB,
     LimitSettings,
@@ -21,6 +22,7 @@ from sidecar.settings import (
     Settings,
     Timeouts,
     UpstreamCredentials,
+    UpstreamSettings,
 )
 
 MINIMAL = """\
@@ -372,6 +374,10 @@ def test_one_wrong_line(tmp_path: Path, line: str, message: str) -> None:
 
 EXPECTED_URL = "expected http://HOST:PORT, https://HOST, unix:/PATH.sock or file://DIRECTORY, not"
 USERINFO = "a user name or password doesn't belong into a URL; an upstream's go under credentials"
+UPSTREAM_KEYS = (
+    "urls, url, client_certificate_file, client_key_file, timeouts, credentials, connections, redirects, ca_file, "
+    "server_name, queue, queue_timeout, health"
+)
 UPSTREAMS = {
     **{
         url: (f"url: '{url}'", [f".url: {EXPECTED_URL} '{url}'"])
@@ -425,6 +431,66 @@ UPSTREAMS = {
         "url: http://a, ca_file: ca.pem",
         [".ca_file: only an https upstream has a certificate to check; leave the key out"],
     ),
+    "server name without TLS": (
+        "url: http://a, server_name: b",
+        [".server_name: only an https upstream has a certificate to check; leave the key out"],
+    ),
+    "client certificate without TLS": (
+        "url: http://a, client_certificate_file: a, client_key_file: b",
+        [
+            ".client_certificate_file: only an https upstream has somebody to show a certificate to; leave the key out",
+            ".client_key_file: only an https upstream has somebody to show a certificate to; leave the key out",
+        ],
+    ),
+    "client certificate without its key": (
+        "url: https://a, client_certificate_file: a",
+        [".client_certificate_file: client_certificate_file and client_key_file belong together; name both"],
+    ),
+    "client key alone": (
+        "url: https://a, client_key_file: a",
+        [".client_key_file: client_certificate_file and client_key_file belong together; name both"],
+    ),
+    "server name that is none": (
+        "url: https://a, server_name: 'https://b'",
+        [".server_name: expected a host's name, as store.example.com, not 'https://b'"],
+    ),
+    "no verification": (
+        "url: https://a, verify: false",
+        [f".verify: unknown key 'verify'; allowed here: {UPSTREAM_KEYS}"],
+    ),
+    "url and urls": ("url: http://a, urls: [http://b]", [".url: either url or urls, not both"]),
+    "no addresses": (
+        "urls: []",
+        [".urls: at least one address is needed here"],
+    ),
+    "addresses of two kinds": (
+        "urls: [http://a, https://b]",
+        [".urls[1]: the addresses of one store are all http, all https or all unix"],
+    ),
+    "an address twice": ("urls: [http://a, http://a/]", [".urls[1]: this address is here twice"]),
+    "an embedded store among addresses": (
+        "urls: [http://a, file://data]",
+        [".urls[1]: the embedded store (file://) is one directory; name it as url"],
+    ),
+    "a wrong address": (
+        "urls: [http://a, 'http://b/c']",
+        [".urls[1]: a path doesn't belong here; say /c as upstream_path in the routes of the policy"],
+    ),
+    "embedded with a queue": (
+        "url: file://data, queue: 5, health: {failures: 3}",
+        [
+            ".queue: the embedded store (file://) has no queue; leave the key out",
+            ".health: the embedded store (file://) has no health; leave the key out",
+        ],
+    ),
+    "ejection": (
+        "url: http://a, health: {ejection: 1m}",
+        [".health.ejection: ejection is longer than max_ejection"],
+    ),
+    "no failures": (
+        "url: http://a, health: {failures: 0}",
+        [".health.failures: expected a number from 1 to 1000, not '0'"],
+    ),
     "no credentials": (
         "url: http://a, credentials: {}",
         [".credentials: exactly one of basic, bearer_file, header is needed here, not none"],
@@ -463,6 +529,36 @@ UPSTREAMS = {
         [".timeouts.idle: 0s is out of range; at least 10ms"],
     ),
 }
+
+
+def test_an_upstream_with_everything(tmp_path: Path) -> None:
+    (tmp_path / "sidecar.yaml").write_text(
+        MINIMAL
+        + """  many:
+    urls: [https://a:8443, https://b]
+    ca_file: ./ca.crt
+    server_name: store.internal
+    client_certificate_file: ./tls.crt
+    client_key_file: ./tls.key
+    connections: 7
+    queue: 0
+    queue_timeout: 250ms
+    health: {failures: 2, ejection: 2s, max_ejection: 1m}
+"""
+    )
+    assert config.load(tmp_path / "sidecar.yaml").upstreams["many"] == UpstreamSettings(
+        name="many",
+        url="https://a:8443",
+        urls=("https://a:8443", "https://b"),
+        ca_file=tmp_path / "ca.crt",
+        server_name="store.internal",
+        client_certificate_file=tmp_path / "tls.crt",
+        client_key_file=tmp_path / "tls.key",
+        connections=7,
+        queue=0,
+        queue_timeout=0.25,
+        health=HealthSettings(failures=2, ejection=2.0, max_ejection=60.0),
+    )
 
 
 @pytest.mark.parametrize(("fields", "expected"), UPSTREAMS.values(), ids=UPSTREAMS)

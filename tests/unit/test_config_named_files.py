@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -262,6 +263,38 @@ def test_a_key_file_without_a_usable_key(folder: Path, name: str, content: bytes
 def test_an_authority_that_is_no_certificate(folder: Path) -> None:
     (folder / "ca.pem").write_text("nonsense")
     assert problems(folder) == ["7 $.upstreams.remote.ca_file: ca.pem: no PEM certificates can be read from it"]
+
+
+def shown_to_the_store(folder: Path, certificate: bytes, key: bytes) -> FileReport:
+    """What is said of the certificate that the sidecar shows to a store."""
+    (folder / "tls.crt").write_bytes(certificate)
+    (folder / "tls.key").write_bytes(key)
+    (folder / "tls.key").chmod(0o600)
+    config_file = folder / "sidecar.yaml"
+    text = config_file.read_text()
+    config_file.write_text(
+        text.replace("    ca_file: ca.pem\n", "    client_certificate_file: tls.crt\n    client_key_file: tls.key\n", 1)
+    )
+    assert config_file.read_text() != text
+    return report(folder)
+
+
+def test_a_client_certificate_is_checked_with_its_key(folder: Path) -> None:
+    authority = trustme.CA()
+    good, other = authority.issue_cert("sidecar"), authority.issue_cert("sidecar")
+    old = authority.issue_cert("sidecar", not_after=datetime.now(UTC) - timedelta(hours=1))
+    certificate, key = good.cert_chain_pems[0].bytes(), good.private_key_pem.bytes()
+    config_text = (folder / "sidecar.yaml").read_text()
+    for shown, secret, problem, warning in [
+        (certificate, key, None, None),
+        (certificate, other.private_key_pem.bytes(), "the client certificate and its key don't belong together", None),
+        (b"nonsense", key, "the client certificate can't be read as PEM", None),
+        (old.cert_chain_pems[0].bytes(), old.private_key_pem.bytes(), None, "it has expired"),
+    ]:
+        (folder / "sidecar.yaml").write_text(config_text)
+        found = shown_to_the_store(folder, shown, secret)
+        assert [each.message.partition(": ")[2] for each in found.problems] == ([problem] if problem else [])
+        assert [each.message.partition(": ")[2] for each in found.warnings] == ([warning] if warning else [])
 
 
 @pytest.mark.parametrize("name", ["secrets/store", "secrets/pepper", "secrets/hmac"])

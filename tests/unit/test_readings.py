@@ -18,7 +18,9 @@ from sidecar.policy.source import PolicySource, SourceStatus
 from sidecar.reasons import Reason
 from sidecar.server.ops import Checks
 from sidecar.server.stores import StoreState
+from sidecar.settings import UpstreamSettings
 from sidecar.store.token_store import Change, TokenEvent
+from sidecar.upstream.http import HttpUpstream
 
 RECORDS = Records(Instance(), b"k" * 32)
 PROBLEM = Problem("web.yaml", 3, "$.routes", "is wrong")
@@ -251,3 +253,38 @@ def test_an_unreadable_policy_directory_is_shown() -> None:
             return SourceStatus(1, 1, 0, 0.0, "Permission denied")
 
     assert "Permission denied" in (readings._bad_files(cast(PolicySource, Policies())) or "")
+
+
+async def test_the_ways_to_the_stores_show_how_they_are_and_make_nobody_unready() -> None:
+    metrics, checks = Metrics(upstreams=["s"]), Checks()
+    upstream = HttpUpstream(
+        UpstreamSettings("s", "http://127.0.0.1:1", urls=("http://127.0.0.1:1", "http://127.0.0.2:1"))
+    )
+    readings.of_upstreams(metrics, checks, {"s": upstream})
+    assert sample(metrics, "upstream_connections") == {
+        '{state="busy",upstream="s"}': 0.0,
+        '{state="idle",upstream="s"}': 0.0,
+    }
+    assert sample(metrics, "upstream_addresses") == {
+        '{state="left_out",upstream="s"}': 0.0,
+        '{state="used",upstream="s"}': 2.0,
+    }
+    assert sample(metrics, "upstream_queue_refusals_total") == {
+        '{upstream="s",why="full"}': 0.0,
+        '{upstream="s",why="late"}': 0.0,
+    }
+    assert ready(checks) == {"upstream s addresses": (None, False), "upstream s files": (None, False)}
+    for address in upstream.pool.addresses.all:
+        for _ in range(5):
+            upstream.pool.addresses.unreachable(address, "refused")
+    upstream.files.problem = "the client certificate has expired"
+    assert sample(metrics, "upstream_circuit_open{") == {'upstream="s"}': 1.0}
+    assert sample(metrics, "upstream_circuit_openings_total") == {'{upstream="s"}': 1.0}
+    assert sample(metrics, "upstream_ejections_total") == {'{upstream="s"}': 2.0}
+    found = ready(checks)
+    assert found["upstream s files"] == ("the client certificate has expired", False)
+    assert found["upstream s addresses"] == (
+        "circuit open, none of them answers: 127.0.0.1:1 (refused), 127.0.0.2:1 (refused)",
+        False,
+    )
+    await upstream.close()

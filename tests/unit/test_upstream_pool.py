@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from sidecar.reasons import Reason
 from sidecar.settings import Timeouts, UpstreamSettings
 from sidecar.upstream import pool as module
 from sidecar.upstream.http import HttpUpstream
+from sidecar.upstream.own_files import Material
 from sidecar.upstream.pool import Pool
 
 from tests.unit.relays import (
@@ -102,6 +104,110 @@ async def test_whoever_waits_too_long_is_told_that_all_are_busy() -> None:
         assert caught.value.reason is Reason.OVERLOADED
         held.go.set()
         assert (await first).finished
+
+
+async def test_one_more_than_the_queue_holds_is_told_at_once() -> None:
+    held = Held()
+    async with store(held) as made, reaching(made, connections=1, queue=2) as upstream:
+        asking = [asyncio.create_task(get(upstream)) for _ in range(3)]
+        await until(lambda: held.asked == 1 and upstream.pool.waiting == 2)
+        with pytest.raises(Unavailable, match="the queue is full") as caught:
+            await get(upstream)
+        assert caught.value.reason is Reason.OVERLOADED
+        assert (upstream.pool.refused_full, upstream.pool.refused_late, upstream.pool.busy) == (1, 0, 1)
+        held.go.set()
+        assert [client.answer for client in await asyncio.gather(*asking)] == [b"ok"] * 3
+        assert upstream.pool.waiting == 0
+
+
+async def test_without_a_queue_nobody_waits() -> None:
+    held = Held()
+    async with store(held) as made, reaching(made, connections=1, queue=0) as upstream:
+        first = asyncio.create_task(get(upstream))
+        await until(lambda: held.asked == 1)
+        with pytest.raises(Unavailable, match="the queue is full"):
+            await get(upstream)
+        held.go.set()
+        assert (await first).finished
+
+
+async def test_those_who_wait_are_served_in_the_order_of_their_coming() -> None:
+    """Also where newcomers come in the very moment in which a connection becomes free."""
+    order: list[str] = []
+
+    async def ask(upstream: HttpUpstream, name: str) -> None:
+        await get(upstream)
+        order.append(name)
+
+    held = Held()
+    async with store(held) as made, reaching(made, connections=1) as upstream:
+        waiting = [asyncio.create_task(ask(upstream, f"early {n}")) for n in range(4)]
+        await until(lambda: upstream.pool.waiting == 3)
+        waiting[0].add_done_callback(lambda done: waiting.append(asyncio.create_task(ask(upstream, "newcomer"))))
+        held.go.set()
+        await until(lambda: len(order) == 5)
+        assert order == ["early 0", "early 1", "early 2", "early 3", "newcomer"]
+        assert len(made.talks) == 1
+
+
+async def test_a_place_that_a_broken_connection_leaves_is_not_taken_by_a_newcomer() -> None:
+    served: list[str] = []
+
+    async def script(talk: Talk) -> None:
+        await talk.head()
+        await go.wait()
+        talk.say(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+
+    async def ask(upstream: HttpUpstream, name: str) -> None:
+        await get(upstream)
+        served.append(name)
+
+    go = asyncio.Event()
+    async with store(script) as made, reaching(made, connections=1) as upstream:
+        tasks = [asyncio.create_task(ask(upstream, f"early {n}")) for n in range(3)]
+        await until(lambda: upstream.pool.waiting == 2)
+        tasks[0].add_done_callback(lambda done: tasks.append(asyncio.create_task(ask(upstream, "newcomer"))))
+        go.set()
+        await until(lambda: len(served) == 4)
+        assert served == ["early 0", "early 1", "early 2", "newcomer"]
+        assert upstream.pool.busy == 0
+
+
+async def test_a_storm_of_leavers_loses_no_place() -> None:
+    """Clients leave while they wait, in the moment of their turn, and under way: afterwards all places are there."""
+    async with store(forever) as made, reaching(made, connections=3) as upstream:
+        for wave in range(20):
+            tasks = [asyncio.create_task(get(upstream)) for _ in range(12)]
+            for _ in range(wave):
+                await asyncio.sleep(0)
+            for task in tasks[wave % 3 :: 3]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await until(lambda: upstream.pool.busy == 0)
+        assert upstream.pool.waiting == 0
+        assert upstream.pool._promised == 0
+        clients = await asyncio.gather(*(get(upstream) for _ in range(12)))
+        assert all(client.finished for client in clients)
+        assert made.open <= 3
+
+
+async def test_new_certificates_end_what_was_made_under_the_old_ones() -> None:
+    held = Held()
+    held.go.set()
+    async with store(held) as made, reaching(made) as upstream:
+        await get(upstream)
+        held.go.clear()
+        busy = asyncio.create_task(get(upstream))
+        await until(lambda: held.asked == 2)
+        upstream.pool.renew(Material(tls=None))  # of the same kind: nothing changes
+        assert upstream.pool.busy == 1
+        upstream.pool._material = Material(tls=ssl.create_default_context())
+        upstream.pool.renew(Material(tls=None))
+        held.go.set()
+        assert (await busy).finished
+        await until(lambda: made.open == 0)
+        await get(upstream)
+        assert len(made.talks) == 2
 
 
 async def test_a_turn_is_passed_on_by_a_client_that_leaves_with_it() -> None:
