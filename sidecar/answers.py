@@ -10,7 +10,7 @@
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 from msgspec import Struct
@@ -34,7 +34,7 @@ DROP = frozenset({
     "public-key-pins-report-only", "service-worker-allowed", "report-to", "reporting-endpoints", "nel", "accept-ch",
     "expect-ct", "refresh", "origin-agent-cluster", "permissions-policy", "feature-policy", "document-policy",
     # said by us instead
-    "content-security-policy", "content-security-policy-report-only", "x-content-type-options", "sidecar-reason",
+    "content-security-policy", "content-security-policy-report-only", "x-content-type-options", "sidecar-reason", "sidecar-token-expires",
     # acts on a proxy in front of us
     "x-sendfile", "x-lighttpd-send-file", "surrogate-control", "surrogate-key", "cdn-cache-control",
 })  # fmt: skip
@@ -48,6 +48,8 @@ OURS = (
     (b"x-content-type-options", b"nosniff"),
     (b"content-security-policy", b"default-src 'none'; sandbox"),
 )
+EXPIRY_HEADER = b"sidecar-token-expires"
+"""When the caller's token ends, where that is soon: an RFC 3339 time in UTC."""
 _PRIVATE = (b"cache-control", b"private")
 _PLAIN_CONNECTION = (b"keep-alive", b"close")
 """What most stores say there; it names no header."""
@@ -76,6 +78,8 @@ class AnswerRules(Struct, frozen=True):
     """The upstream's configuration says that redirects out of the route reach the client."""
     allowed: Oddity = Oddity.NONE
     """The profile's oddities."""
+    expiry_notice: bytes = b""
+    """`Principal.expiry_notice`: where there is one, the answer tells it, and is the caller's alone."""
 
 
 def passed_on(rules: AnswerRules, status: int, raw_headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
@@ -86,6 +90,8 @@ def passed_on(rules: AnswerRules, status: int, raw_headers: Sequence[tuple[bytes
     if status in STORE_REFUSED_US:
         raise Refused(Reason.UPSTREAM_CREDENTIALS, f"the store answered {status}")
     kept = filter_headers(raw_headers, public=rules.public)
+    if rules.expiry_notice:
+        kept.append((EXPIRY_HEADER, rules.expiry_notice))
     if status == 201 or 300 <= status < 400:
         return [pair for name, value in kept if (pair := _located(rules, status, name, value)) is not None]
     return kept
@@ -96,7 +102,7 @@ def _located(rules: AnswerRules, status: int, name: bytes, value: bytes) -> tupl
     if fold(name.decode("ascii")) != "location":
         return name, value
     location = value.decode("latin-1")
-    mapped = map_location(location, rules.route, origins=rules.origins, allowed=rules.allowed)
+    mapped = mapping.to_client(rules.route, location, origins=rules.origins, allowed=rules.allowed)
     if mapped is not None:
         return name, mapped.encode("ascii")
     if status == 201:
@@ -110,7 +116,7 @@ def filter_headers(raw_headers: Sequence[tuple[bytes, bytes]], *, public: bool) 
     """The store's header lines -> what the client gets; `Content-Length` is left to whoever writes the answer.
 
     `public`: anonymous may read this key, so shared caches may keep what the store lets them keep. Redirects are
-    `map_location`'s. Raises `Refused(UPSTREAM_BROKEN)` for a name or value that is no header.
+    `mapping`'s. Raises `Refused(UPSTREAM_BROKEN)` for a name or value that is no header.
     """
     values = b"".join([value for _, value in raw_headers])
     if len(values) > MAX_HEAD:
@@ -140,37 +146,6 @@ def private(cache_control: bytes) -> bytes:
     """`Cache-Control` of what not everybody may read: `private` and those of its words that narrow further."""
     words = [word.lower() for word in _NARROWING.findall(cache_control.decode("latin-1"))]
     return ", ".join(dict.fromkeys(["private", *words])).encode()
-
-
-def map_location(location: str, route: Route, *, origins: Collection[str], allowed: Oddity = Oddity.NONE) -> str | None:
-    """The store's `Location` as the client must ask for it: a path (and query) below the route, or `None` if it leaves it.
-
-    `origins` are the store's own, as `http://127.0.0.1:3000` in lower case; any other host, a relative path, a fragment
-    and every path that isn't read in one way only (`allowed` are the profile's oddities) leave the route.
-    """
-    path = _path_of(location, origins)
-    if path is None:
-        return None
-    try:
-        parsed = target.parse(path)
-    except Refused:
-        return None
-    if parsed.oddities & ~allowed:
-        return None
-    below = tuple(route.upstream_path.split("/")[1:])
-    if parsed.segments[: len(below)] != below:
-        return None
-    mapped = ("" if route.path == "/" else route.path) + target.suffix(parsed, len(below)) or "/"
-    return f"{mapped}?{parsed.raw_query}" if parsed.raw_query else mapped
-
-
-def _path_of(location: str, origins: Collection[str]) -> str | None:
-    if location.startswith("/"):
-        return location
-    for origin in origins:
-        if location[: len(origin)].lower() == origin and location.startswith("/", len(origin)):
-            return location[len(origin) :]
-    return None
 
 
 def _judge(name: bytes) -> int:

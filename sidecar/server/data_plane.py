@@ -12,19 +12,20 @@ from collections.abc import Callable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar.answers import AnswerRules
+from sidecar.answers import EXPIRY_HEADER, AnswerRules
 from sidecar.audit.access import Delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Decision, Gate, upstream_path
 from sidecar.metrics import Metrics
-from sidecar.ports import HeaderList, Upstream
+from sidecar.ports import Downstream, HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming
 from sidecar.server.evidence import Evidence, TokenState
 from sidecar.server.exchange import Exchange
+from sidecar.server.mapped import Mapped
 from sidecar.server.stores import STORE_FAILED, StoreState
 
 log = logging.getLogger(__name__)
@@ -81,12 +82,10 @@ class DataPlane:
         self.in_flight += 1
         try:
             if decision.answer is not None:
-                _send(exchange, decision.answer)
+                _send(exchange, _noticed(decision.answer, decision))
             elif decision.allowed:
                 await self._forward(exchange, decision, evidence)
             else:
-                if reason is Reason.THROTTLED:
-                    exchange.keep_alive = False  # the next guess costs a connection
                 answer = _rendered(decision, reason)
                 await evidence.refusal(answer, reason)
                 _send(exchange, answer)
@@ -127,13 +126,19 @@ class DataPlane:
             began = time.perf_counter()
             await evidence.intent()
             self._metrics.stage("audit", time.perf_counter() - began)
-        public = self._gate.is_public(decision)
-        rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed)
-        forward = _creating(head.headers.forward) if decision.only_creates else head.headers.forward
-        exchange.hand_over(upstream_path(route, head), forward, rules)
+        notice = decision.principal.expiry_notice if decision.principal is not None else b""
+        public = not notice and self._gate.is_public(decision)
+        rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed, notice)
+        client: Downstream = exchange
+        if decision.forward is not None:
+            exchange.hand_over(upstream_path(route, head), decision.forward, rules)
+            client = Mapped(exchange, route, place.origins, profile.allowed)
+        else:
+            forward = _creating(head.headers.forward) if decision.only_creates else head.headers.forward
+            exchange.hand_over(upstream_path(route, head), forward, rules)
         store, failed = self.stores[route.upstream], False
         try:
-            await place.upstream.forward(exchange)
+            await place.upstream.forward(client)
         except Refused as refusal:
             if not exchange.started:
                 failed = refusal.reason in STORE_FAILED
@@ -164,6 +169,12 @@ def _creating(headers: HeaderList) -> HeaderList:
 
 def _send(exchange: Exchange, answer: LocalAnswer) -> None:
     exchange.answer(answer.status, answer.headers, answer.body)
+
+
+def _noticed(answer: LocalAnswer, decision: Decision) -> LocalAnswer:
+    if decision.principal is None or not decision.principal.expiry_notice:
+        return answer
+    return replace(answer, headers=(*answer.headers, (EXPIRY_HEADER, decision.principal.expiry_notice)))
 
 
 def _rendered(decision: Decision, reason: Reason) -> LocalAnswer:

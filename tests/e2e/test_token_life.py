@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from sidecar.model import PrincipalKind
 
-from tests.e2e.asking import ask, bearer
+from tests.e2e.asking import Answer, ask, bearer
+from tests.e2e.echo_store import EchoStore
 from tests.e2e.process import SidecarProcess, until
 from tests.e2e.test_workers import WORKERS, Client, workers_of
 
@@ -79,6 +80,44 @@ def token_events(sidecar: SidecarProcess, token: str) -> list[str]:
     token_id = token.split("_")[2]
     records = [record for record in sidecar.audit() if record["kind"] == "token"]
     return [str(record["action"]) for record in records if record["changes"]["token_id"] == token_id]
+
+
+# --- the end in sight ---------------------------------------------------------------------------------------------------------
+
+
+def test_whose_token_ends_within_a_week_is_told_so_by_every_store(tmp_path: Path) -> None:
+    echo = EchoStore()
+    open_to_all = POLICY.replace("workspace: web", "workspace: web\nanonymous: read")
+    sidecar = SidecarProcess(
+        tmp_path,
+        upstreams=f'  local: {{url: "file://./data"}}\n  echo: {{url: "http://127.0.0.1:{echo.port}"}}\n',
+        policies={"web.yaml": open_to_all, "echo.yaml": POLICY.replace("local", "echo").replace("web", "echo")},
+    )
+    name = "sidecar-token-expires"
+    try:
+        sidecar.start()
+        soon, later, other = (
+            sidecar.token(ttl=ttl, workspaces=(workspace,))
+            for ttl, workspace in ((7 * 86400.0 - 60, "web"), (7 * 86400.0 + 600, "web"), (3600.0, "echo"))
+        )
+        shown = json.loads(sidecar.cli("token", "show", soon.split("_")[2], "--json"))
+
+        def told(answer: Answer) -> bool:
+            return answer.header(name) == shown["expires_at"] and answer.header("cache-control") == "private"
+
+        assert ask(sidecar.port, "PUT", "/web/a", bearer(soon), b"x").status == 201
+        for _ in ("verified", "remembered"):
+            for method in ("GET", "HEAD"):
+                assert told(ask(sidecar.port, method, "/web/a", bearer(soon)))
+        assert told(ask(sidecar.port, "GET", "/web/none", bearer(soon)))
+        assert ask(sidecar.port, "OPTIONS", "/web/a", bearer(soon)).header(name) == shown["expires_at"]
+        assert ask(sidecar.port, "GET", "/echo/a", bearer(other)).header(name) is not None
+        assert ask(sidecar.port, "GET", "/web/a", bearer(later)).header(name) is None
+        anonymous = ask(sidecar.port, "GET", "/web/a")
+        assert (anonymous.status, anonymous.header(name)) == (200, None)
+    finally:
+        sidecar.kill()
+        echo.close()
 
 
 # --- rotation -----------------------------------------------------------------------------------------------------------------

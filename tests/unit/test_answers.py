@@ -285,6 +285,15 @@ def test_where_a_created_object_is_that_the_client_can_not_reach_is_not_said() -
     assert passed_on(201, (b"Location", b"/elsewhere"), (b"X-A", b"1"), pass_redirects=True) == [(b"X-A", b"1")]
 
 
+@pytest.mark.parametrize("status", [200, 201, 204, 206, 302, 304, 404, 500])
+def test_whose_token_ends_soon_is_told_so_and_a_store_can_not_say_it(status: int) -> None:
+    lines = [(b"Sidecar-Token-Expires", b"never"), (b"sidecar_token.expires", b"never"), (b"X-A", b"1")]
+    told = answers.AnswerRules(route(), ORIGINS, False, False, expiry_notice=b"2027-01-15T08:00:00Z")
+    notice = (b"sidecar-token-expires", b"2027-01-15T08:00:00Z")
+    assert answers.passed_on(told, status, lines) == [lines[2], PRIVATE, NOSNIFF, SANDBOX, notice]
+    assert answers.passed_on(rules(), status, lines) == [lines[2], PRIVATE, NOSNIFF, SANDBOX]
+
+
 @pytest.mark.parametrize("status", [200, 204, 206, 304, 404, 409, 500])
 def test_other_answers_are_held_to_the_same_laws(status: int) -> None:
     lines = [(b"Set-Cookie", b"a=b"), (b"X-A", b"1")]
