@@ -42,7 +42,7 @@ class Change(Struct, frozen=True, rename={"was": "from", "now": "to"}):
         said.append(f"    {_by(self.was, self.was_rule)} -> {_by(self.now, self.now_rule)}")
         if self.case is not None:
             said.append(f"    case: {self.case}")
-        if len(self.examples) > 1:
+        if self.examples:
             said.append(f"    such as {', '.join(self.examples)}")
         return said
 

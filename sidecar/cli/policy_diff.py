@@ -88,13 +88,14 @@ def _replayed(
     audit: list[Path], before: "Snapshot", after: "Snapshot", settings: "Settings | None"
 ) -> "tuple[Comparison, list[str]]":
     """The comparison over what was asked, and what the log doesn't tell."""
+    from sidecar.audit.summary import lines_of
     from sidecar.cli.policy_compare import compare_requests
     from sidecar.cli.replay import read_audit
 
     def lines() -> "Iterator[bytes]":
         for file in audit:
             with file.open("rb") as opened:
-                yield from opened
+                yield from lines_of(opened)
 
     try:
         replay = read_audit(lines(), before, _directory(settings))
@@ -110,6 +111,7 @@ def _replayed(
             "not compared: OLD itself would answer them otherwise, so the log doesn't hold all that counted",
         ),
         (replay.unknown, "not compared: of callers who were not identified"),
+        (replay.beyond, "not compared: they are beyond what is told apart"),
     ]
     notes = [f"{count} {'request' if count == 1 else 'requests'} {what}" for count, what in told if count]
     if replay.unreadable:
@@ -130,7 +132,7 @@ def _directory(settings: "Settings | None") -> "DirectoryFile | None":
 def _print(found: "Comparison", notes: list[str]) -> None:
     """Colours only where a terminal reads them."""
     for change in found.changes:
-        head, *rest = change.lines()
+        head, *rest = map(_shown, change.lines())
         typer.echo(typer.style(head, bold=True, fg="green" if change.gains else "red"))
         for line in rest:
             typer.echo(line)
@@ -143,3 +145,8 @@ def _print(found: "Comparison", notes: list[str]) -> None:
         )
     else:
         typer.echo(f"nobody's access changes ({found.asked} asked)")
+
+
+def _shown(text: str) -> str:
+    """What callers sent must not reach the terminal as a control character."""
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)

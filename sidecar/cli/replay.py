@@ -2,6 +2,7 @@
 
 Law: what the log doesn't hold is never made up in silence. Its gaps are counted and told: a JWT's claims are not recorded, so its
 caller is taken to claim what the rule that decided asks for; nor are a token's path limit, and a request's headers.
+An audit file is as hostile as what was asked: a line that is no record is counted, and nothing in it can make the sums large.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from sidecar.policy.routes import Snapshot
 from sidecar.ports import Directory
 from sidecar.reasons import Reason
 
+QUESTIONS = 100_000
+"""The most that are told apart; what is asked beyond is counted."""
 _DECIDED = frozenset(
     {
         Reason.GRANTED,
@@ -30,11 +33,14 @@ _DECIDED = frozenset(
 """What a policy alone decides: only of these can be told whether the log holds all that went into it."""
 
 
+_REASONS = {reason.value: reason for reason in Reason}
+
+
 class _Actor(Struct, frozen=True):
     type: str | None = None
     owner: str | None = None
     principal: str | None = None
-    groups: list[str] = []
+    groups: list[str] | None = None
     scopes: list[str] | None = None
 
 
@@ -50,7 +56,8 @@ class _Decided(Struct, frozen=True):
 
 
 class _Record(Struct, frozen=True):
-    kind: str = ""
+    v: str
+    kind: str
     stage: str | None = None
     reason: str | None = None
     workspace: str | None = None
@@ -81,6 +88,8 @@ class Replay(Struct):
     """Requests of callers who were never identified, or who are of a kind that can't be asked for."""
     unreadable: int = 0
     """Lines that are no record."""
+    beyond: int = 0
+    """Requests beyond `QUESTIONS` different ones."""
 
 
 def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | None) -> Replay:
@@ -89,20 +98,21 @@ def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | Non
     seen: dict[tuple[Any, ...], Question] = {}
     decoder = msgspec.json.Decoder(_Record)
     for line in lines:
-        if not line.strip():
-            continue
         try:
             record = decoder.decode(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            replay.unreadable += 1
+            continue
+        if not record.v.startswith("sidecar.audit/"):
             replay.unreadable += 1
             continue
         asked, actor = record.request, record.actor
         if record.kind != "access" or record.stage != "complete" or not asked.method or not asked.path:
             continue
-        reason = Reason(record.reason) if record.reason in tuple(Reason) else Reason.INTERNAL_ERROR
+        reason = _REASONS.get(record.reason or "", Reason.INTERNAL_ERROR)
         path = asked.path if asked.query is None else f"{asked.path}?{asked.query}"
         scopes = None if actor.scopes is None else tuple(actor.scopes)
-        who = (actor.type, actor.owner, actor.principal, tuple(actor.groups), scopes)
+        who = (actor.type, actor.owner, actor.principal, tuple(actor.groups or ()), scopes)
         key = (*who, asked.method, path, reason, record.decision.rule, record.decision.policy_sha256)
         if key in seen:
             seen[key].count += 1
@@ -112,6 +122,9 @@ def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | Non
         principal = _principal(actor, claims)
         if principal is None:
             replay.unknown += 1
+            continue
+        if len(seen) >= QUESTIONS:
+            replay.beyond += 1
             continue
         person, configured = _person(principal, directory)
         case = Case(
@@ -127,7 +140,7 @@ def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | Non
 
 def _principal(actor: _Actor, claims: Mapping[str, Any]) -> Principal | None:
     """Who asked, as the policy sees them; `None` where the log doesn't know."""
-    subject, owner, groups = actor.principal or "", actor.owner or "", frozenset(actor.groups)
+    subject, owner, groups = actor.principal or "", actor.owner or "", frozenset(actor.groups or ())
     known = {permission.value for permission in Permission}
     scopes = None if actor.scopes is None else frozenset(Permission(scope) for scope in actor.scopes if scope in known)
     limits = Limits(permissions=scopes)
@@ -139,6 +152,8 @@ def _principal(actor: _Actor, claims: Mapping[str, Any]) -> Principal | None:
         return Principal(PrincipalKind.CI, subject, workspace=owner, limits=limits)
     if actor.type == PrincipalKind.JWT:
         return Principal(PrincipalKind.JWT, subject, issuer=owner, groups=groups, claims=claims, limits=limits)
+    if actor.type == PrincipalKind.LEGACY:
+        return Principal(PrincipalKind.LEGACY, subject, workspace=owner)
     return None
 
 
