@@ -10,10 +10,11 @@ from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
-from sidecar import headers, target
+from sidecar import headers, mapping, target
 from sidecar.credentials import carriers
 from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import CacheResult, Identities, Known, KnownBad
+from sidecar.credentials.legacy import OldPasswords
 from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import (
     ANONYMOUS,
@@ -31,10 +32,11 @@ from sidecar.model import (
 from sidecar.policy.compiled import Route, Rule, Workspace
 from sidecar.policy.evaluate import Trace, evaluate, rules_about
 from sidecar.policy.routes import Snapshot
-from sidecar.ports import Directory
-from sidecar.profiles import LocalAnswer, Profile
+from sidecar.ports import Directory, HeaderList
+from sidecar.profiles import LocalAnswer, Operation, Profile
 from sidecar.profiles.tenant import check_tenant
 from sidecar.reasons import REASONS, Reason
+from sidecar.trees import settle
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ class Decision(Struct):
     """Set where the profile answers by itself and the store is not asked."""
     only_creates: bool = False
     """It was decided on the key's not being there: the store is asked to hold to that (rule 17)."""
+    forward: HeaderList | None = None
+    """The headers for the store where they aren't those that were read; its answer may be a multistatus then."""
     cache: CacheResult | None = None
     generation: int = 0
     """The policy snapshot's number."""
@@ -74,7 +78,15 @@ class Decision(Struct):
 
     @property
     def allowed(self) -> bool:
-        return self.reason is Reason.GRANTED or self.reason is Reason.ANSWERED_HERE
+        reason = self.reason
+        return reason is Reason.GRANTED or reason is Reason.ANSWERED_HERE or reason is Reason.WOULD_DENY
+
+    @property
+    def would_deny(self) -> Reason | None:
+        """What will refuse it once report mode is over (rule 21)."""
+        if self.reason is not Reason.WOULD_DENY:
+            return None
+        return Reason.NO_TOKEN if self.principal is ANONYMOUS else Reason.NO_RULE
 
     @property
     def known(self) -> bool:
@@ -126,6 +138,7 @@ class Gate:
         set_names: frozenset[str] = frozenset(),
         brand: str | None = None,
         failures: Failures | None = None,
+        old_passwords: OldPasswords | None = None,
     ) -> None:
         """`token_headers`, `set_names`: see `headers.read`. `brand`: of the tokens that are issued here, if any are. `failures`:
         what throttles bad credentials, if anything does."""
@@ -134,6 +147,9 @@ class Gate:
         self._identities = identities
         self._directory = directory
         self._existence = existence
+        self._old_passwords = old_passwords
+        self.let_through = {Reason.NO_RULE: 0, Reason.NO_TOKEN: 0}
+        """What report mode let through, by the reason that will refuse it."""
         self._token_headers = tuple(name.lower() for name in token_headers)
         self._secret_names = frozenset(name.encode() for name in self._token_headers)
         self._set_names = set_names
@@ -203,24 +219,28 @@ class Gate:
             met = target.in_words(parsed.oddities & ~profile.allowed)
             raise Refused(Reason.BAD_TARGET, f"client {route.client} takes no path with {met}")
 
-        if not repeated:
-            token = carriers.find(head, self._token_headers)
-            last.raw, last.headers, last.token, last.known = raw_headers, read, token, None
-            last.carrier = carriers.carrier(head, self._token_headers) if token is not None else ""
-        token = decision.token = last.token
-        decision.carrier = last.carrier
-        principal = ANONYMOUS
-        if token is not None:
-            decision.cache = "hit"
-            last.known = last.known or self._identities.recall(token)
-            known = self._identities.still(last.known, now) if last.known is not None else None
-            if known is not None:
-                principal = known
-            else:
-                decision.cache = "miss"
-                lane = None if self._failures is None else self._failures.lane(peer, now)
-                principal, decision.cache = await self._identities.identify(token, now, lane)
-                last.known = self._identities.recall(token)
+        holder = None if workspace.legacy is None else self._old_password(decision, workspace, head, now)
+        if holder is not None:
+            principal = holder
+        else:
+            if not repeated:
+                token = carriers.find(head, self._token_headers)
+                last.raw, last.headers, last.token, last.known = raw_headers, read, token, None
+                last.carrier = carriers.carrier(head, self._token_headers) if token is not None else ""
+            token = decision.token = last.token
+            decision.carrier = last.carrier
+            principal = ANONYMOUS
+            if token is not None:
+                decision.cache = "hit"
+                last.known = last.known or self._identities.recall(token)
+                known = self._identities.still(last.known, now) if last.known is not None else None
+                if known is not None:
+                    principal = known
+                else:
+                    decision.cache = "miss"
+                    lane = None if self._failures is None else self._failures.lane(peer, now)
+                    principal, decision.cache = await self._identities.identify(token, now, lane)
+                    last.known = self._identities.recall(token)
         decision.principal = principal
 
         if parsed.raw_query:
@@ -229,16 +249,55 @@ class Gate:
         if isinstance(classified, LocalAnswer):
             decision.reason, decision.answer = Reason.ANSWERED_HERE, classified
             return
-        decision.actions = classified
-
-        verdict = self._evaluate(workspace, principal, classified, None, last, trace)
-        if verdict.existence_needed:
-            exists = await self._existence(route, stored_path(route, head))
-            verdict = self._evaluate(workspace, principal, classified, exists, last, trace)
-            decision.only_creates = not exists
+        report = workspace.report_until is not None and now < workspace.report_until
+        if isinstance(classified, Operation):
+            verdict = await self._settle(decision, classified, snapshot, principal, last, report, trace)
+        else:
+            decision.actions = classified
+            verdict = self._evaluate(workspace, principal, classified, None, last, report, trace)
+            if verdict.existence_needed:
+                exists = await self._existence(route, mapping.to_store(route, head.target))
+                verdict = self._evaluate(workspace, principal, classified, exists, last, report, trace)
+                decision.only_creates = not exists
         decision.reason, decision.rule = verdict.reason, verdict.rule
         if verdict.reason is Reason.NO_RULE and principal is ANONYMOUS:
             decision.reason = Reason.NO_TOKEN
+        if report and (will_refuse := decision.would_deny) is not None:
+            self.let_through[will_refuse] += 1
+
+    async def _settle(
+        self,
+        decision: Decision,
+        operation: Operation,
+        snapshot: Snapshot,
+        principal: Principal,
+        last: LastRead,
+        report: bool,
+        trace: Trace | None,
+    ) -> Verdict:
+        """The verdict on what may act on trees of keys (rule 18)."""
+        workspace, route, head = decision.workspace, decision.route, decision.head
+        assert workspace is not None
+        assert route is not None
+        assert head is not None
+
+        def judge(actions: tuple[Action, ...], exists: bool | None) -> Verdict:
+            return self._evaluate(workspace, principal, actions, exists, last, report, None)
+
+        decision.actions = operation.actions
+        settled = await settle(operation, head, route, snapshot, judge, lambda path: self._existence(route, path))
+        decision.actions, decision.forward = settled.actions, settled.forward
+        if trace is not None:
+            self._evaluate(workspace, principal, settled.actions, settled.exists, last, report, trace)
+        return settled.verdict
+
+    def _old_password(self, decision: Decision, workspace: Workspace, head: Head, now: float) -> Principal | None:
+        """Who sends the workspace's old shared password; `None` where that isn't what is sent."""
+        sent = carriers.old_password(head, self._token_headers)
+        if self._old_passwords is None or sent is None:
+            return None
+        decision.carrier, text = sent
+        return self._old_passwords.identify(workspace, decision.carrier, text, head.peer, now)
 
     def is_public(self, decision: Decision) -> bool:
         """Whether anonymous might have read what was decided on, so that shared caches may keep it (law 12)."""
@@ -246,7 +305,7 @@ class Gate:
         if workspace is None or Permission.READ not in workspace.anonymous:
             return False
         reads = all(action.permission is Permission.READ for action in decision.actions)
-        return reads and self._evaluate(workspace, ANONYMOUS, decision.actions, None, LastRead(), None).allowed
+        return reads and self._evaluate(workspace, ANONYMOUS, decision.actions, None, LastRead(), False, None).allowed
 
     def _read(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         read = headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)
@@ -267,6 +326,7 @@ class Gate:
         actions: tuple[Action, ...],
         exists: bool | None,
         last: LastRead,
+        report: bool,
         trace: Trace | None,
     ) -> Verdict:
         directory, person = self._directory, None
@@ -289,6 +349,7 @@ class Gate:
             directory=directory is not None,
             exists=exists,
             rules=about.rules,
+            report=report,
             trace=trace,
         )
 
@@ -297,12 +358,7 @@ def _has_body(values: Mapping[str, str]) -> bool:
     return "transfer-encoding" in values or values.get("content-length", "").strip("0") != ""
 
 
-def stored_path(route: Route, head: Head) -> str:
-    """The key's path in the store: the route's prefix is exchanged, the key's bytes stay (law 1)."""
-    return route.upstream_path + target.suffix(head.target, len(route.segments)) or "/"
-
-
 def upstream_path(route: Route, head: Head) -> str:
     """Path and query to ask the store for, as received but for the prefix."""
-    path = stored_path(route, head)
+    path = mapping.to_store(route, head.target)
     return f"{path}?{head.target.raw_query}" if head.target.raw_query else path

@@ -12,6 +12,7 @@ from typing import Any
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records, rfc3339
 from sidecar.credentials.identities import Identities
+from sidecar.credentials.legacy import OldPasswords
 from sidecar.credentials.token_row import scope_as_json, scopes_of
 from sidecar.directory.file import DirectoryEvent
 from sidecar.errors import Problem
@@ -19,6 +20,7 @@ from sidecar.jwks import IssuerKeys
 from sidecar.metrics import Metrics
 from sidecar.model import PrincipalKind
 from sidecar.policy.files import PolicyEvent
+from sidecar.policy.passwords import PasswordFiles
 from sidecar.policy.source import PolicySource
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane
@@ -109,6 +111,13 @@ def of_audit(metrics: Metrics, audit: AuditLog) -> None:
     metrics.read("audit_queue_capacity", lambda: audit.capacity)
     metrics.read("audit_suppressed_total", lambda: audit.suppressed)
     metrics.read("audit_last_success_timestamp_seconds", audit.last_success)
+
+
+def of_old_passwords(metrics: Metrics, checks: Checks, files: PasswordFiles, passwords: OldPasswords) -> None:
+    """A file that can't be used locks out whoever still has that password and nobody else: its check informs."""
+    metrics.read("legacy_requests_total", lambda: {("accepted",): passwords.accepted, ("ended",): passwords.ended})
+    metrics.read("legacy_peers", lambda: passwords.peers(time.time()))
+    checks.add("shared passwords", lambda: next(iter(files.problems()), None), required=False)
 
 
 def of_token_state(metrics: Metrics, checks: Checks, feed: ChangeFeed) -> None:

@@ -22,6 +22,7 @@ from sidecar.bucket import Rate
 from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.jwt import JwtVerifier
+from sidecar.credentials.legacy import OldPasswords
 from sidecar.directory.file import DirectoryFile
 from sidecar.gate import Gate
 from sidecar.jwks import keys_of
@@ -29,6 +30,7 @@ from sidecar.listening import StartError, address, bind_all
 from sidecar.metrics import Metrics
 from sidecar.model import Principal, PrincipalKind
 from sidecar.policy.compiled import Route
+from sidecar.policy.passwords import PasswordFiles
 from sidecar.policy.source import PolicySource
 from sidecar.ports import Upstream, Verifier
 from sidecar.profiles import PROFILES
@@ -112,6 +114,7 @@ class Sidecar:
         identities = Identities(verifiers, revocations, settings.identity_cache, used=used, verified=metrics.verified)
         directory = await self._open_directory()
         policies = await self._open_policies(audit, records)
+        old_passwords = await self._open_old_passwords(policies)
         upstreams = await self._open_upstreams()
 
         async def exists(route: Route, path: str) -> bool:
@@ -127,7 +130,9 @@ class Sidecar:
             set_names=_names_that_we_set(upstreams),
             brand=settings.tokens.brand if settings.tokens is not None else None,
             failures=_failures(settings.failed_credentials),
+            old_passwords=old_passwords,
         )
+        metrics.read("would_deny_total", lambda: {(reason,): count for reason, count in gate.let_through.items()})
         plane = DataPlane(
             gate=gate,
             places={name: _place(settings.upstreams[name], upstream) for name, upstream in upstreams.items()},
@@ -255,6 +260,15 @@ class Sidecar:
         self._closing.append(policies.stop)
         readings.of_policies(self.metrics, self.checks, policies, news)
         return policies
+
+    async def _open_old_passwords(self, policies: PolicySource) -> OldPasswords:
+        files = PasswordFiles(self._settings.policies, lambda: policies.snapshot)
+        files.load_now()
+        await files.start()
+        self._closing.append(files.stop)
+        old_passwords = OldPasswords(files.digest)
+        readings.of_old_passwords(self.metrics, self.checks, files, old_passwords)
+        return old_passwords
 
     async def _open_upstreams(self) -> dict[str, Upstream]:
         upstreams: dict[str, Upstream] = {}

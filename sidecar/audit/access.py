@@ -53,6 +53,8 @@ class Access(Struct, frozen=True, eq=False, kw_only=True):
     detail: str = ""
     """What the reason means here, for operators' eyes: it is never told to the caller and holds no secret."""
     trace: Trace = Trace()
+    would_deny: Reason | None = None
+    """What will refuse it once report mode is over."""
 
 
 class Completion(Struct, frozen=True, kw_only=True, gc=False):

@@ -111,6 +111,7 @@ def _decided(access: Access, detail: str) -> Decided:
         None if staleness is None else int(staleness * 1000),
         access.cache,
         redact.text(detail) if detail else None,
+        access.would_deny,
     )
 
 

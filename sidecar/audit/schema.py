@@ -75,6 +75,7 @@ class Decided(Struct, frozen=True, gc=False):
     staleness_ms: int | None = None
     cache: str | None = None
     detail: str | None = None
+    would_deny: str | None = None
 
 
 class Instance(Struct, frozen=True):

@@ -15,12 +15,14 @@ from msgspec.structs import replace
 from sidecar.cli.explanation import Explanation, explanation_of
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.jwt import JwtVerifier, principal_of
+from sidecar.credentials.legacy import OldPasswords
 from sidecar.directory.file import DirectoryFile
 from sidecar.errors import CredentialRefused, SidecarError, Unavailable
 from sidecar.gate import Gate
 from sidecar.jwks import keys_of
 from sidecar.model import ANONYMOUS, Principal, Secret
 from sidecar.policy.compiled import Route
+from sidecar.policy.passwords import PasswordFiles
 from sidecar.policy.source import PolicySource
 from sidecar.policy.trace import Trace
 from sidecar.ports import Revocations, Verifier
@@ -83,6 +85,7 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
             directory=directory,
             existence=exists,
             token_headers=settings.carriers.headers,
+            old_passwords=_old_passwords(settings, policies),
         )
         headers = [(b"host", b"sidecar")]
         if question.token is not None:
@@ -102,6 +105,12 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
         if_exists = await ask()
         assumed = False
         return replace(explanation, if_exists=if_exists, if_missing=await ask())
+
+
+def _old_passwords(settings: Settings, policies: PolicySource) -> OldPasswords:
+    files = PasswordFiles(settings.policies, lambda: policies.snapshot, settle=0.0)
+    files.load_now()
+    return OldPasswords(files.digest)
 
 
 @asynccontextmanager

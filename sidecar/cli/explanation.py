@@ -1,5 +1,6 @@
 """Why a request was decided as it was: as values for machines, and in words for a person."""
 
+import time
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -64,6 +65,10 @@ class Explanation(Struct, frozen=True):
     ceiling: list[str]
     rules: list[RuleLine]
     actions: list[ActionLine]
+    report_until: str | None = None
+    """The last day of the workspace's report mode, where it says one."""
+    would_deny: str | None = None
+    """What will refuse it once report mode is over, where that alone lets it through."""
     if_exists: "Explanation | None" = None
     """What it is if the key exists, where the answer depends on that and the question doesn't say."""
     if_missing: "Explanation | None" = None
@@ -80,6 +85,8 @@ class Explanation(Struct, frozen=True):
                 )
             )
             said.append((f"policy     {self.file} (sha256 {self.sha256})", plain))
+        if self.report_until is not None:
+            said.append((f"mode       report until {self.report_until}, UTC", plain))
         if self.caller is not None:
             said.append((f"caller     {self.caller}", plain))
         said.extend((f"limit      {limit}", plain) for limit in self.limits)
@@ -115,6 +122,9 @@ class Explanation(Struct, frozen=True):
             )
         )
         said.append((f"           {self.hint}", plain))
+        if self.would_deny is not None:
+            then = f"           After {self.report_until} it is refused: {self.would_deny}."
+            said.append((then, {"fg": "red"}))
         return said
 
 
@@ -155,7 +165,14 @@ def explanation_of(request: str, decision: Decision, trace: Trace) -> Explanatio
         ceiling=_names(trace.ceiling),
         rules=[_rule_line(step.rule, step.why_not or _beside(step.rule, trace.actions)) for step in trace.rules],
         actions=[_action_line(step) for step in trace.actions],
+        report_until=_last_day(workspace.report_until) if workspace is not None else None,
+        would_deny=decision.would_deny,
     )
+
+
+def _last_day(until: float | None) -> str | None:
+    """`until` is the first moment after it."""
+    return None if until is None else time.strftime("%Y-%m-%d", time.gmtime(until - 1))
 
 
 def in_words(principal: Principal | None) -> str | None:

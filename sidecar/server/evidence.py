@@ -190,4 +190,5 @@ class Evidence:
             staleness=staleness,
             cache=decision.cache,
             detail=decision.detail,
+            would_deny=decision.would_deny,
         )

@@ -39,7 +39,7 @@ KEYS = {
     "client.tls": "version cert_sha256",
     "actor": "type token_id token_name owner principal groups auth_method scopes token_expires unknown_token_hmac",
     "resource": "store container name version digest",
-    "decision": "rule policy_sha256 policy_generation token_state_seq staleness_ms cache detail",
+    "decision": "rule policy_sha256 policy_generation token_state_seq staleness_ms cache detail would_deny",
     "instance": "pod namespace node version replica",
     "trace": "trace_id span_id",
 }
@@ -175,6 +175,7 @@ def test_a_request_is_told_whole() -> None:
             "staleness_ms": 180,
             "cache": "hit",
             "detail": None,
+            "would_deny": None,
         },
         "changes": None,
         "instance": {"pod": "store-0", "namespace": None, "node": None, "version": "1.4.0", "replica": None},

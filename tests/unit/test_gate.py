@@ -1,5 +1,7 @@
 """The one road to a decision: each step, their order, and that nothing but a reason ever comes out."""
 
+import base64
+import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.credentials.identities import Identities
+from sidecar.credentials.legacy import OldPasswords
 from sidecar.errors import CredentialRefused, Refused, Unavailable
 from sidecar.gate import Decision, Gate, LastRead, upstream_path
 from sidecar.model import (
@@ -22,7 +25,7 @@ from sidecar.model import (
     PrincipalKind,
     Secret,
 )
-from sidecar.policy.compiled import Route, Rule, Workspace
+from sidecar.policy.compiled import Legacy, Route, Rule, Workspace
 from sidecar.policy.evaluate import Trace
 from sidecar.policy.routes import Routes, Snapshot
 from sidecar.profiles import PROFILES, LocalAnswer, Profile
@@ -529,5 +532,189 @@ def test_only_the_routes_prefix_is_exchanged(path: str, upstream: str, target: s
 
 def test_a_refusal_of_any_kind_is_no_permission() -> None:
     for reason in Reason:
-        assert Decision(reason).allowed is (reason in (Reason.GRANTED, Reason.ANSWERED_HERE))
+        assert Decision(reason).allowed is (reason in (Reason.GRANTED, Reason.ANSWERED_HERE, Reason.WOULD_DENY))
     assert issubclass(CredentialRefused, Refused)
+
+
+# --- report mode (rule 21) ----------------------------------------------------------------------------------------------------
+
+TRIAL = Workspace("trial", "t.yaml", "5" * 64, routes=(route("trial", "/trial"),), report_until=NOW + 1)
+OVER = Workspace("over", "v.yaml", "6" * 64, routes=(route("over", "/over"),), report_until=NOW)
+
+
+@pytest.mark.parametrize(
+    ("token", "will_refuse"), [(None, Reason.NO_TOKEN), ("ada-token", Reason.NO_RULE)], ids=["nobody", "ada"]
+)
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+async def test_report_mode_lets_through_what_only_lacks_a_grant(
+    method: str, token: str | None, will_refuse: Reason
+) -> None:
+    rig = Rig(snapshot_of(TRIAL, OVER))
+    decision = await rig.ask(method, "/trial/a", token)
+    assert decision.allowed
+    assert (decision.reason, decision.would_deny, decision.status) == (Reason.WOULD_DENY, will_refuse, 200)
+    assert rig.gate.let_through[will_refuse] == sum(rig.gate.let_through.values()) == 1
+    over = await rig.ask(method, "/over/a", token)
+    assert not over.allowed
+    assert (over.reason, over.would_deny) == (will_refuse, None)
+    assert sum(rig.gate.let_through.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (("DELETE", "/trial/a"), Reason.NO_TOKEN),
+        (("DELETE", "/trial/a", "ada-token"), Reason.NO_RULE),
+        (("GET", "/trial/a", "stranger"), Reason.BAD_TOKEN),
+        (("GET", "/trial/a", "expired"), Reason.EXPIRED),
+        (("GET", "/trial/a", ""), Reason.BAD_TOKEN),
+        (("GET", "/trial/a", "ci-token"), Reason.WRONG_WORKSPACE),
+        (("BREW", "/trial/a"), Reason.UNKNOWN_OPERATION),
+        (("PUT", "/trial/"), Reason.KEY_REQUIRED),
+        (("GET", "/trial/../web/a"), Reason.BAD_TARGET),
+        (("GET", "/elsewhere"), Reason.NO_ROUTE),
+        (("GET", "/trial/a?teamId=api"), Reason.WRONG_WORKSPACE),
+    ],
+)
+async def test_what_stands_in_report_mode(asked: tuple[Any, ...], reason: Reason) -> None:
+    rig = Rig(snapshot_of(TRIAL))
+    assert await rig.reason(*asked) is reason
+    assert sum(rig.gate.let_through.values()) == 0
+
+
+async def test_nothing_that_is_there_is_replaced_in_report_mode() -> None:
+    rig = Rig(snapshot_of(msgspec.structs.replace(TRIAL, write_once=True)))
+    created = await rig.ask("PUT", "/trial/a")
+    assert (created.reason, created.only_creates) == (Reason.WOULD_DENY, True)
+    rig.exists = True
+    assert await rig.reason("PUT", "/trial/a") is Reason.NO_TOKEN
+    rig.exists = Unavailable(Reason.EXISTENCE_UNKNOWN)
+    assert await rig.reason("PUT", "/trial/a") is Reason.EXISTENCE_UNKNOWN
+    assert sum(rig.gate.let_through.values()) == 1
+
+
+async def test_what_report_mode_lets_through_is_not_public() -> None:
+    rig = Rig(snapshot_of(TRIAL))
+    assert not rig.gate.is_public(await rig.ask("GET", "/trial/a"))
+
+
+async def test_report_mode_ends_for_a_connection_that_goes_on() -> None:
+    rig, last = Rig(snapshot_of(TRIAL)), LastRead()
+    raw = ((b"Host", b"cache"),)
+    before = await rig.gate.decide("GET", "/trial/a", raw, "10.0.0.1", NOW + 0.999, last=last)
+    after = await rig.gate.decide("GET", "/trial/a", raw, "10.0.0.1", NOW + 1, last=last)
+    assert (before.reason, after.reason) == (Reason.WOULD_DENY, Reason.NO_TOKEN)
+
+
+# --- the old shared password ---------------------------------------------------------------------------------------------------
+
+OLD = Legacy("basic", "old", frozenset({Permission.READ}), NOW + 10)
+SHARED = Workspace("shared", "s.yaml", "7" * 64, routes=(route("shared", "/shared"),), legacy=OLD, ci_tokens=READ_WRITE)
+SAME = Workspace("same", "m.yaml", "8" * 64, routes=(route("same", "/same"),), anonymous=READ_WRITE)
+
+
+def basic(pair: str) -> tuple[str, str]:
+    return "Authorization", "Basic " + base64.b64encode(pair.encode()).decode()
+
+
+class OldRig(Rig):
+    """`/shared` has an old shared password, in a file that says `content`; `/same` is another workspace."""
+
+    def __init__(self, content: bytes | None = b"cache:pass word", **more: Any) -> None:
+        super().__init__(snapshot_of(SHARED, SAME, WEB), **more)
+        self.content = content
+        self.old = OldPasswords(lambda legacy: self.content and hashlib.sha256(self.content).digest())
+        self.gate = Gate(
+            snapshot=lambda: self.snapshot,
+            profiles=PROFILES,
+            identities=self.identities,
+            directory=None,
+            existence=self._existence,
+            token_headers=("x-cache-token",),
+            old_passwords=self.old,
+        )
+
+
+async def test_the_old_password_is_a_principal_of_its_own() -> None:
+    rig = OldRig()
+    decision = await rig.ask("GET", "/shared/a", None, basic("cache:pass word"))
+    assert decision.reason is Reason.GRANTED
+    assert decision.principal is not None
+    assert (decision.principal.kind, decision.principal.workspace) == (PrincipalKind.LEGACY, "shared")
+    assert (decision.carrier, decision.token, decision.cache) == ("basic", None, None)
+    assert await rig.reason("PUT", "/shared/a", None, basic("cache:pass word")) is Reason.TOKEN_LIMIT
+    assert rig.old.accepted == 2
+
+
+@pytest.mark.parametrize("target", ["/shared/a", "/same/a"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        basic("cache:wrong"),
+        basic("cache:"),
+        basic("other:pass word"),
+        basic("pass word"),
+        basic(""),
+        ("Authorization", "Basic !"),
+        ("Authorization", "Bearer cache:passwords"),
+        ("X-Cache-Token", "cache:pass"),
+    ],
+)
+async def test_another_password_is_a_bad_token_and_never_anonymous(target: str, headers: tuple[str, str]) -> None:
+    assert await OldRig().reason("GET", target, None, headers) is Reason.BAD_TOKEN
+
+
+async def test_the_old_password_opens_nothing_elsewhere() -> None:
+    """Not even what anybody may do there."""
+    for target in ("/same/a", "/web/a"):
+        assert await OldRig().reason("GET", target, None, basic("cache:pass word")) is Reason.BAD_TOKEN
+
+
+@pytest.mark.parametrize("content", [None, b""])
+async def test_without_a_password_in_its_file_nobody_is_let_in(content: bytes | None) -> None:
+    for pair in ("cache:pass word", "", ":"):
+        assert await OldRig(content).reason("GET", "/shared/a", None, basic(pair)) is Reason.BAD_TOKEN
+
+
+async def test_two_credentials_are_refused_when_one_is_the_old_password() -> None:
+    rig = OldRig()
+    both = (basic("cache:pass word"), ("X-Cache-Token", "ci-token"))
+    assert await rig.reason("GET", "/shared/a", None, *both) is Reason.TWO_CREDENTIALS
+    twice = (basic("cache:pass word"), basic("cache:pass word"))
+    assert await rig.reason("GET", "/shared/a", None, *twice) is Reason.BAD_HEADER
+    foreign = (basic("cache:pass word"), ("Sec-Fetch-Site", "cross-site"))
+    assert await rig.reason("GET", "/shared/a", None, *foreign) is Reason.CROSS_SITE
+    assert rig.old.accepted == 0
+
+
+async def test_the_old_password_ends_and_its_holder_is_known() -> None:
+    rig = OldRig()
+    rig.snapshot = snapshot_of(msgspec.structs.replace(SHARED, legacy=msgspec.structs.replace(OLD, until=NOW)))
+    decision = await rig.ask("GET", "/shared/a", None, basic("cache:pass word"))
+    assert (decision.reason, decision.status, decision.principal) == (Reason.EXPIRED, 401, None)
+    assert decision.holder is not None
+    assert decision.holder.kind is PrincipalKind.LEGACY
+    assert "pass word" not in decision.detail
+
+
+async def test_a_connection_remembers_nothing_of_the_old_password() -> None:
+    """Its file is asked at every request; and what was remembered of another request isn't mistaken for it."""
+    rig, last = OldRig(), LastRead()
+    old = basic("cache:pass word")
+    assert await rig.reason("GET", "/shared/a", None, old, last=last) is Reason.GRANTED
+    assert await rig.reason("GET", "/same/a", None, old, last=last) is Reason.BAD_TOKEN
+    assert await rig.reason("GET", "/shared/a", None, old, last=last) is Reason.GRANTED
+    assert await rig.reason("PUT", "/web/a", "ci-token", last=last) is Reason.GRANTED
+    assert await rig.reason("GET", "/shared/a", None, old, last=last) is Reason.GRANTED
+    rig.content = b"cache:changed"
+    assert await rig.reason("GET", "/shared/a", None, old, last=last) is Reason.BAD_TOKEN
+    assert await rig.reason("GET", "/shared/a", None, basic("cache:changed"), last=last) is Reason.GRANTED
+    rig.snapshot = snapshot_of(msgspec.structs.replace(SHARED, legacy=None))
+    assert await rig.reason("GET", "/shared/a", None, basic("cache:changed"), last=last) is Reason.BAD_TOKEN
+
+
+async def test_tokens_go_on_working_beside_the_old_password() -> None:
+    rig = OldRig()
+    assert await rig.reason("GET", "/shared/a", "ada-token") is Reason.NO_RULE
+    assert await rig.reason("GET", "/shared/a", None, basic("any:ada-token")) is Reason.NO_RULE
+    assert rig.old.accepted == 0
