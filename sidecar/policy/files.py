@@ -172,9 +172,9 @@ class PolicyFiles:
             restored = restored or state.active != before
         return restored
 
-    def _waiting(self, first: Sequence[str]) -> list[str]:
-        """Files whose candidate may be tried: those just changed, then those that have waited for long."""
-        order = dict.fromkeys([*first, *self._files])
+    def _waiting(self, changed: Sequence[str]) -> list[str]:
+        """Files whose candidate may be tried: those that have waited for long, then those just changed (rule 23)."""
+        order = [*(file for file in self._files if file not in set(changed)), *changed]
         return [file for file in order if file in self._files and self._files[file].candidate is not None]
 
     def _settle_together(self, files: Sequence[str]) -> bool:
@@ -183,9 +183,11 @@ class PolicyFiles:
         if len(moving) < 2:
             return False
         saved = {file: self._files[file].active for file, _ in moving}
+        waited = [(self._files[file].candidate, file) for file in self._waiting(()) if file not in saved]
+        stood = {file: self._in_the_way(candidate) for candidate, file in waited if candidate is not None}
         for file, _ in moving:
             self._serve(file, None)
-        if not self._serve_all(moving, saved):
+        if not self._serve_all(moving, saved) or any(map(self._overtaken, stood, stood.values())):
             for file, _ in moving:
                 self._serve(file, None)
             for file, active in saved.items():
@@ -196,6 +198,12 @@ class PolicyFiles:
             self._files[file].problems = ()
         return not self._waiting(())
 
+    def _overtaken(self, file: str, stood: Set[str]) -> bool:
+        """Whether nothing but newcomers keeps out a file that waited for those that `stood` in its way."""
+        candidate = self._files[file].candidate
+        stand = set() if candidate is None else self._in_the_way(candidate) - {file}
+        return bool(stand) and stand.isdisjoint(stood)
+
     def _serve_all(self, moving: Sequence[tuple[str, Workspace]], before: Mapping[str, Workspace | None]) -> bool:
         for file, workspace in moving:
             if self._contradictions(file, workspace):
@@ -203,13 +211,17 @@ class PolicyFiles:
             self._serve(file, workspace)
         return not any(self._hidden_within(file, workspace, before[file]) for file, workspace in moving)
 
-    def _settle_one_by_one(self, first: Sequence[str]) -> None:
-        """Each that gets in may make room for another."""
+    def _settle_one_by_one(self, changed: Sequence[str]) -> None:
+        """Each that gets in may make room for another; where one has waited for that, it comes before the next."""
         progress = True
         while progress:
             progress = False
-            for file in self._waiting(first):
+            waiting = self._waiting(changed)
+            queue = any(file not in changed for file in waiting)
+            for file in waiting:
                 progress = self._settle(file) or progress
+                if progress and queue:
+                    break
 
     def _settle(self, file: str) -> bool:
         """Put a file's candidate into service if nothing contradicts it; otherwise say what does."""

@@ -185,6 +185,34 @@ def test_files_that_move_together_make_room_for_one_that_waits_and_not_for_anoth
     assert {event.file for event in events} == {"a", "b", "waits"}
 
 
+@pytest.mark.parametrize("order", [["a", "late"], ["late", "a"]])
+def test_room_goes_to_who_waited_for_it_and_not_to_who_comes_as_it_is_made(order: list[str]) -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a"), version("late", "/l")])
+    files.apply([version("waits", "/a")])
+    moves = {"a": version("a", "/a2"), "late": version("late", "/a")}
+    files.apply([moves[name] for name in order])
+    assert served(files) == {"/a": "waits:0", "/a2": "a:0", "/l": "late:0"}
+    assert bad(files) == {"late"}
+
+
+def test_who_stands_goes_on_changing_though_another_waits_for_its_place() -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a"), version("b", "/b")])
+    files.apply([version("waits", "/a")])
+    files.apply([version("a", "/a", level="read"), version("b", "/b", level="read")])
+    assert served(files) == {"/a": "a:1", "/b": "b:1"}
+    assert bad(files) == {"waits"}
+
+
+def test_two_that_exchange_places_are_not_kept_by_one_that_waits_for_a_third() -> None:
+    files = PolicyFiles()
+    files.load([version("a", "/a"), version("b", "/b"), version("c", "/c")])
+    files.apply([version("waits", "/c")])
+    files.apply([version("a", "/b"), version("b", "/a")])
+    assert served(files) == {"/b": "a:0", "/a": "b:0", "/c": "c:0"}
+
+
 def test_a_contradiction_is_told_where_it_is_written() -> None:
     files = PolicyFiles()
     files.load([version("a", "/a"), version("b", "/b")])
