@@ -1,0 +1,1 @@
+"""What S3 says, without asking anybody: operations, names, bodies and errors."""
