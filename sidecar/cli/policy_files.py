@@ -49,10 +49,16 @@ def load_policies(path: Path, settings: Settings | None, *, guards: bool = True)
             reading = Reading(path.read_bytes())
         except OSError as error:
             reading = Reading(None, error.strerror or type(error).__name__)
-        cases = cases_folder(path.parent) if guards else None
-        files.load(
-            [compile_version(name, reading, issuers=issuers, upstreams=upstreams, profiles=PROFILES, cases=cases)]
+        version = compile_version(
+            name,
+            reading,
+            issuers=issuers,
+            upstreams=upstreams,
+            profiles=PROFILES,
+            cases=cases_folder(path.parent),
+            guards=guards,
         )
+        files.load([version])
         snapshot = files.snapshot
     else:
         source = PolicySource(path, issuers=issuers, upstreams=upstreams, profiles=PROFILES, settle=0.0, guards=guards)
@@ -110,7 +116,7 @@ def read_cases_at(paths: Iterable[Path], issuers: Issuers) -> list[NamedCases]:
 def _read(file: Path, name: str, issuers: Issuers) -> CaseFile:
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
-    version = compile_version(name, Reading(content), issuers=issuers, upstreams=None, profiles=PROFILES)
+    version = compile_version(name, Reading(content), issuers=issuers, upstreams=None, profiles=PROFILES, guards=False)
     if version.workspace is not None:
         return _as_file(version.workspace)
     return read_case_file(content.decode("utf-8"), name, issuers)

@@ -24,7 +24,7 @@ from msgspec import Struct, structs
 
 from sidecar.background import Follower
 from sidecar.errors import DocumentError, Problem
-from sidecar.policy.cases import read_case_file
+from sidecar.policy.cases import CaseFile, read_case_file
 from sidecar.policy.compiled import Workspace
 from sidecar.policy.file import compile_file
 from sidecar.policy.files import PolicyEvent, PolicyFiles, Version
@@ -179,11 +179,9 @@ class PolicySource:
             issuers=self._issuers,
             upstreams=self._upstreams,
             profiles=self._profiles,
-            cases=self._cases() if self._guards else None,
+            cases=cases_folder(self._directory),
+            guards=self._guards,
         )
-
-    def _cases(self) -> Path:
-        return cases_folder(self._directory)
 
 
 def cases_folder(directory: Path) -> Path:
@@ -200,8 +198,10 @@ def compile_version(
     upstreams: Collection[str] | None,
     profiles: Collection[str],
     cases: Path | None = None,
+    guards: bool = True,
 ) -> Version:
-    """What a file's bytes mean; never raises. `cases` is the folder of the files of cases; without it guards guard nothing."""
+    """What a file's bytes mean; never raises. `cases` is the folder of the files of cases, where there is one. Without `guards` a
+    file is taken whose guard doesn't hold."""
     problems: tuple[Problem, ...]
     if reading.content is None:
         problems = (Problem(file, 0, "$", f"the file can't be read: {reading.error}"),) if reading.error else ()
@@ -215,34 +215,44 @@ def compile_version(
     except DocumentError as error:
         problems = error.problems
     else:
-        problems = _unguarded(workspace, cases, issuers) if cases is not None else ()
+        problems = _unguarded(workspace, cases, issuers) if guards else ()
         if not problems:
             return Version(file, workspace, written=reading.modified)
     found = salvage(reading.content.decode("utf-8", "replace"), file, profiles=profiles)
     return Version(file, None, problems, found.workspace, reading.modified, opaque=not found.whole)
 
 
-def _unguarded(workspace: Workspace, folder: Path, issuers: Issuers) -> tuple[Problem, ...]:
+def _unguarded(workspace: Workspace, folder: Path | None, issuers: Issuers) -> tuple[Problem, ...]:
     """What of a workspace's guards doesn't hold, or can't be read."""
-    own = [(workspace.file, case) for case in workspace.cases]
+    asked = [(workspace.file, case) for case in workspace.cases]
+    guard = workspace.guard
+    try:
+        beside = _cases_of(workspace, folder, issuers) if folder is not None else None
+    except DocumentError as error:
+        return error.problems
+    if beside is not None:
+        file, read = beside
+        asked += [(file, case) for case in read.cases]
+        guard = guard or read.guard
+    return guard_problems(workspace, asked, time.time()) if guard else ()
+
+
+def _cases_of(workspace: Workspace, folder: Path, issuers: Issuers) -> tuple[str, CaseFile] | None:
+    """The file of a workspace's cases; `None` where there is none that may be a guard. Raises `DocumentError`."""
     shown = f"{folder.name}/{workspace.name}.yaml"
     try:
         with (folder / f"{workspace.name}.yaml").open("rb") as opened:
             content = opened.read(MAX_BYTES + 1)
         if not workspace.guard and _SAYS_GUARD.search(content) is None:
-            return ()
-        read = read_case_file(content.decode("utf-8"), shown, issuers)
+            return None
+        return shown, read_case_file(content.decode("utf-8"), shown, issuers)
     except FileNotFoundError:
-        return guard_problems(workspace, own, time.time()) if workspace.guard else ()
+        return None
     except OSError as error:
-        return (Problem(shown, 0, "$", f"the guards can't be read: {error.strerror}"),)
+        why = error.strerror or type(error).__name__
     except UnicodeDecodeError:
-        return (Problem(shown, 0, "$", "the guards can't be read: the file is not UTF-8 text"),)
-    except DocumentError as error:
-        return error.problems
-    if not workspace.guard and not read.guard:
-        return ()
-    return guard_problems(workspace, [*own, *((shown, case) for case in read.cases)], time.time())
+        why = "the file is not UTF-8 text"
+    raise DocumentError([Problem(shown, 0, "$", f"the guards can't be read: {why}")])
 
 
 @contextlib.contextmanager
