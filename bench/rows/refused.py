@@ -6,7 +6,8 @@ from bench.process import BenchError
 from bench.row import CPU_PER_REQUEST, Bench, KiB, Row, cpu_per_request
 from bench.store import FOLDER
 
-UNAUTHORIZED, FORBIDDEN = frozenset({401}), frozenset({403})
+UNAUTHORIZED, FORBIDDEN = frozenset({401, 429}), frozenset({403})
+"""The sidecar says 429 once one address has sent too many bad tokens; that costs it the same."""
 
 
 def _bad_token(bench: Bench, running: Running) -> float:

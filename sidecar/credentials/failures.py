@@ -2,8 +2,8 @@
 429 only after it was found bad; a verdict is never withheld because of what others in the same network sent.
 
 So the throttle spares nobody's verdict, but takes the profit from guessing and the harm from a flood:
-- Each network may fail so often at once, and so often a minute. Beyond that a bad credential is a 429 instead of a 401, and its
-  connection is closed.
+- Each network may fail so often at once, and so often a minute. Beyond that a bad credential is a 429 instead of a 401. Its
+  connection is kept: to take a new one would cost us more than to refuse again.
 - What was good before, and what has no token's shape or a wrong checksum, costs no look at the token store: see `identities.py`
   and `opaque.py`. All other credentials of a network that is over its measure are verified few at a time, first come, first
   served. A flood can't take more of the token store than that, nobody else waits behind it, and a good token that is caught in it
