@@ -139,6 +139,12 @@ class Scope(Struct, frozen=True):
     path: str | None = None
     """A glob over the key, in the form of rule 16."""
 
+    def __str__(self) -> str:
+        """As the command line takes it: `workspace=web,path=releases/**,permissions=read+write`."""
+        path = "" if self.path is None else f",path={self.path}"
+        permissions = "" if self.permissions is None else f",permissions={'+'.join(sorted(self.permissions))}"
+        return f"workspace={self.workspace}{path}{permissions}"
+
 
 class Limits(Struct, frozen=True):
     """What can only narrow (rule 13). `None` doesn't narrow; what is set must all agree."""

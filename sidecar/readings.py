@@ -28,6 +28,7 @@ from sidecar.server.ops import Check, Checks
 from sidecar.server.stores import StoreState
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.token_store import TokenEvent
+from sidecar.tokens import ChangeKind
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.pool import Pool
 
@@ -255,6 +256,7 @@ def token_record(records: Records, event: TokenEvent) -> bytes:
         kind=kind,
         subject=token.subject if token is not None else "",
         by=change.actor,
+        severity="warning" if change.kind == ChangeKind.REUSED else "info",
         workspace=workspaces[0] if kind is PrincipalKind.CI and workspaces else "",
         changes={
             "workspaces": workspaces,

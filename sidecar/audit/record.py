@@ -87,7 +87,8 @@ def rfc3339(now: float) -> str:
 
 
 def _describe(principal: Principal, carrier: str) -> Actor:
-    permissions, expires = principal.limits.permissions, principal.expires_at
+    limits, expires = principal.limits, principal.expires_at
+    scopes = limits.permissions if limits.scopes is None else map(str, limits.scopes)
     return Actor(
         principal.kind,
         principal.token_id or None,
@@ -96,7 +97,7 @@ def _describe(principal: Principal, carrier: str) -> Actor:
         principal.subject,
         sorted(principal.groups),
         carrier or None,
-        None if permissions is None else sorted(permissions),
+        None if scopes is None else sorted(scopes),
         None if expires is None else rfc3339(expires),
     )
 
@@ -223,16 +224,17 @@ class Records:
         by: str = "",
         workspace: str = "",
         outcome: Outcome = Outcome.ALLOW,
+        severity: str = "info",
         changes: Mapping[str, Any] | None = None,
     ) -> bytes:
-        """`created` or `revoked`, of one token. `by` is who did it; the token that it happened to is in `changes`."""
+        """What happened to one token: `created`, `rotated`, `reused`, `revoked`. `by` is who did it; the token is in `changes`."""
         what = {"token_id": token_id, "token_name": token_name or None, "token_kind": kind, "subject": subject or None}
         return self._event(
             "token",
             action,
             now,
             outcome,
-            "info",
+            severity,
             workspace,
             Actor("operator", principal=by or None),
             {**what, **(changes or {})},

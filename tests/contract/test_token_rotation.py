@@ -211,7 +211,7 @@ async def test_the_event_reaches_the_audit_log_with_the_token_that_it_is_about(o
     await refusal(opened, old_token, NOW)
     *_, event = await opened.store.unaudited()
     record = token_record(Records(Instance(), b"k" * 32), event).decode()
-    for part in ('"action":"reused"', f'"token_id":"{old.id}"', '"token_name":"laptop"'):
+    for part in ('"action":"reused"', f'"token_id":"{old.id}"', '"token_name":"laptop"', '"severity":"warning"'):
         assert part in record, record
 
 

@@ -214,7 +214,8 @@ def test_a_token_event_of_the_command_line_is_told_with_who_did_it() -> None:
 
 def row(**columns: Any) -> Any:
     stored = {"name": "laptop", "kind": "personal", "subject": "ada", "workspaces": None, "permissions": None}
-    return SimpleNamespace(**stored | {"path": None, "expires_at": 2_000_000} | columns)
+    rest = {"path": None, "expires_at": 2_000_000, "scopes": None, "parent": None}
+    return SimpleNamespace(**stored | rest | columns)
 
 
 def changes_of(token: Any) -> dict[str, Any]:
@@ -240,6 +241,21 @@ def test_a_token_event_says_what_the_token_may_do_and_until_when() -> None:
         "path": None,
         "expires_at": until,
     }
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        ('[{"workspace":"web","permissions":["read"]}]', [{"workspace": "web", "path": None, "permissions": ["read"]}]),
+        ("[{", None),
+        (7, None),
+        (None, None),
+    ],
+)
+def test_a_token_event_tells_the_tokens_scopes_if_they_are_any(stored: object, told: object) -> None:
+    change = Change(4, "created", "abc", 1_000_000, "root", 2_000_000)
+    record = json.loads(readings.token_record(RECORDS, TokenEvent(change, row(scopes=stored, parent="def"))))
+    assert (record["changes"]["scopes"], record["changes"]["parent"]) == (told, "def")
 
 
 @pytest.mark.parametrize("at", [2**62, 2**70, -(2**62)])
