@@ -27,10 +27,11 @@ test: .venv/.stamp ## Run the whole test suite (ARGS="-k name" for a part)
 test-quick: .venv/.stamp ## Run the tests that take less than a few seconds
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
-lint: .venv/.stamp ## Check style, format and types
+lint: .venv/.stamp ## Check style, format, types and the Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 bench: .venv/.stamp ## Measure nginx, HAProxy, a plain proxy and the sidecar side by side
 	$(BIN)/python -m bench $(ARGS)

@@ -91,11 +91,12 @@ def lay_out(documents: list[Document], folder: Path) -> Path:
                 (place / name).write_text(
                     text.replace("/etc/sidecar/", f"{folder}/etc/sidecar/").replace("/var/lib/", f"{folder}/var/lib/")
                 )
-    config = folder / sidecar["args"][sidecar["args"].index("--config") + 1].lstrip("/")
-    for path in _secret_files(yaml.safe_load(config.read_text())):
+    (path,) = [each["value"] for each in sidecar["env"] if each["name"] == "SIDECAR_CONFIG"]
+    config = folder / path.lstrip("/")
+    for file in _secret_files(yaml.safe_load(config.read_text())):
         # Its directory is there only if a secret is mounted.
-        path.write_bytes(_secret(path.name))
-        path.chmod(0o600)
+        file.write_bytes(_secret(file.name))
+        file.chmod(0o600)
     return config
 
 

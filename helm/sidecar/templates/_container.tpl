@@ -12,8 +12,9 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 restartPolicy: Always
 {{- end }}
 command: [sidecar, serve]
-args: [--config, /etc/sidecar/config/sidecar.yaml]
 env:
+  # For `sidecar serve`, and for whoever runs a command in the container.
+  - {name: SIDECAR_CONFIG, value: /etc/sidecar/config/sidecar.yaml}
   - name: POD_NAME
     valueFrom: {fieldRef: {fieldPath: metadata.name}}
   - name: POD_NAMESPACE
