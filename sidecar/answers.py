@@ -15,7 +15,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from sidecar import target
+from sidecar import mapping
 from sidecar.errors import Refused
 from sidecar.headers import fold
 from sidecar.model import Oddity

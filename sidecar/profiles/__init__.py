@@ -2,7 +2,8 @@
 
 from sidecar.profiles.plain import Plain
 from sidecar.profiles.profile import LocalAnswer, Operation, Profile
+from sidecar.profiles.webdav import Webdav
 
 __all__ = ["PROFILES", "LocalAnswer", "Operation", "Profile"]
 
-PROFILES: dict[str, Profile] = {profile.name: profile for profile in (Plain(),)}
+PROFILES: dict[str, Profile] = {profile.name: profile for profile in (Plain(), Webdav())}

@@ -43,7 +43,7 @@ class Profile(Protocol):
     def allowed(self) -> Oddity:
         """The oddities of a path that these clients need; any other is a 400 (law 1)."""
 
-    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | LocalAnswer:
+    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | LocalAnswer:
         """The non-empty set of actions that the request comes to, or the answer where the store isn't asked.
 
         Raises `Refused` (`UNKNOWN_OPERATION`, `KEY_REQUIRED`, `WRONG_WORKSPACE`, `BAD_HEADER`, `BAD_TARGET`).

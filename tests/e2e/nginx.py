@@ -1,4 +1,4 @@
-"""Debian's nginx as a store behind its own password: WebDAV's PUT and DELETE over files in a folder, and a log of what it was sent."""
+"""Debian's nginx as a store behind its own password: WebDAV over files in a folder, and a log of what it was sent."""
 
 import os
 import secrets
@@ -11,12 +11,14 @@ from pathlib import Path
 import msgspec
 
 from tests.e2e.process import free_port, until
-from tests.programs import require_program
+from tests.programs import require_file, require_program
 
 USER = "cache"
+_DAV_MODULE = Path("/usr/lib/nginx/modules/ngx_http_dav_ext_module.so")
 _LOG_FORMAT = (
     "escape=json '{"
-    '"line":"$request","status":"$status","authorization":"$http_authorization","headers":"'
+    '"line":"$request","status":"$status","authorization":"$http_authorization",'
+    '"destination":"$http_destination","overwrite":"$http_overwrite","headers":"'
     "$http_x_api_key $http_x_store_key $http_cookie $http_proxy_authorization"
     "\"}'"
 )
@@ -29,6 +31,8 @@ class Seen(msgspec.Struct):
     """The request line."""
     status: str
     authorization: str
+    destination: str
+    overwrite: str
     headers: str
     """Other headers in which a credential could have come along."""
 
@@ -36,9 +40,13 @@ class Seen(msgspec.Struct):
 class NginxStore:
     """Serves `files` at `/`, on a port of 127.0.0.1 and on a unix socket, to whoever sends `USER` and `password`."""
 
-    def __init__(self, folder: Path) -> None:
-        """`folder` must exist; skips the test where nginx is not installed."""
+    def __init__(self, folder: Path, *, collections: bool = False) -> None:
+        """`folder` must exist; skips the test where nginx, or its module for PROPFIND, is not installed. Without
+        `collections` it knows PUT and DELETE alone."""
         program = require_program("nginx")
+        if collections:
+            require_file(_DAV_MODULE, "libnginx-mod-http-dav-ext")
+        self.collections = collections
         folder.chmod(0o755)
         self.folder = folder
         self.files = folder / "files"
@@ -75,7 +83,11 @@ class NginxStore:
         temporary = " ".join(
             f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         )
-        return f"""{user}
+        module, methods = "", "dav_methods PUT DELETE;"
+        if self.collections:
+            module = f"load_module {_DAV_MODULE};"
+            methods = "dav_methods PUT DELETE MKCOL COPY MOVE; dav_ext_methods PROPFIND;"
+        return f"""{user} {module}
 daemon off; worker_processes 1; pid {folder}/pid; error_log stderr warn;
 events {{ worker_connections 512; }}
 http {{
@@ -90,7 +102,7 @@ http {{
         auth_basic store;
         auth_basic_user_file {folder}/htpasswd;
         location / {{
-            dav_methods PUT DELETE;
+            {methods}
             create_full_put_path on;
         }}
     }}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sidecar import answers
+from sidecar import answers, mapping
 from sidecar.errors import Refused
 from sidecar.headers import fold
 from sidecar.model import Oddity
@@ -188,7 +188,7 @@ def route(path: str = "/web", upstream_path: str = "/store/web") -> Route:
     ],
 )
 def test_a_redirect_within_the_route_is_mapped_to_what_the_client_knows(location: str, mapped: str) -> None:
-    assert answers.map_location(location, route(), origins=ORIGINS) == mapped
+    assert mapping.to_client(route(), location, origins=ORIGINS) == mapped
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_redirect_within_the_route_is_mapped_to_what_the_client_knows(location
     ],
 )
 def test_routes_and_store_paths_of_every_depth(path: str, upstream_path: str, location: str, mapped: str) -> None:
-    assert answers.map_location(location, route(path, upstream_path), origins=ORIGINS) == mapped
+    assert mapping.to_client(route(path, upstream_path), location, origins=ORIGINS) == mapped
 
 
 LEAVES = (
@@ -223,24 +223,24 @@ LEAVES = (
 
 @pytest.mark.parametrize("location", LEAVES)
 def test_every_other_redirect_leaves(location: str) -> None:
-    assert answers.map_location(location, route(), origins=ORIGINS) is None
+    assert mapping.to_client(route(), location, origins=ORIGINS) is None
 
 
 def test_each_of_a_stores_origins_is_its_own_even_where_one_begins_like_another() -> None:
     origins = ("http://store", "http://store:80")
     for origin in origins:
-        assert answers.map_location(f"{origin}/store/web/a", route(), origins=origins) == "/web/a"
-        assert answers.map_location(f"{origin}00/store/web/a", route(), origins=origins) is None
+        assert mapping.to_client(route(), f"{origin}/store/web/a", origins=origins) == "/web/a"
+        assert mapping.to_client(route(), f"{origin}00/store/web/a", origins=origins) is None
 
 
 def test_a_profile_may_allow_odd_paths_in_a_redirect_too() -> None:
-    mapped = answers.map_location("/store/web/a%2fb", route(), origins=ORIGINS, allowed=Oddity.ENCODED_SLASH)
+    mapped = mapping.to_client(route(), "/store/web/a%2fb", origins=ORIGINS, allowed=Oddity.ENCODED_SLASH)
     assert mapped == "/web/a%2fb"
 
 
 @given(st.text(max_size=20), st.sampled_from(["", "/store/web", "/store/web/", "http://127.0.0.1:3000/store/web/"]))
 def test_a_mapped_redirect_is_always_below_the_route(tail: str, start: str) -> None:
-    mapped = answers.map_location(start + tail, route(), origins=ORIGINS)
+    mapped = mapping.to_client(route(), start + tail, origins=ORIGINS)
     assert mapped is None or mapped.split("?")[0] == "/web" or mapped.startswith(("/web/", "/web?"))
 
 

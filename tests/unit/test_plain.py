@@ -194,4 +194,4 @@ def test_a_refusal_is_rendered_for_people_and_plain_clients() -> None:
 
 
 def test_the_table_is_keyed_by_the_names_that_routes_use() -> None:
-    assert {name: profile.name for name, profile in PROFILES.items()} == {"plain": "plain"}
+    assert {name: profile.name for name, profile in PROFILES.items()} == {"plain": "plain", "webdav": "webdav"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import docs
-from tests.programs import require_program
+from tests.programs import require_file, require_program
 
 
 @pytest.fixture
@@ -28,6 +28,16 @@ def test_an_installed_program_is_found_by_its_path(monkeypatch: pytest.MonkeyPat
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert require_program("prog") == str(program)
+
+
+@pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_missing_file_is_named_by_its_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ci: str, outcome: type[BaseException]
+) -> None:
+    monkeypatch.setenv("CI", ci)
+    with pytest.raises(outcome, match="such-a-package is not installed"):
+        require_file(tmp_path / "none", "such-a-package")
+    require_file(tmp_path, "such-a-package")
 
 
 PACKAGES = {"promtool": "prometheus"}
