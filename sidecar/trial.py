@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sidecar import target
 from sidecar.credentials import legacy
@@ -68,12 +68,17 @@ async def decide_case(
     trace: Trace | None = None,
 ) -> Decision:
     """What the gate says to a case's question. `now` in Unix seconds. Where it matters and the case doesn't say whether the key
-    exists, the reason is `existence_unknown`."""
+    exists, the reason is `existence_unknown`.
+
+    Report mode counts as over, as cases say what a policy is to be; unless the case expects `would_deny`, or is about a day.
+    """
     method, path = case.method, case.path
     if not method:
         snapshot, path = _only_where(case.workspace, snapshot)
         method = "GET"
         profiles = {name: _StatedActions(name, case.actions) for name in profiles}
+    if case.at is None and case.expect is not Reason.WOULD_DENY:
+        snapshot = _enforcing(_workspace_at(path, snapshot), snapshot)
 
     async def exists(route: Route, stored: str) -> bool:
         if case.exists is None:
@@ -129,13 +134,25 @@ def _believing(word: "_Stated") -> Identities:
 
 def _old_password(principal: Principal, path: str, snapshot: Snapshot) -> "_OldPassword":
     """That of the principal's workspace, sent to a path: anywhere else it means nothing."""
+    workspace = _workspace_at(path, snapshot)
+    known = workspace.legacy if workspace is not None and workspace.name == principal.workspace else None
+    return _OldPassword(principal, known)
+
+
+def _workspace_at(path: str, snapshot: Snapshot) -> Workspace | None:
     try:
         route = snapshot.match(target.parse(path).segments)
     except Refused:
-        route = None
-    workspace = snapshot.workspaces[route.workspace] if route is not None else None
-    known = workspace.legacy if workspace is not None and workspace.name == principal.workspace else None
-    return _OldPassword(principal, known)
+        return None
+    return snapshot.workspaces[route.workspace] if route is not None else None
+
+
+def _enforcing(workspace: Workspace | None, snapshot: Snapshot) -> Snapshot:
+    """The snapshot after the workspace's report mode."""
+    if workspace is None or workspace.report_until is None:
+        return snapshot
+    over = structs.replace(workspace, report_until=None)
+    return structs.replace(snapshot, workspaces={**snapshot.workspaces, workspace.name: over})
 
 
 def _only_where(workspace: str, snapshot: Snapshot) -> tuple[Snapshot, str]:

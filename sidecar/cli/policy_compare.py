@@ -97,7 +97,8 @@ async def compare_requests(
 
 
 async def _answers(case: Case, old: Snapshot, new: Snapshot, now: float) -> list[tuple[str | None, Decision, Decision]]:
-    """What both say; twice, where it depends on whether the key exists and nobody says."""
+    """What both say; twice, where it depends on whether the key exists and nobody says. Report mode counts: it is access."""
+    case = structs.replace(case, at=now if case.at is None else case.at)
     before, after = await decide_case(case, old, now), await decide_case(case, new, now)
     if Reason.EXISTENCE_UNKNOWN not in (before.reason, after.reason):
         return [(None, before, after)]

@@ -13,7 +13,8 @@ their own; `sidecar.trial` runs them, by the road that requests take.
 
 `who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}`, `{jwt: ISSUER, subject, groups, claims}` and
 `{legacy: WORKSPACE}`, who sends that workspace's old shared password. Tokens issued here may have limits (`workspaces`, `permissions`, `path`); `directory: {active: true, groups: []}` is the person's row there,
-`directory: unknown` is a person without one; without the key no directory is configured.
+`directory: unknown` is a person without one; without the key no directory is configured. Report mode counts as over, unless a case
+expects `would_deny` or is about a day.
 
 A file of cases says `workspace:`, `cases:` and perhaps `guard: true`: then its workspace's policy is served only if they hold
 (rule 26). Instead of cases about requests it may have some about loading, `load:`: whole directories, and what is wrong there.

@@ -118,6 +118,12 @@ def test_another_reason_is_no_other_access(policies: Policies, tmp_path: Path) -
     assert (result.exit_code, result.stdout) == (0, "nobody's access changes (3 asked)\n")
 
 
+def test_what_report_mode_lets_through_is_access(policies: Policies, tmp_path: Path) -> None:
+    old, new = policies("mode: {report: {until: 2999-12-31}}\nci_tokens: read-write\n", "ci_tokens: read-write\n")
+    result = run(old, new, "--cases", tmp_path / "cases.yaml")
+    assert result.stdout.splitlines()[:2] == ["- anonymous: GET /web/a", "    would_deny -> no_token"]
+
+
 def test_what_depends_on_the_key_is_told_for_both(policies: Policies, tmp_path: Path) -> None:
     old, new = policies("ci_tokens: read-write\n", "ci_tokens: read-write\nwrite_once: true\n")
     result = run(old, new, "--cases", tmp_path / "cases.yaml")

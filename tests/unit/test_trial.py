@@ -162,3 +162,22 @@ SHARED = structs.replace(WEB, anonymous=LEVELS["none"], legacy=Legacy("basic", "
 def test_the_old_shared_password(workspace: Workspace, case: str, answer: str) -> None:
     [right] = read(f"name: a, {case}, expect: {answer}")
     assert str(run(right, Snapshot(Routes().adding([ROUTE]), {"web": workspace}))) == f"a: {answer}"
+
+
+TRIED = structs.replace(WEB, anonymous=LEVELS["none"], report_until=NOW + 86400.0)
+
+
+@pytest.mark.parametrize(
+    ("case", "answer"),
+    [
+        ("who: anonymous, ask: GET /web/a", "no_token"),
+        ("who: anonymous, ask: GET /web/a", "would_deny"),
+        ("who: {jwt: github}, actions: [{read: a}]", "would_deny"),
+        ("who: anonymous, ask: GET /web/a, at: 2027-01-01", "would_deny"),
+        ("who: anonymous, ask: GET /web/a, at: 2100-01-01", "no_token"),
+        ("who: anonymous, ask: GET /web/../a", "bad_target"),
+    ],
+)
+def test_report_mode_counts_as_over_unless_a_case_is_about_it(case: str, answer: str) -> None:
+    [right] = read(f"name: a, {case}, expect: {answer}")
+    assert str(run(right, Snapshot(Routes().adding([ROUTE]), {"web": TRIED}))) == f"a: {answer}"
