@@ -119,7 +119,7 @@ class Addresses:
             self._left_out(address)
 
     def hurry(self) -> None:
-        """None of the eligible ones can be reached: others may be back."""
+        """What is left out may be needed, or may be well under new certificates: it is asked now."""
         now = self._loop.time()
         for address in self.all:
             if address not in self.eligible:

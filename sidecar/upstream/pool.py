@@ -121,6 +121,7 @@ class Pool:
             address.preamble = preamble(address.site.authority, material.credential)
             if material.tls is not old.tls:
                 self._retire(address)
+        self.addresses.hurry()
 
     async def close(self) -> None:
         await end(self._sweeper)

@@ -65,12 +65,12 @@ def read_body(connection: socket.socket, asked: Asked) -> None:
 
 
 class ScriptedStore:
-    def __init__(self, script: Script = OK, *, unix: str | None = None) -> None:
+    def __init__(self, script: Script = OK, *, unix: str | None = None, port: int = 0) -> None:
         self.script = script
         self.asked: list[Asked] = []
         self.connections: list[socket.socket] = []
         if unix is None:
-            self._listening = socket.create_server(("127.0.0.1", 0))
+            self._listening = socket.create_server(("127.0.0.1", port))
             self.port: int = self._listening.getsockname()[1]
         else:
             self._listening = socket.socket(socket.AF_UNIX)
@@ -79,6 +79,8 @@ class ScriptedStore:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # else the thread that accepts takes one more
         self._listening.close()
         self.drop_connections()
 
