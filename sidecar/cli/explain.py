@@ -128,7 +128,7 @@ async def _identities(settings: Settings, question: Question) -> AsyncIterator[I
             revocations = feed = ChangeFeed(tokens.store, tokens.watch())
             await feed.start()
             stack.push_async_callback(feed.stop)
-            verifiers.append(tokens.verifier)
+            verifiers.append(tokens.onlooker())
         if settings.issuers:
             sources = {name: keys_of(issuer) for name, issuer in settings.issuers.items()}
             for source in sources.values():

@@ -193,6 +193,7 @@ def _limits(principal: Principal | None) -> list[str]:
         ("workspaces", None if limits.workspaces is None else listed(limits.workspaces) or "none"),
         ("permissions", None if limits.permissions is None else listed(limits.permissions) or "none"),
         ("path", limits.path),
+        *(("scope", str(scope)) for scope in limits.scopes or ()),
     ]
     return [f"{name} {value}" for name, value in stated if value is not None]
 

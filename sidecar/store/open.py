@@ -24,7 +24,12 @@ class OpenStore(Struct, frozen=True):
     moves: PepperMoves
     """What the verifier has found under an earlier pepper: the serving process starts and stops it."""
     spelling: TokenFormat
+    peppers: Peppers
     path: Path
+
+    def onlooker(self) -> OpaqueVerifier:
+        """Judges as `verifier` does, and leaves no trace: for whoever asks what would be."""
+        return OpaqueVerifier(self.spelling, self.peppers, self.store)
 
     def watch(self) -> SqliteWatch:
         """A watch of one's own, for a `ChangeFeed`."""
@@ -59,6 +64,7 @@ async def open_token_store(settings: TokenSettings) -> OpenStore:
         verifier=OpaqueVerifier(spelling, peppers, store, moved=moves.add, reused=tokens.reused),
         moves=moves,
         spelling=spelling,
+        peppers=peppers,
         path=path,
     )
 

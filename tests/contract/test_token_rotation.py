@@ -215,6 +215,15 @@ async def test_the_event_reaches_the_audit_log_with_the_token_that_it_is_about(o
         assert part in record, record
 
 
+async def test_whoever_only_asks_what_would_be_leaves_no_event(opened: OpenStore) -> None:
+    """As `sidecar policy explain` does."""
+    old_token, old = await create(opened)
+    await rotate(opened, old, NOW, 0)
+    with pytest.raises(CredentialRefused, match="expired"):
+        await opened.onlooker().verify(old_token, NOW)
+    assert "reused" not in dict(await kinds(opened))
+
+
 async def test_an_expired_token_that_nobody_replaced_leaves_none(opened: OpenStore) -> None:
     token, row = await create(opened)
     await refusal(opened, token, row.expires_at)
