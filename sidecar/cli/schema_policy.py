@@ -188,7 +188,7 @@ def _policy_parts() -> dict[str, Schema]:
 
 def _case_parts() -> dict[str, Schema]:
     action: Schema = {
-        **block(**{word: described(TEXT, "A key.") for word in _PERMISSIONS}, creates=BOOLEAN),
+        **block(**{word: described(TEXT, "A key.") for word in _PERMISSIONS}, creates=BOOLEAN, below=BOOLEAN),
         **exactly_one(*_PERMISSIONS),
     }
     row: Schema = {"anyOf": [{"const": "unknown"}, block(active=BOOLEAN, groups=several(TEXT))]}

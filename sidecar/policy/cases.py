@@ -5,7 +5,8 @@ their own; `sidecar.trial` runs them, by the road that requests take.
       who: {jwt: github, subject: repo, claims: {repository_id: "123456"}}
       ask: DELETE /web/a                     # a request; or the actions themselves:
       headers: {Depth: infinity}             # optional: what the request says besides
-      actions: [{delete: a}]                 # on keys of `workspace`; {write: a, creates: true} may replace one
+      actions: [{delete: a}]                 # on keys of `workspace`; {write: a, creates: true} may replace one,
+                                             # {delete: a, below: true} is on every key below, too (rule 18)
       exists: true                           # rule 17; where it matters and isn't said, the answer is existence_unknown
       expect: no_rule                        # allow, or a reason code
       rule: the rule's name                  # optional: which rule decided
@@ -136,8 +137,9 @@ def _read_headers(value: Value) -> Mapping[str, str]:
 def _read_action(value: Value) -> Action:
     block = value.block()
     creates = block.get("creates", Value.boolean, False)
+    below = block.get("below", Value.boolean, False)
     found = [
-        Action(Permission(word), member.text(), creates)
+        Action(Permission(word), member.text(), creates, below)
         for word in _PERMISSIONS
         if (member := block.find(word)) is not None
     ]

@@ -21,11 +21,8 @@ SETTINGS = load(CONFIG / "sidecar.example.yaml")
 CASE_FILES = sorted(path for path in (CONFIG / "cases").glob("*.yaml") if path.name != "loading.yaml")
 
 WITHOUT_A_CASE = {
-    18: "operations on collections come with the WebDAV profile",
-    21: "report mode is refused until it is supported",
     23: "needs files that change: tests/unit/test_policy_files.py",
     24: "needs files that change: tests/unit/test_policy_source.py",
-    26: "guards are refused until they are supported",
 }
 
 
