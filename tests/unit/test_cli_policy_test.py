@@ -210,6 +210,7 @@ def test_results_that_can_not_be_written_are_no_success(folder: Path, tmp_path: 
 
 def test_cases_about_loading_are_compared_by_how_problems_begin(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(CONFIG, tmp_path / "config")
+    (tmp_path / "config" / "policies" / "migration.yaml").unlink()
     cases = tmp_path / "config" / "cases" / "loading.yaml"
     cases.write_text(
         "load:\n"
