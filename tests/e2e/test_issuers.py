@@ -44,6 +44,7 @@ issuers:
   corp: {{issuer: "{CORP}", audience: {AUDIENCE}, jwks_file: ./corp.jwks.json, groups_claim: groups}}
   forge: {{issuer: "{forge.url}", audience: {AUDIENCE}}}
 limits: {{drain_delay: 0s}}
+failed_credentials: {{enabled: false}}   # tests ask again and again until a token is good
 """,
     )
     try:
