@@ -218,7 +218,12 @@ def of_policies(metrics: Metrics, checks: Checks, policies: PolicySource, news: 
         status = policies.status()
         return {("ok",): status.good, ("bad",): status.bad}
 
+    def reporting() -> int:
+        now = time.time()
+        return sum((each.report_until or 0.0) > now for each in policies.snapshot.workspaces.values())
+
     metrics.read("policy_info", digest)
+    metrics.read("policy_report_mode", reporting)
     metrics.read("policy_workspaces", workspaces)
     metrics.read("policy_rules", lambda: sum(len(each.rules) for each in policies.snapshot.workspaces.values()))
     metrics.read("policy_last_reload_successful", lambda: float(policies.status().bad == 0))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from sidecar.errors import CredentialRefused
 from sidecar.model import Limits, Principal, PrincipalKind
+from sidecar.networks import network
 from sidecar.policy.compiled import Legacy, Workspace
 from sidecar.reasons import Reason
 
@@ -72,7 +73,8 @@ class OldPasswords:
             known = self._principals[name] = legacy, principal_of(name, legacy)
         return known[1]
 
-    def _saw(self, peer: str, now: float) -> None:
+    def _saw(self, address: str, now: float) -> None:
+        peer = network(address)
         if peer not in self._peers and len(self._peers) >= PEERS:
             self._forget(now)
             if len(self._peers) >= PEERS:

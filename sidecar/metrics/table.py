@@ -61,6 +61,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("policy_info", _G, "1, labelled with the digest of the policy in force.", ("sha256",)),
     Metric("policy_rules", _G, "Rules in force, of all workspaces."),
     Metric("policy_workspaces", _G, "Workspaces: ok, or bad (its file could not be loaded).", ("state",)),
+    Metric("policy_report_mode", _G, "Workspaces whose report mode is on: what nothing grants gets through there."),
     Metric("policy_last_reload_successful", _G, "1 if the last reload took every changed file."),
     Metric("policy_last_reload_success_timestamp_seconds", _G, "When a reload last took every changed file, in Unix time."),
     Metric("policy_reloads_total", _C, "Reloads of changed policy files.", ("result",)),

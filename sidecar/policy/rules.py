@@ -22,7 +22,7 @@ Issuers = Mapping[str, IssuerSettings] | None
 
 PERMISSION_WORDS = (*(permission.value for permission in Permission), "read-write")
 _KINDS = tuple(kind.value for kind in PrincipalKind)
-_PERSONAL, _JWT = PrincipalKind.PERSONAL, PrincipalKind.JWT
+_PERSONAL, _JWT, _LEGACY = PrincipalKind.PERSONAL, PrincipalKind.JWT, PrincipalKind.LEGACY
 
 
 class _Provider(Struct, frozen=True):
@@ -175,6 +175,8 @@ def _check_who(block: Block, rule: Rule, issuers: Issuers) -> None:
                 block.problem(
                     "an allow rule says who: 'issuer', 'users', 'groups' or 'kinds' (for everybody: 'anonymous' above)"
                 )
+            elif rule.kinds == {_LEGACY}:
+                block.problem("the old shared password may do what 'legacy.level' says, and no rule adds to it")
             elif _JWT in rule.kinds:
                 block.problem("'kinds: [jwt]' alone lets in the JWTs of all issuers; say which 'issuer'")
         return

@@ -141,6 +141,13 @@ def test_peers_are_counted_as_long_as_they_use_it_and_no_more_than_can_be_held()
     assert known.peers(NOW + 21 + REMEMBERED) == 1
 
 
+def test_an_ipv6_network_is_one_peer() -> None:
+    known = passwords()
+    for peer in ("2001:db8::1", "2001:db8::2", "2001:db8:0:1::1", "10.0.0.1"):
+        known.identify(WEB, "basic", b"cache:hunter2", peer, NOW)
+    assert known.peers(NOW) == 3
+
+
 def test_nothing_that_was_sent_is_kept() -> None:
     known: Any = passwords()
     known.identify(WEB, "basic", b"cache:hunter2", "10.0.0.1", NOW)

@@ -115,6 +115,7 @@ BAD_RULES = [
     ("{allow: [none], users: [ada]}", "unknown permission"),
     ("{allow: [read]}", WHO),
     ("{allow: [read], path: 'a/**'}", WHO),
+    ("{allow: [read], kinds: [legacy]}", "no rule adds to it"),
     ("{allow: [read], kinds: [jwt]}", "lets in the JWTs of all issuers"),
     ("{allow: [read], kinds: [personal, jwt]}", "lets in the JWTs of all issuers"),
     ("{allow: [read], users: []}", "an empty list matches nobody"),

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 from sidecar import readings
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
@@ -66,6 +68,24 @@ def test_a_bad_edit_does_not_make_a_working_process_unready() -> None:
 def test_nothing_to_decide_by_is_not_ready() -> None:
     _, checks, _ = policies(bad=("api.yaml",))
     assert ready(checks)["policy"] == ("no workspace is loaded", True)
+
+
+def test_workspaces_in_report_mode_are_counted_as_long_as_it_is_on() -> None:
+    now = time.time()
+    trial, over = (structs.replace(WEB, name=str(until), report_until=until) for until in (now + 60, now - 1))
+    metrics, _, _ = policies(trial, over, API)
+    assert sample(metrics, "policy_report_mode") == {"": 1.0}
+
+
+def test_old_passwords_are_counted_and_a_file_that_cannot_be_used_is_told() -> None:
+    metrics, checks, problems = Metrics(), Checks(), ["workspace web: old: it is empty"]
+    counts = SimpleNamespace(accepted=3, ended=2, peers=lambda now: 7)
+    readings.of_old_passwords(metrics, checks, cast(Any, SimpleNamespace(problems=lambda: problems)), cast(Any, counts))
+    assert sample(metrics, "legacy_requests_total") == {'{result="accepted"}': 3.0, '{result="ended"}': 2.0}
+    assert sample(metrics, "legacy_peers") == {"": 7.0}
+    assert ready(checks) == {"shared passwords": (problems[0], False)}
+    problems.clear()
+    assert ready(checks) == {"shared passwords": (None, False)}
 
 
 def test_the_numbers_of_the_policies() -> None:
