@@ -31,7 +31,7 @@ from sidecar.audit.schema import (
     Response,
     Trace,
 )
-from sidecar.model import Permission, Principal, PrincipalKind, Secret
+from sidecar.model import Action, Permission, Principal, PrincipalKind, Secret
 from sidecar.reasons import Outcome
 
 STRING_LIMIT = 2048
@@ -102,6 +102,11 @@ def _describe(principal: Principal, carrier: str) -> Actor:
     )
 
 
+def _name(action: Action) -> str:
+    """The key; with a slash where it stands for all keys below, too."""
+    return redact.text(f"{action.key}/" if action.below else action.key)
+
+
 def _decided(access: Access, detail: str) -> Decided:
     staleness = access.staleness
     return Decided(
@@ -164,6 +169,7 @@ class Records:
 
     def _access(self, access: Access, now: float, end: Completion | None, event_id: str) -> Record:
         actions = access.actions
+        changes: Mapping[str, Any] | None = None
         if not actions:
             action, resource = "request", _NO_RESOURCE
         else:
@@ -171,7 +177,8 @@ class Records:
             strongest = first.permission
             if len(actions) > 1:
                 strongest = max([item.permission for item in actions], key=_STRENGTH.__getitem__)
-            action, resource = _ACTION_NAMES[strongest], Resource(access.upstream or None, None, redact.text(first.key))
+                changes = next(({"destination": _name(item)} for item in actions if item.creates), None)
+            action, resource = _ACTION_NAMES[strongest], Resource(access.upstream or None, None, _name(first))
         outcome, reason, bytes_in, duration_ms, response = access.outcome, access.reason, None, None, _NO_RESPONSE
         if end is not None:
             outcome, reason, bytes_in = end.outcome or outcome, end.reason or reason, end.bytes_in
@@ -207,7 +214,7 @@ class Records:
             self._actor(access),
             resource,
             _decided(access, (end.detail if end is not None else "") or access.detail),
-            None,
+            changes,
             self._instance,
             access.trace,
         )

@@ -113,7 +113,7 @@ class Evidence:
         """Most requests of a connection are for other keys and the same in all else: then the last one's record serves as a frame."""
         decision = self._decision
         head = decision.head
-        if head is None or len(decision.actions) != 1 or head.target.raw_query or decision.detail:
+        if head is None or len(decision.actions) != 1 or decision.forward or head.target.raw_query or decision.detail:
             return False
         action = decision.actions[0]
         seq, staleness = self._token_state

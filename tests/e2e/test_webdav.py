@@ -344,9 +344,17 @@ def test_the_record_says_what_a_move_came_to(rig: Rig) -> None:
         return [
             record
             for record in rig.sidecar.audit()
-            if record["kind"] == "access" and record["request"]["method"] == "MOVE" and record["resource"]["name"] == "b/three"
+            if record["kind"] == "access" and record["request"]["method"] == "MOVE" and record["resource"]["name"] == "b/three/"
         ]  # fmt: skip
 
     until(lambda: any(record["stage"] == "complete" for record in found()))
     assert {record["stage"] for record in found()} == {"intent", "complete"}, "a write's intent comes first"
     assert {record["action"] for record in found()} == {"object.delete"}
+    assert [record["changes"] for record in found()] == [{"destination": "moved/"}] * 2
+
+
+def test_the_record_says_that_a_tree_was_listed(rig: Rig) -> None:
+    rig.ask("PROPFIND", "/dav/a/", {"Depth": "1"})
+    until(
+        lambda: any(record["resource"]["name"] == "a/" for record in rig.sidecar.audit() if record["kind"] == "access")
+    )

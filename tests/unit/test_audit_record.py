@@ -199,6 +199,19 @@ def test_the_end_may_differ_from_the_decision() -> None:
     assert record["response"]["aborted"] is True
 
 
+def test_a_folder_has_a_slash_and_a_move_tells_where_to() -> None:
+    tree = Action(Permission.DELETE, "a", below=True)
+    assert made(access(actions=(tree,)))["resource"]["name"] == "a/"
+    assert made(access(actions=(tree,)))["changes"] is None
+    moved = (Action(Permission.READ, "a"), Action(Permission.DELETE, "a"), Action(Permission.WRITE, f"b/{TOKEN}", True))
+    told = made(access(actions=moved))
+    assert told["resource"]["name"] == "a"
+    assert told["changes"]["destination"].startswith("b/")
+    assert TOKEN not in told["changes"]["destination"]
+    into = (Action(Permission.READ, "a", below=True), Action(Permission.WRITE, "b", True, below=True))
+    assert made(access(actions=into))["changes"] == {"destination": "b/"}
+
+
 def test_several_actions_are_named_by_the_strongest() -> None:
     moved = (Action(Permission.READ, "a"), Action(Permission.DELETE, "a"), Action(Permission.WRITE, "b"))
     assert made(access(actions=moved))["action"] == "object.delete"
