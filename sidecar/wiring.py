@@ -43,6 +43,7 @@ from sidecar.store.last_used import LastUsed
 from sidecar.store.open import OpenStore, open_token_store
 from sidecar.store.token_events import TokenEvents
 from sidecar.store.token_store import TokenEvent
+from sidecar.tokens import ChangeKind
 from sidecar.upstream.file import FileStore
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.own_files import OwnFilesUnusable
@@ -197,6 +198,8 @@ class Sidecar:
 
             async def record(event: TokenEvent) -> None:
                 await audit.commit(readings.token_record(records, event))
+                if event.change.kind == ChangeKind.REUSED:
+                    self.metrics.count("token_reuses_total")
 
             events = TokenEvents(tokens.store, record)
             feed = ChangeFeed(tokens.store, tokens.watch(), on_change=events.wake, on_shortened=tokens.verifier.reread)

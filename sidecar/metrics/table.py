@@ -70,6 +70,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("token_state_staleness_seconds", _G, "How long ago the token state was last known to be current."),
     Metric("token_state_sync_errors_total", _C, "Failed looks at the token store's changes."),
     Metric("token_state_source_total", _C, "What brought a change of the token store to notice.", ("via",)),
+    Metric("token_reuses_total", _C, "Rotated tokens that were used after their overlap: once an hour for each."),
     Metric("identity_cache_hits_total", _C, "Credentials whose identity was in the cache."),
     Metric("identity_cache_misses_total", _C, "Credentials that had to be verified."),
     Metric("identity_cache_negative_hits_total", _C, "Credentials that the cache knew to be bad."),

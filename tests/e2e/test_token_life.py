@@ -146,6 +146,7 @@ def test_a_replaced_token_ends_with_its_overlap_though_the_cache_knows_it_and_th
     assert said(sidecar, new) == HERE, "an event revokes nothing"
     until(lambda: token_events(sidecar, old) == ["created", "rotated", "reused"])
     assert token_events(sidecar, new) == ["created"]
+    assert sidecar.metric("sidecar_token_reuses_total") == 1
     until(lambda: "was replaced and is used after its overlap" in sidecar.log)
     shown = json.loads(sidecar.cli("token", "show", old.split("_")[2], "--json"))
     assert shown["reused_at"] is not None
