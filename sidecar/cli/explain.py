@@ -108,7 +108,7 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
 
 
 def _old_passwords(settings: Settings, policies: PolicySource) -> OldPasswords:
-    files = PasswordFiles(settings.policies, lambda: policies.snapshot, settle=0.0)
+    files = PasswordFiles(settings.policies, lambda: policies.snapshot, settle=0.0, quiet=True)
     files.load_now()
     return OldPasswords(files.digest)
 

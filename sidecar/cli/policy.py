@@ -67,10 +67,21 @@ def check(
         complain(problems)
         if settings is None:
             complain(["note: without --config, names of issuers and upstreams are not checked"])
+        else:
+            complain(f"note: the shared password lets nobody in: {flaw}" for flaw in _unfit(folder, policies.snapshot))
         if not problems:
             typer.echo(f"{folder}: {files} policy {'file is' if files == 1 else 'files are'} right")
     if problems:
         raise typer.Exit(Exit.INVALID)
+
+
+def _unfit(folder: Path, snapshot: Snapshot) -> list[str]:
+    """Old shared passwords whose file can't be used. No mistake of the policy's: the file may be on another machine alone."""
+    from sidecar.policy.passwords import PasswordFiles
+
+    files = PasswordFiles(folder.parent if folder.is_file() else folder, lambda: snapshot, settle=0.0, quiet=True)
+    files.load_now()
+    return files.problems()
 
 
 def _unmet(folder: Path, snapshot: Snapshot, settings: Settings | None) -> list[Problem]:

@@ -38,13 +38,20 @@ class PasswordFiles:
     """`load_now()` once before serving, then `start()` and `stop()` in the loop."""
 
     def __init__(
-        self, directory: Path, snapshot: Callable[[], Snapshot], *, interval: float = 0.25, settle: float = 0.2
+        self,
+        directory: Path,
+        snapshot: Callable[[], Snapshot],
+        *,
+        interval: float = 0.25,
+        settle: float = 0.2,
+        quiet: bool = False,
     ) -> None:
-        """`directory`: that of the policies, beside which relative files lie."""
+        """`directory`: that of the policies, beside which relative files lie. `quiet`: nothing is logged."""
         self._directory = directory
         self._snapshot = snapshot
         self._interval = interval
         self._settle = settle
+        self._quiet = quiet
         self._settled = Settled(MAX_PASSWORD + 2, settle)
         self._seen: Snapshot | None = None
         self._wanted: Mapping[str, Legacy] = {}
@@ -103,7 +110,7 @@ class PasswordFiles:
         before = set(self.problems())
         self._wanted, self._lines = found
         for problem in self.problems():
-            if problem not in before:
+            if problem not in before and not self._quiet:
                 log.warning("the shared password lets nobody in: %s", problem)
 
 

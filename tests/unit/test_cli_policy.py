@@ -30,8 +30,21 @@ def test_a_directory_that_is_right(folder: Path) -> None:
     assert result.exit_code == 0
     assert f"{len(POLICIES)} policy files are right" in result.stdout
     assert "names of issuers and upstreams are not checked" in result.stderr
+    old = folder / "secrets" / "old-password"
+    old.parent.mkdir(exist_ok=True)
+    old.write_text("cache:hunter2")
     checked = run("check", "--config", folder / "sidecar.example.yaml")
     assert (checked.exit_code, checked.stderr) == (0, "")
+
+
+def test_an_old_password_that_cannot_be_used_is_a_note(folder: Path) -> None:
+    """The file may be on another machine alone."""
+    checked = run("check", "--config", folder / "sidecar.example.yaml")
+    assert checked.exit_code == 0
+    missing = "the shared password lets nobody in: workspace cache: ../secrets/old-password: No such file or directory"
+    assert checked.stderr == f"note: {missing}\n"
+    one = run("check", folder / "policies" / "migration.yaml", "--config", folder / "sidecar.example.yaml")
+    assert (one.exit_code, one.stderr) == (0, f"note: {missing}\n")
 
 
 def test_all_problems_of_all_files_are_told(folder: Path) -> None:
