@@ -13,6 +13,8 @@ from sidecar.settings import DAY
 
 LONGEST_SUBJECT, LONGEST_NAME, LONGEST_OWNER_ID = 256, 100, 256
 MOST_WORKSPACES, MOST_SCOPES = 100, 32
+LONGEST_PATHS = 4096
+"""Characters of all scopes' paths: they are held in memory with every identity that is remembered."""
 SHORTEST_TTL = 1.0
 
 _PERMISSIONS: dict[str, tuple[Permission, ...]] = {
@@ -119,6 +121,8 @@ def _scopes_problems(wanted: NewToken) -> Iterator[str]:
         yield "scope: it says workspace, permissions and path itself; leave the token's own out"
     if len(wanted.scopes) > MOST_SCOPES:
         yield f"scope: at most {MOST_SCOPES}"
+    if sum(len(scope.path or "") for scope in wanted.scopes) > LONGEST_PATHS:
+        yield f"scope: their paths have at most {LONGEST_PATHS} characters together"
     if wanted.kind is PrincipalKind.CI and len({scope.workspace for scope in wanted.scopes}) != 1:
         yield "scope: a CI token belongs to exactly one workspace"
     for number, scope in enumerate(wanted.scopes, 1):

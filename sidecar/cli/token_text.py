@@ -33,7 +33,7 @@ def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
         "revoked_at": _iso(row.revoked_at),
         "revoked_by": row.revoked_by,
         "last_used_at": _iso(row.last_used_at),
-        "replaces": row.parent,
+        "parent": row.parent,
         "family": row.family or row.id,
         "rotated_at": _iso(row.rotated_at),
         "reused_at": _iso(row.reused_at),
@@ -89,7 +89,8 @@ def _cells(row: TokenRow, status: Status, now: int) -> tuple[str, ...]:
     used = "never" if row.last_used_at is None else _distance(row.last_used_at, now)
     stated = [row.workspaces, row.permissions, row.path, f"{len(_scopes(row) or [])} scopes" if row.scopes else None]
     limits = " ".join(str(limit) for limit in stated if limit) or "-"
-    shown = (row.id, row.kind, row.subject, row.name or "-", limits, _distance(row.expires_at, now), used, status)
+    standing = f"{status}, replaced" if status is Status.ACTIVE and row.rotated_at is not None else status
+    shown = (row.id, row.kind, row.subject, row.name or "-", limits, _distance(row.expires_at, now), used, standing)
     return tuple(map(_plain, shown))
 
 

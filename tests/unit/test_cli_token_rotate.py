@@ -40,11 +40,13 @@ def test_rotate_prints_the_new_token_alone_and_says_how_long_the_old_one_goes_on
     assert re.search(rf"The old one, {old['id']}, works for another 86(400|399) s", result.stderr)
     new_id = result.stdout.split("_")[2]
     new, ending = shown(config, new_id), shown(config, old["id"])
-    assert (new["replaces"], new["family"], new["permissions"]) == (old["id"], old["id"], ["read"])
+    assert (new["parent"], new["family"], new["permissions"]) == (old["id"], old["id"], ["read"])
     assert ending["rotated_at"] is not None
     assert abs(ends_in(ending) - 86400) < 30
     assert abs(ends_in(new) - 30 * 86400) < 30
     assert {row["id"] for row in listed(config)} == {old["id"], new_id}
+    assert len(re.findall(r"active$", run(config, "list").stdout, re.MULTILINE)) == 1
+    assert len(re.findall(r"active, replaced$", run(config, "list").stdout, re.MULTILINE)) == 1
     text = run(config, "show", new_id).stdout
     assert re.search(rf"^replaces +{old['id']}$", text, re.MULTILINE)
     assert re.search("^replaced ", run(config, "show", str(old["id"])).stdout, re.MULTILINE)
@@ -54,7 +56,7 @@ def test_rotate_prints_the_new_token_alone_and_says_how_long_the_old_one_goes_on
 def test_rotate_takes_a_whole_token_from_stdin(config: Path, word: str) -> None:
     old = create(config)
     new = json.loads(run(config, "rotate", word, "--overlap", "0s", "--json", stdin=f"{old['token']}\n").stdout)
-    assert new["replaces"] == old["id"]
+    assert new["parent"] == old["id"]
     assert shown(config, old["id"])["status"] == "expired"
     assert run(config, "revoke", word, stdin=f"{new['token']}\n").exit_code == 0
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 from hypothesis import given
@@ -36,6 +37,7 @@ def manifest(**wish: str) -> str:
 
 def test_a_manifest_is_a_secret_that_holds_the_token() -> None:
     found = yaml.safe_load(manifest(secret="ci-cache", key="CACHE_TOKEN", namespace="builds"))
+    kubernetes_validate.validate(found, kubernetes_validate.latest_version(), strict=True)
     assert (found["apiVersion"], found["kind"], found["type"]) == ("v1", "Secret", "Opaque")
     assert (found["metadata"]["name"], found["metadata"]["namespace"]) == ("ci-cache", "builds")
     assert base64.b64decode(found["data"]["CACHE_TOKEN"], validate=True).decode() == TEXT

@@ -63,6 +63,7 @@ def test_scopes_are_what_they_say_and_each_is_there_once() -> None:
         (PERSONAL, [WantedScope("web")], {"path": "a"}, "leave the token's own out"),
         (CI, [WantedScope("web"), WantedScope("api")], {}, "exactly one workspace"),
         (PERSONAL, [WantedScope(f"w{n}") for n in range(MOST_SCOPES + 1)], {}, "at most 32"),
+        (PERSONAL, [WantedScope("web", "a" * 1000) for _ in range(5)], {}, "at most 4096 characters together"),
         (PERSONAL, [WantedScope("a b")], {}, "scope 1: workspace 'a b'"),
         (PERSONAL, [WantedScope("web"), WantedScope("web", "a**b")], {}, "scope 2: path"),
         (PERSONAL, [WantedScope("web", "")], {}, "scope 1: path '': it is empty"),
