@@ -2,15 +2,20 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
 
+BESIDE_PYTHON = str(Path(sys.executable).parent)
+"""Where programs are that a Python package brings."""
+
+
 def require_program(name: str) -> str:
     """The program's path. Without it the test is skipped by name; with `CI=true`, where all are installed first, it fails."""
-    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    found = shutil.which(name, path=f"{BESIDE_PYTHON}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
         _missing(f"the program {name} is not installed")
     return found
