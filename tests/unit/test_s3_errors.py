@@ -1,0 +1,128 @@
+"""Refusals as S3 clients read them."""
+
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.parsers import create_parser
+from sidecar import target
+from sidecar.model import Head, Headers
+from sidecar.profiles.profile import LocalAnswer
+from sidecar.profiles.s3_errors import CODES, document, is_signed, refusal
+from sidecar.reasons import REASONS, Outcome, Reason
+
+SHAPE = botocore.session.get_session().get_service_model("s3").operation_model("PutObject").output_shape
+SIGNED = {"authorization": "AWS4-HMAC-SHA256 Credential=x, SignedHeaders=host, Signature=y"}
+
+
+def head(method: str = "PUT", raw: str = "/b/k%26<".replace("<", "%3C"), headers: dict[str, str] | None = None) -> Head:
+    return Head(method, target.parse(raw), Headers(SIGNED if headers is None else headers, ()))
+
+
+def answer(reason: Reason, request: Head | None, *, challenge: bool = False) -> LocalAnswer:
+    challenge = challenge or REASONS[reason].status == 401
+    return refusal(request, reason, REASONS[reason].hint, challenge, "web", "req-1")
+
+
+def parsed(got: LocalAnswer) -> Any:
+    """As botocore reads it."""
+    response = {
+        "status_code": got.status,
+        "headers": {name.decode(): value.decode() for name, value in got.headers},
+        "body": got.body,
+    }
+    return create_parser("rest-xml").parse(response, SHAPE)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if REASONS[reason].outcome is not Outcome.ALLOW])
+def test_every_refusal_is_read_by_botocore(reason: Reason) -> None:
+    read = parsed(answer(reason, head()))
+    assert read["Error"]["Code"]
+    assert read["Error"]["Message"] == f"{REASONS[reason].hint} ({reason})"
+    assert read["Error"]["Resource"] == "/b/k%26%3C"
+    assert (
+        read["ResponseMetadata"]["RequestId"] == read["ResponseMetadata"]["HTTPHeaders"]["x-amz-request-id"] == "req-1"
+    )
+    assert 400 <= read["ResponseMetadata"]["HTTPStatusCode"] < 600
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "code"),
+    [
+        (Reason.BAD_SIGNATURE, 403, "SignatureDoesNotMatch"),
+        (Reason.UNKNOWN_ACCESS_KEY, 403, "InvalidAccessKeyId"),
+        (Reason.REVOKED, 403, "InvalidAccessKeyId"),
+        (Reason.EXPIRED, 400, "ExpiredToken"),
+        (Reason.BAD_TOKEN, 400, "InvalidToken"),
+        (Reason.CLOCK_SKEW, 403, "RequestTimeTooSkewed"),
+        (Reason.URL_EXPIRED, 403, "AccessDenied"),
+        (Reason.NO_RULE, 403, "AccessDenied"),
+        (Reason.RULE_DENY, 403, "AccessDenied"),
+        (Reason.UNKNOWN_OPERATION, 403, "AccessDenied"),
+        (Reason.SIGNATURE_V2, 400, "InvalidRequest"),
+        (Reason.BODY_MISMATCH, 400, "BadDigest"),
+        (Reason.NO_ROUTE, 404, "NoSuchBucket"),
+        (Reason.OVERLOADED, 503, "SlowDown"),
+        (Reason.TOKEN_STORE_UNAVAILABLE, 503, "ServiceUnavailable"),
+        (Reason.UPSTREAM_UNREACHABLE, 502, "InternalError"),
+    ],
+)
+def test_codes(reason: Reason, status: int, code: str) -> None:
+    got = answer(reason, head())
+    assert (got.status, parsed(got)["Error"]["Code"]) == (status, code)
+    assert b"www-authenticate" not in dict(got.headers) or got.status in (401, 403)
+
+
+def test_a_body_of_a_post_is_xml() -> None:
+    assert parsed(answer(Reason.MALFORMED_BODY, head("POST")))["Error"]["Code"] == "MalformedXML"
+    assert parsed(answer(Reason.MALFORMED_BODY, head("PUT")))["Error"]["Code"] == "IncompleteBody"
+
+
+@pytest.mark.parametrize("reason", [Reason.BAD_SIGNATURE, Reason.NO_RULE, Reason.OVERLOADED])
+def test_head_has_no_body(reason: Reason) -> None:
+    got = answer(reason, head("HEAD"))
+    assert got.body == b""
+    assert dict(got.headers)[b"x-amz-request-id"] == b"req-1"
+
+
+def test_tools_without_a_signature_keep_their_401_and_both_challenges() -> None:
+    for reason in (Reason.NO_TOKEN, Reason.BAD_TOKEN, Reason.REVOKED, Reason.EXPIRED):
+        got = answer(reason, head(headers={"authorization": "Bearer x"}), challenge=True)
+        assert got.status == 401
+        assert [name for name, _ in got.headers].count(b"www-authenticate") == 2
+        assert parsed(got)["Error"]["Code"]
+
+
+def test_sdks_get_no_challenge() -> None:
+    got = answer(Reason.EXPIRED, head(), challenge=True)
+    assert b"www-authenticate" not in dict(got.headers)
+
+
+def test_a_request_that_could_not_be_read() -> None:
+    got = answer(Reason.BAD_TARGET, None)
+    assert (got.status, parsed(got)["Error"]["Code"]) == (400, "InvalidURI")
+
+
+def test_what_is_particular_is_about_refusals() -> None:
+    assert all(REASONS[reason].outcome is not Outcome.ALLOW for reason in CODES)
+
+
+@pytest.mark.parametrize(
+    ("raw", "headers", "signed"),
+    [
+        ("/b/k", SIGNED, True),
+        ("/b/k", {"authorization": "AWS x:y"}, True),
+        ("/b/k?X-Amz-Signature=x", {}, True),
+        ("/b/k?AWSAccessKeyId=x&Signature=y", {}, True),
+        ("/b/k", {"authorization": "Bearer AWS4"}, False),
+        ("/b/k", {}, False),
+    ],
+)
+def test_who_came_from_a_signer(raw: str, headers: dict[str, str], signed: bool) -> None:
+    assert is_signed(head("GET", raw, headers)) is signed
+
+
+def test_nothing_in_it_is_markup() -> None:
+    root = ElementTree.fromstring(document("C", "<a>&b;", "/<k>", "<r>"))
+    assert [each.text for each in root] == ["C", "<a>&b;", "/<k>", "<r>"]
