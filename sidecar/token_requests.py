@@ -1,4 +1,4 @@
-"""What may be asked for when a token is made: checked here and nowhere else, and all that is wrong is said at once."""
+"""What may be asked for: of a token that is made, checked here and nowhere else, with all that is wrong said at once; and of a list."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -60,6 +60,25 @@ class NewToken(Struct, frozen=True):
     """Instead of `workspaces`, `permissions` and `path`."""
     owner_id: str = ""
     """The directory's id of a personal token's owner."""
+
+
+class TokenFilter(Struct, frozen=True):
+    """All that is set must hold. Times are whole Unix seconds."""
+
+    kind: PrincipalKind | None = None
+    subject: str | None = None
+    workspace: str | None = None
+    """Bound or narrowed to it."""
+    ended: bool = False
+    """Expired and revoked ones too."""
+    after: str | None = None
+    """The last id of the page before."""
+    limit: int = 100
+    created_by: str | None = None
+    expiring_by: int | None = None
+    """It ends then at the latest."""
+    unused_since: int | None = None
+    """Neither made nor used since then."""
 
 
 def check(wanted: NewToken, ttl: float, longest: float) -> None:

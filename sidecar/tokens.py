@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.credentials.opaque import TokenFormat
@@ -20,6 +19,7 @@ from sidecar.errors import SidecarError
 from sidecar.model import PrincipalKind, Secret
 from sidecar.token_requests import (
     NewToken,
+    TokenFilter,
     TokenRequestError,
     WantedScope,
     check,
@@ -70,25 +70,6 @@ class Status(StrEnum):
     REVOKED = "revoked"
     ALTERED = "altered"
     """Its row isn't as it was written here, or was written under another pepper: it is refused."""
-
-
-class TokenFilter(Struct, frozen=True):
-    """All that is set must hold. Times are whole Unix seconds."""
-
-    kind: PrincipalKind | None = None
-    subject: str | None = None
-    workspace: str | None = None
-    """Bound or narrowed to it."""
-    ended: bool = False
-    """Expired and revoked ones too."""
-    after: str | None = None
-    """The last id of the page before."""
-    limit: int = 100
-    created_by: str | None = None
-    expiring_by: int | None = None
-    """It ends then at the latest."""
-    unused_since: int | None = None
-    """Neither made nor used since then."""
 
 
 class TokenStore(Protocol):

@@ -151,6 +151,11 @@ def place_of(
 def hand_out(token: Secret, row: TokenRow, place: Destination | None, json: bool, *further: str) -> None:
     """Prints the token, or says where it went. `further` lines come last, for a person."""
     if place is not None and place.manifest is not None:
+        if json:
+            import yaml  # few need it
+
+            print_json(yaml.safe_load(place.manifest))
+            return
         typer.echo(place.manifest, nl=False)
     elif json:
         shown = {"token": token.reveal()} if place is None else {"written_to": place.where}

@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sidecar.audit.access import Access, Completion, Delivery, delivery
 from sidecar.audit.record import RECORD_LIMIT, STRING_LIMIT, Records, record_id
 from sidecar.audit.schema import Instance
-from sidecar.model import ANONYMOUS, Action, Limits, Permission, Principal, PrincipalKind, Secret
+from sidecar.cli.token_scopes import parse as scope_of
+from sidecar.model import ANONYMOUS, Action, Limits, Permission, Principal, PrincipalKind, Scope, Secret
 from sidecar.reasons import Outcome, Reason
+from sidecar.tokens import WantedScope
 
 KEY = b"k" * 32
 NOW = 1_795_321_501.123456
@@ -68,6 +71,14 @@ def made(fields: Access, end: Completion | None = DONE) -> dict[str, Any]:
     line = RECORDS.access(fields, NOW, end)
     assert b"\n" not in line
     return json.loads(line)  # type: ignore[no-any-return]
+
+
+def test_a_token_for_several_places_is_told_with_its_scopes_as_they_are_written() -> None:
+    scopes = (Scope("web", frozenset({Permission.READ, Permission.WRITE}), "a/**"), Scope("docs"))
+    builder = replace(ADA, limits=Limits(scopes=scopes))
+    told = made(access(principal=builder))["actor"]["scopes"]
+    assert told == ["workspace=docs", "workspace=web,path=a/**,permissions=read+write"]
+    assert tuple(map(scope_of, told)) == (WantedScope("docs"), WantedScope("web", "a/**", ("read", "write")))
 
 
 EVERY_KIND = {

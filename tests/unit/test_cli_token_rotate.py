@@ -145,6 +145,26 @@ def test_a_ci_tokens_scopes_name_its_workspace(config: Path) -> None:
     assert "exactly one" in run(config, "create", *words, "--scope", "workspace=api", code=2).stderr
 
 
+def test_an_explanation_tells_the_scopes(config: Path) -> None:
+    policy = "workspace: web\nroutes: [{path: /web, client: plain, upstream: local}]\npersonal_tokens: read\nanonymous: read\n"
+    (config.parent / "policies" / "web.yaml").write_text(policy)
+    made = create(config, "--scope", "workspace=web,path=releases/**,permissions=read")
+    (config.parent / "token").write_text(str(made["token"]))
+    words = [
+        "policy",
+        "explain",
+        "--config",
+        str(config),
+        "--token-file",
+        str(config.parent / "token"),
+        "GET",
+        "/web/a",
+    ]
+    result = CliRunner().invoke(app, words)
+    assert "limit      scope workspace=web,path=releases/**,permissions=read" in result.stdout
+    assert "token_limit" in result.stdout
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -233,6 +253,9 @@ def test_a_manifest_is_all_that_is_on_stdout(config: Path) -> None:
     words = ["--kind", "ci", "--subject", "b", "--workspace", "web", "--to", "k8s-secret", "--secret", "web-cache"]
     result = run(config, "create", *words)
     assert yaml.safe_load(result.stdout)["metadata"]["name"] == "web-cache"
+    as_json = run(config, "create", *words, "--json")
+    assert json.loads(as_json.stdout)["kind"] == "Secret"
+    assert as_json.stderr.startswith("note: no policy")
     assert TOKEN.search(result.stdout + result.stderr) is None
 
 
