@@ -6,7 +6,9 @@ contradict each other): the schema is for whoever writes, the loader decides.
 
 from sidecar.cli.schema_words import (
     BOOLEAN,
+    BYTE_RATE,
     DATE,
+    RATE,
     TEXT,
     Schema,
     block,
@@ -34,11 +36,26 @@ _GLOB: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN}
 _WHOLE_STARS = "^(\\*\\*|([^*/]|\\*(?!\\*))*)(/(\\*\\*|([^*/]|\\*(?!\\*))*))*$"
 _KEY_GLOB: Schema = {**_GLOB, "pattern": f"^(?!/){_WHOLE_STARS[1:]}"}
 _PERSONAL_ALONE: Schema = {"properties": {"kinds": {"const": [PrincipalKind.PERSONAL.value]}}, "required": ["kinds"]}
+_SCOPE = block(
+    "",
+    ["workspace"],
+    workspace=TEXT,
+    permissions=several(one_of(PERMISSION_WORDS), 1),
+    path=_KEY_GLOB,
+)
 _LIMITS = {
+    "scopes": described(several(_SCOPE), "What the token is made for, place by place; in place of workspaces."),
     "workspaces": described(several(TEXT), "The token's own limit."),
     "permissions": described(several(one_of(PERMISSION_WORDS), 1), "The token's own limit."),
     "path": described(_KEY_GLOB, "The token's own limit: a glob over the key."),
 }
+
+
+_QUOTA = block(
+    requests=described(RATE, "As 100/s or 6000/m."),
+    bytes=described(BYTE_RATE, "As 100MiB/s or 10GiB/h, both ways."),
+    streams=described({"type": "integer", "minimum": 1}, "Requests at once."),
+)
 
 
 def policy_schema() -> Schema:
@@ -55,6 +72,11 @@ def policy_schema() -> Schema:
         "ci_tokens": described(refer("level"), "The most that a CI token of this workspace may do."),
         "rules": several(refer("rule"), unique=False),
         "write_once": described(BOOLEAN, "Whether replacing any key asks for overwrite."),
+        "rate_limits": block(
+            "What may be had of the store here.",
+            token=described(_QUOTA, "Of each token."),
+            workspace=described(_QUOTA, "Of all requests together."),
+        ),
         "shares": described(several(TEXT), "Workspaces whose routes or keys may lie within this one's."),
         "settings": described(named(TEXT), "Texts for client profiles."),
         "mode": {
@@ -191,19 +213,24 @@ def _case_parts() -> dict[str, Schema]:
         **block(**{word: described(TEXT, "A key.") for word in _PERMISSIONS}, creates=BOOLEAN, below=BOOLEAN),
         **exactly_one(*_PERMISSIONS),
     }
-    row: Schema = {"anyOf": [{"const": "unknown"}, block(active=BOOLEAN, groups=several(TEXT))]}
+    row: Schema = {"anyOf": [{"const": "unknown"}, block(active=BOOLEAN, groups=several(TEXT), id=TEXT)]}
+    not_both: Schema = {"not": {"required": ["scopes", "workspaces"]}}
     sent: Schema = {"type": "object", "minProperties": 1}
     who: Schema = {
         "oneOf": [
             {"const": "anonymous"},
-            block(
-                "",
-                ["personal"],
-                personal=described(TEXT, "The token's owner."),
-                directory=described(row, "The owner's row in the directory; no directory if left out."),
-                **_LIMITS,
-            ),
-            block("", ["ci"], ci=described(TEXT, "The token's workspace."), **_LIMITS),
+            {
+                **block(
+                    "",
+                    ["personal"],
+                    personal=described(TEXT, "The token's owner."),
+                    id=described(TEXT, "The owner's id in the directory, when the token was made."),
+                    directory=described(row, "The owner's row in the directory; no directory if left out."),
+                    **_LIMITS,
+                ),
+                **not_both,
+            },
+            {**block("", ["ci"], ci=described(TEXT, "The token's workspace."), **_LIMITS), **not_both},
             block(
                 "",
                 ["jwt"],

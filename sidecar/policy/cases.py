@@ -13,7 +13,8 @@ their own; `sidecar.trial` runs them, by the road that requests take.
       at: 2027-01-01                         # optional: the day (its first moment, UTC), for what ends; else now
 
 `who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}`, `{jwt: ISSUER, subject, groups, claims}` and
-`{legacy: WORKSPACE}`, who sends that workspace's old shared password. Tokens issued here may have limits (`workspaces`, `permissions`, `path`); `directory: {active: true, groups: []}` is the person's row there,
+`{legacy: WORKSPACE}`, who sends that workspace's old shared password. Tokens issued here may have limits (`workspaces`, `permissions`, `path`, or `scopes: [{workspace, permissions, path}]`), and a personal one its owner's `id`
+when it was made; `directory: {active: true, groups: [], id: "7"}` is the person's row there,
 `directory: unknown` is a person without one; without the key no directory is configured. Report mode counts as over, unless a case
 expects `would_deny` or is about a day.
 
@@ -29,7 +30,7 @@ from typing import Any
 from msgspec import Struct
 
 from sidecar.document import Block, Value, parse
-from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind
+from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind, Scope
 from sidecar.policy.compiled import Case
 from sidecar.policy.names import known_name
 from sidecar.policy.rules import read_claims, read_key_glob, read_permissions
@@ -160,18 +161,37 @@ def _read_who(value: Value, issuers: Collection[str] | None) -> tuple[Principal,
         return _read_jwt(jwt, block, issuers), None, False
     if legacy is not None:
         return Principal(PrincipalKind.LEGACY, "", workspace=legacy.text()), None, False
+    scopes = block.get("scopes", lambda found: tuple(_read_scope(item) for item in found.items()), None)
+    workspaces = block.get("workspaces", lambda names: frozenset(names.texts()), None)
+    if scopes is not None and workspaces is not None:
+        block.problem("'scopes' say their workspaces; leave 'workspaces' out")
     limits = Limits(
-        block.get("workspaces", lambda names: frozenset(names.texts()), None),
+        workspaces if scopes is None else frozenset(scope.workspace for scope in scopes),
         block.get("permissions", read_permissions, None),
-        block.get("path", lambda glob: read_key_glob(glob).pattern, None),
+        block.get("path", _read_path, None),
+        scopes,
     )
     if ci is not None:
         bound = ci.text()
         return Principal(PrincipalKind.CI, f"ci of {bound}", workspace=bound, limits=limits), None, False
     subject = personal.text() if personal is not None else ""
+    owner_id = block.get("id", Value.text, "")
     row = block.find("directory")
     person = _read_person(row) if row is not None else None
-    return Principal(PrincipalKind.PERSONAL, subject, limits=limits), person, row is not None
+    return Principal(PrincipalKind.PERSONAL, subject, limits=limits, owner_id=owner_id), person, row is not None
+
+
+def _read_scope(value: Value) -> Scope:
+    block = value.block()
+    return Scope(
+        block.need("workspace").text(),
+        block.get("permissions", read_permissions, None),
+        block.get("path", _read_path, None),
+    )
+
+
+def _read_path(value: Value) -> str:
+    return read_key_glob(value).pattern
 
 
 def _read_jwt(issuer: Value, block: Block, issuers: Collection[str] | None) -> Principal:
@@ -189,7 +209,11 @@ def _read_person(value: Value) -> Person | None:
         value.choice(("unknown",), "person")
         return None
     block = value.block()
-    return Person(block.get("active", Value.boolean, True), frozenset(block.get("groups", Value.texts, ())))
+    return Person(
+        block.get("active", Value.boolean, True),
+        frozenset(block.get("groups", Value.texts, ())),
+        block.get("id", Value.text, ""),
+    )
 
 
 def _sent(wanted: Any) -> Any:

@@ -222,6 +222,9 @@ BAD = {
                 "name: a, who: {personal: ada, ci: web}, ask: GET /, expect: allow",
                 "name: a, who: {ci: web, directory: unknown}, ask: GET /, expect: allow",
                 "name: a, who: {ci: web, path: /a}, ask: GET /, expect: allow",
+                "name: a, who: {ci: web, scopes: [{path: a}]}, ask: GET /, expect: allow",
+                "name: a, who: {ci: web, scopes: [], workspaces: [web]}, ask: GET /, expect: allow",
+                "name: a, who: {ci: web, id: '7'}, ask: GET /, expect: allow",
                 "name: a, who: {ci: web, permissions: [raed]}, ask: GET /, expect: allow",
                 "name: a, who: {jwt: github, path: a}, ask: GET /, expect: allow",
                 "name: a, who: {legacy: web, path: a}, ask: GET /, expect: allow",
@@ -291,6 +294,8 @@ GOOD = {
         CASE % "name: a, who: {personal: a, directory: {}}, ask: PUT /a, exists: true, expect: allow, rule: r",
         CASE
         % "name: a, who: {jwt: a, claims: {a: [1, {b: c}]}, groups: []}, actions: [], expect: no_rule, workspace: b",
+        CASE
+        % "name: a, who: {personal: a, id: '7', directory: {id: '8'}, scopes: [{workspace: b}]}, ask: GET /, expect: allow",
         CASE % "name: a, who: {legacy: web}, ask: GET /a, expect: expired",
         "workspace: web\nguard: true\ncases: []",
         "load: []",
@@ -306,7 +311,7 @@ def test_the_schema_and_the_loader_take_the_same(kind: For, text: str, tmp_path:
 
 
 READERS = {
-    For.POLICY: ("policy/file.py", "policy/rules.py", "policy/cases.py"),
+    For.POLICY: ("policy/file.py", "policy/rules.py", "policy/cases.py", "quotas.py"),
     For.CASES: ("policy/cases.py",),
     For.PEOPLE: ("directory/file.py",),
 }

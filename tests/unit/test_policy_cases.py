@@ -2,7 +2,7 @@
 
 import pytest
 from sidecar.errors import DocumentError
-from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind
+from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind, Scope
 from sidecar.policy.cases import CaseFile, LoadCase, read_case_file
 from sidecar.policy.compiled import Case
 from sidecar.reasons import Reason
@@ -76,6 +76,22 @@ LIMITS = Limits(frozenset({"web"}), frozenset({READ}), "a/**")
             None,
             False,
         ),
+        (
+            "{personal: ada, id: '7', directory: {id: '8'}}",
+            Principal(PERSONAL, "ada", owner_id="7"),
+            Person(True, frozenset(), "8"),
+            True,
+        ),
+        (
+            "{personal: ada, scopes: [{workspace: web, permissions: [read], path: a/**}, {workspace: b}]}",
+            Principal(
+                PERSONAL,
+                "ada",
+                limits=Limits(frozenset({"web", "b"}), scopes=(Scope("web", frozenset({READ}), "a/**"), Scope("b"))),
+            ),
+            None,
+            False,
+        ),
         ("{legacy: web}", Principal(PrincipalKind.LEGACY, "", workspace="web"), None, False),
         ("{jwt: github}", Principal(JWT, "somebody", issuer="github"), None, False),
         (
@@ -122,6 +138,9 @@ ONE_PERMISSION = "one permission on one key"
         ("name: a, who: {}, ask: GET /, expect: allow", ONE_KIND),
         ("name: a, who: {personal: ada, ci: web}, ask: GET /, expect: allow", ONE_KIND),
         ("name: a, who: {legacy: web, ci: web}, ask: GET /, expect: allow", ONE_KIND),
+        ("name: a, who: {ci: web, scopes: [{path: a}]}, ask: GET /, expect: allow", "'workspace' is missing"),
+        ("name: a, who: {ci: web, scopes: [], workspaces: [web]}, ask: GET /, expect: allow", "leave 'workspaces' out"),
+        ("name: a, who: {ci: web, id: '7'}, ask: GET /, expect: allow", "unknown key 'id'"),
         ("name: a, who: {legacy: web, path: a}, ask: GET /, expect: allow", "unknown key 'path'"),
         ("name: a, who: anonymous, ask: GET /, expect: allow, at: tomorrow", "expected a date"),
         ("name: a, who: {jwt: github, ci: web}, ask: GET /, expect: allow", ONE_KIND),

@@ -272,6 +272,15 @@ def test_a_guard_that_can_not_be_asked_lets_nothing_through(tmp_path: Path, case
     assert problems(policies)[0].startswith(problem)
 
 
+def test_a_guard_is_one_however_its_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "a.yaml").write_text(text("a"))
+    (tmp_path / "cases" / "a.yaml").write_text(f'{{workspace: a, "guard": true, {OPEN.strip()}}}')
+    policies = source(tmp_path)
+    policies.load_now()
+    assert level(policies, "a") is None
+
+
 def test_a_guard_s_file_that_can_not_be_opened_is_told(tmp_path: Path) -> None:
     (tmp_path / "policies").mkdir()
     (tmp_path / "cases" / "a.yaml").mkdir(parents=True)
