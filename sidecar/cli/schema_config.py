@@ -11,7 +11,9 @@ import msgspec
 
 from sidecar.cli.schema_words import (
     BOOLEAN,
+    BYTE_RATE,
     DURATION,
+    RATE,
     TEXT,
     Schema,
     block,
@@ -20,6 +22,7 @@ from sidecar.cli.schema_words import (
     one_of,
     several,
 )
+from sidecar.model import Rate
 from sidecar.settings import Listen, Settings
 
 _NOT_WRITTEN = {"path", "upstreams.NAME.name", "issuers.NAME.name"}
@@ -76,6 +79,8 @@ def _value(hint: Any, name: str) -> Schema:
         return _value(options[0], name)
     if hint is Listen or hint is Path or hint is str:
         return TEXT
+    if hint is Rate:
+        return BYTE_RATE if name.endswith("bytes") else RATE
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         inner = _block(hint, f"{name}.")
         return {"anyOf": [TEXT, inner]} if name == "listen[]" else inner

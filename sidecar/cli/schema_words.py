@@ -10,6 +10,8 @@ DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TEXT: Schema = {"type": "string", "minLength": 1}
 BOOLEAN: Schema = {"type": "boolean"}
 DATE: Schema = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
+RATE: Schema = {"type": "string", "pattern": "^[1-9][0-9]{0,8}/[smhd]$"}
+BYTE_RATE: Schema = {"type": "string", "pattern": "^[1-9][0-9]{0,8}([KMGT]i)?B/[smhd]$"}
 DURATION: Schema = {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h|d)$"}
 
 
