@@ -78,8 +78,6 @@ class Problems:
 
 def is_ambiguous(text: str) -> bool:
     """Whether some YAML reader takes this unquoted scalar for something else than a string."""
-    if text in ("true", "false"):
-        return True
     tag = _RESOLVER.resolve(yaml.ScalarNode, text, (True, False))
     return bool(tag != _STRING_TAG) or _YAML_1_2.fullmatch(text) is not None
 

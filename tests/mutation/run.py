@@ -60,8 +60,8 @@ TESTS_OF = {
     "sidecar/credentials/jws.py": ("jws", "values jwt"),
     "sidecar/credentials/opaque.py": ("opaque", "values"),
     "sidecar/credentials/pepper.py": ("pepper", "opaque"),
-    "sidecar/document.py": ("document", "yaml_tree policy_rules config"),
-    "sidecar/yaml_tree.py": ("yaml_tree", "document"),
+    "sidecar/document.py": ("document", "yaml_tree policy_rules values config"),
+    "sidecar/yaml_tree.py": ("yaml_tree", "document values"),
     "sidecar/upstream/conditions.py": ("upstream_conditions", "values"),
 }
 """Module -> its first tests, and its second ones: names of files among the unit tests, or of a folder beside them."""

@@ -16,6 +16,8 @@ from sidecar.yaml_tree import (
     Scalar,
     child_path,
     is_ambiguous,
+    lines_by_path,
+    quoted,
     read_tree,
 )
 
@@ -97,6 +99,45 @@ def test_a_node_knows_the_line_where_a_person_looks_for_it() -> None:
     members = tree.nodes["c"]
     assert isinstance(members, Items)
     assert [node.line for node in members.nodes if node is not None] == [4, 6]
+
+
+def test_every_place_of_a_tree_has_its_line() -> None:
+    tree, found = read("a: 1\nb:\n  - c\n  - {d: 2,\n     'e f': [3]}\n")
+    assert found == []
+    assert lines_by_path(tree) == {
+        "$": 1, "$.a": 1, "$.b": 2, "$.b[0]": 3, "$.b[1]": 4, "$.b[1].d": 4, "$.b[1]['e f']": 5, "$.b[1]['e f'][0]": 5,
+    }  # fmt: skip
+    assert lines_by_path(None) == {}
+
+
+def test_foreign_text_is_cut_where_it_is_longer_than_a_message_bears() -> None:
+    assert quoted("a" * 60) == repr("a" * 60)
+    assert quoted("a" * 61) == repr("a" * 57 + "...")
+
+
+def test_a_file_of_exactly_the_most_that_is_allowed_is_read() -> None:
+    assert read(b"a: 1 #" + b"x" * (MAX_BYTES - 6))[1] == []
+    assert read(b"a: 1 #" + b"x" * (MAX_BYTES - 5))[1] == [
+        f"f.yaml:1 $: the file has {MAX_BYTES + 1} bytes; at most {MAX_BYTES} are read"
+    ]
+    assert read("[" * (MAX_DEPTH - 1) + "a" + "]" * (MAX_DEPTH - 1))[1] == []
+    assert read("[" * MAX_DEPTH + "]" * MAX_DEPTH)[1] == []
+    assert len(read("[" * MAX_DEPTH + "a" + "]" * MAX_DEPTH)[1]) == 1
+    assert read("[" + "a," * (MAX_NODES - 1) + "]")[1] == []
+    assert len(read("[" + "a," * MAX_NODES + "]")[1]) == 1
+
+
+def test_the_bounds_are_those_that_the_handbook_names() -> None:
+    assert (MAX_BYTES, MAX_DEPTH, MAX_NODES, MAX_PROBLEMS) == (2**20, 32, 200_000, 100)
+
+
+def test_broken_yaml_is_told_in_the_parser_s_words_and_with_its_line() -> None:
+    assert read("a: [1\nb: 2\n")[1] == [
+        "f.yaml:2 $: not valid YAML: while parsing a flow sequence, did not find expected ',' or ']'"
+    ]
+    assert read("a: 1\n\tb: 2\n")[1] == ["f.yaml:2 $: not valid YAML: a tab indents this line; YAML wants spaces"]
+    assert read("a: 1\nb: \x01\n")[1][0].startswith("f.yaml:2 $: not valid YAML: ")
+    assert read(b"a: 1\nb: \xff\n")[1] == ["f.yaml:2 $: the file is not UTF-8 text"]
 
 
 def test_a_byte_order_mark_is_not_part_of_the_first_key() -> None:
