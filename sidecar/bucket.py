@@ -7,14 +7,7 @@ take at all may take more than there is, and whoever comes next waits until it i
 from collections import OrderedDict
 from collections.abc import Callable
 
-from msgspec import Struct
-
-
-class Rate(Struct, frozen=True):
-    """`burst` is what the bucket holds, `per_second` what flows in. Both are above 0."""
-
-    per_second: float
-    burst: float
+from sidecar.model import Rate
 
 
 class Bucket:

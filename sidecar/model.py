@@ -209,6 +209,30 @@ class Person(Struct, frozen=True):
     """Names the person for good, where the directory has such a thing: a name can be given to somebody else."""
 
 
+class Rate(Struct, frozen=True, gc=False):
+    """So much of something at once, and so much of it in each second after that; both are above 0."""
+
+    per_second: float
+    burst: float
+
+
+class Quota(Struct, frozen=True, gc=False):
+    """How much of the store one may have; `None` is as much as they like."""
+
+    requests: Rate | None = None
+    bytes: Rate | None = None
+    """Of bodies, both ways."""
+    streams: int | None = None
+    """Requests at once."""
+
+
+class Quotas(Struct, frozen=True, gc=False):
+    token: Quota = Quota()
+    """Of each token."""
+    workspace: Quota = Quota()
+    """Of all requests to one workspace together."""
+
+
 class Verdict(Struct, frozen=True):
     """What the policy says about a set of actions."""
 

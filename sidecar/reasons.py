@@ -51,6 +51,7 @@ class Reason(StrEnum):
     CLOCK_SKEW = "clock_skew"
     URL_EXPIRED = "url_expired"
 
+    RATE_LIMITED = "rate_limited"
     CROSS_SITE = "cross_site"
     UNKNOWN_OPERATION = "unknown_operation"
     KEY_REQUIRED = "key_required"
@@ -140,6 +141,9 @@ REASONS: dict[Reason, Row] = {
         429,
         _UNAUTH,
         "Too many bad tokens came from your network; wait, then send a valid one: that is always accepted.",
+    ),
+    Reason.RATE_LIMITED: Row(
+        429, _DENY, "This is more than the token or its workspace may have at once; try again later."
     ),
     Reason.CROSS_SITE: Row(403, _DENY, "Passwords are not accepted from other sites' pages; use a Bearer token."),
     Reason.UNKNOWN_OPERATION: Row(403, _DENY, "This operation is not known for this kind of client."),

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from sidecar.model import Quotas
+
 KiB, MiB = 1024, 1024 * 1024
 DAY = 86400.0
 
@@ -223,3 +225,4 @@ class Settings(Struct, frozen=True):
     carriers: CarrierSettings = CarrierSettings()
     limits: LimitSettings = LimitSettings()
     failed_credentials: FailedCredentialSettings = FailedCredentialSettings()
+    rate_limits: Quotas = Quotas()

@@ -18,7 +18,6 @@ from sidecar import __version__, headers, readings, wiring_audit
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.sinks import Sink
-from sidecar.bucket import Rate
 from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.jwt import JwtVerifier
@@ -28,12 +27,13 @@ from sidecar.gate import Gate
 from sidecar.jwks import keys_of
 from sidecar.listening import StartError, address, bind_all
 from sidecar.metrics import Metrics
-from sidecar.model import Principal, PrincipalKind
+from sidecar.model import Principal, PrincipalKind, Rate
 from sidecar.policy.compiled import Route
 from sidecar.policy.passwords import PasswordFiles
 from sidecar.policy.source import PolicySource
 from sidecar.ports import Upstream, Verifier
 from sidecar.profiles import PROFILES
+from sidecar.server.allowances import Allowances
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
 from sidecar.server.ops import Checks, OpsServer
@@ -143,6 +143,7 @@ class Sidecar:
             token_state=revocations.state,
             patience=settings.limits.body_timeout,
             draining=lambda: self._draining,
+            allowances=Allowances(settings.rate_limits, self._rate_limited),
         )
         self._listener = listener = Listener(plane.handle, settings.limits, metrics.turned_away)
         checks.add("draining", lambda: "shutting down" if self._draining else None)
@@ -162,6 +163,9 @@ class Sidecar:
         self._closing.append(self._entrances.stop)
         listener.start()
         await self._entrances.accept(sockets, listener)
+
+    def _rate_limited(self, scope: str, limit: str) -> None:
+        self.metrics.count("rate_limited_total", scope, limit)
 
     async def drain(self) -> None:
         """Not ready, accept a little longer, finish what runs, flush, end."""

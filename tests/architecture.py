@@ -26,6 +26,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.bucket",
         "sidecar.networks",
         "sidecar.proxy_header",
+        "sidecar.quotas",
         "sidecar.profiles",
         "sidecar.policy",
     ),

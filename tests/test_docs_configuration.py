@@ -35,7 +35,7 @@ def settings(struct: type[msgspec.Struct], prefix: str = "") -> Iterator[tuple[s
             suffix = "[]"
         inner = arguments[0] if arguments and isinstance(arguments[0], type) else hint
         name = f"{prefix}{field.name}"
-        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and inner.__name__ != "Listen":
+        if isinstance(inner, type) and issubclass(inner, msgspec.Struct) and inner.__name__ not in ("Listen", "Rate"):
             yield from settings(inner, f"{name}{suffix}.")
         elif name not in NOT_IN_THE_FILE:
             yield WRITTEN.get(name, name), hint, field.default

@@ -91,7 +91,7 @@ def delivery(outcome: Outcome, reason: Reason, principal: Principal | None, acti
     """Of a decision; the arguments are the fields of `Access`."""
     if outcome is not Outcome.ALLOW or reason is Reason.ANSWERED_HERE:
         known = principal is not None and principal.kind is not PrincipalKind.ANONYMOUS
-        if not known:
+        if not known or reason is Reason.RATE_LIMITED:  # who asks too often must not fill the disk either
             return Delivery.COUNTED
         return Delivery.RELAXED if outcome is Outcome.ALLOW else Delivery.STRICT
     for action in actions:

@@ -17,6 +17,8 @@ from sidecar.config.values import Folder, header_name, names, within
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.document import Document, Value, parse
 from sidecar.errors import DocumentError, Problem
+from sidecar.model import Quotas
+from sidecar.quotas import read_quotas
 from sidecar.settings import (
     DAY,
     AuditSink,
@@ -79,6 +81,7 @@ def _settings(document: Document, path: Path) -> Settings:
         audit=root.get("audit", lambda value: _audit(value, folder), (AuditSink(),)),
         carriers=root.get("carriers", _carriers, CarrierSettings()),
         limits=root.get("limits", _limits, LimitSettings()),
+        rate_limits=root.get("rate_limits", read_quotas, Quotas()),
         failed_credentials=root.get("failed_credentials", _failed_credentials, FailedCredentialSettings()),
     )
 

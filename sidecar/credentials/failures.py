@@ -15,7 +15,8 @@ An outage is no failure, and whoever proves to hold a token that has expired or 
 import asyncio
 import math
 
-from sidecar.bucket import Bucket, Buckets, Rate
+from sidecar.bucket import Bucket, Buckets
+from sidecar.model import Rate
 from sidecar.networks import network
 
 NETWORKS = 16_384

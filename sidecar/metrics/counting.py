@@ -12,7 +12,20 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client import ProcessCollector
 
 from sidecar.metrics.exposition import encoded, registry_of
-from sidecar.metrics.table import CODE_CLASSES, METHODS, METRICS, OTHER, RESULTS, STAGES, Kind, Labels, Series, Snapshot
+from sidecar.metrics.table import (
+    CODE_CLASSES,
+    METHODS,
+    METRICS,
+    OTHER,
+    RATE_LIMITS,
+    RATE_SCOPES,
+    RESULTS,
+    STAGES,
+    Kind,
+    Labels,
+    Series,
+    Snapshot,
+)
 from sidecar.reasons import REASONS, Outcome, Reason
 
 Values = float | Mapping[Labels, float]
@@ -198,6 +211,9 @@ class Metrics:
             self._sow_histogram("upstream_request_duration_seconds", upstream)
             for code_class in CODE_CLASSES:
                 self.count("upstream_requests_total", upstream, code_class, by=0)
+        for scope in RATE_SCOPES:
+            for limit in RATE_LIMITS:
+                self.count("rate_limited_total", scope, limit, by=0)
         for kind in kinds:
             self._sow_histogram("verify_seconds", kind)
         for result in RESULTS:

@@ -85,6 +85,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("audit_write_seconds", _H, "One write of an audit sink, of one record or of many.", ("sink",), _OWN_BUCKETS),
     Metric("audit_last_success_timestamp_seconds", _G, "When a sink last took a record, in Unix time.", ("sink",)),
     Metric("audit_suppressed_total", _C, "Refusals of unknown callers that were counted instead of recorded."),
+    Metric("rate_limited_total", _C, "Requests refused because a limit was reached.", ("scope", "limit")),
     Metric("tls_handshakes_total", _C, "TLS handshakes with clients.", ("listen", "result")),
     Metric("tls_certificate_reloads_total", _C, "Versions of a listener's certificate and key that were read: ok, or error (not served).", ("listen", "result")),
     Metric("tls_certificate_last_reload_successful", _G, "1 if the certificate on disk is the one that is served.", ("listen",)),
@@ -97,6 +98,7 @@ METHODS = frozenset({
     "GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS",
     "PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH",
 })  # fmt: skip
+RATE_SCOPES, RATE_LIMITS = ("token", "workspace"), ("requests", "bytes", "streams")
 STAGES = ("audit", "total")
 """Waiting for a strict audit record; all until the store is asked or the answer given."""
 RESULTS = ("ok", "error")

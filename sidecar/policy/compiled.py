@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sidecar.model import NOTHING, Action, Permission, Permissions, Person, Principal, PrincipalKind
+from sidecar.model import NOTHING, Action, Permission, Permissions, Person, Principal, PrincipalKind, Quotas
 from sidecar.policy.glob import Glob
 from sidecar.reasons import Reason
 
@@ -96,6 +96,8 @@ class Workspace(Struct, frozen=True, gc=False):
     report_until: float | None = None
     """Until then (Unix seconds) what nothing grants is let through and recorded (rule 21); `None` enforces."""
     legacy: Legacy | None = None
+    quotas: Quotas | None = None
+    """What its tokens, and all its requests together, may have beside what the configuration says; `None` says nothing."""
     broken: bool = False
     """Its file was bad at a cold start: nothing but its routes is known, everything is refused with `policy_missing` (rule 23)."""
 

@@ -9,11 +9,12 @@ import hashlib
 from collections.abc import Collection, Mapping
 
 from sidecar.document import Document, Value, parse
-from sidecar.model import LEVELS, NOTHING, Permission, Permissions
+from sidecar.model import LEVELS, NOTHING, Permission, Permissions, Quotas
 from sidecar.policy.cases import read_cases
 from sidecar.policy.compiled import Legacy, Route, Workspace
 from sidecar.policy.names import known_name, method_name, plain_path, workspace_name
 from sidecar.policy.rules import Issuers, read_rules
+from sidecar.quotas import read_quotas
 from sidecar.settings import DAY
 
 _PERMISSIONS = tuple(permission.value for permission in Permission)
@@ -58,6 +59,7 @@ def _read(
     legacy = block.get("legacy", _read_legacy, None)
     cases = block.get("cases", lambda value: read_cases(value, name, issuers), ())
     guard = block.get("guard", Value.boolean, False)
+    quotas = block.get("rate_limits", read_quotas, None)
     return Workspace(
         name=name,
         file=document.file,
@@ -76,6 +78,7 @@ def _read(
         guard=guard,
         report_until=report_until,
         legacy=legacy,
+        quotas=None if quotas == Quotas() else quotas,
     )
 
 

@@ -19,9 +19,11 @@ from sidecar.audit.record import Records
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Decision, Gate, upstream_path
 from sidecar.metrics import Metrics
+from sidecar.model import Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer
 from sidecar.reasons import REASONS, Reason
+from sidecar.server.allowances import Allowances
 from sidecar.server.client import Incoming
 from sidecar.server.evidence import Evidence, TokenState
 from sidecar.server.exchange import Exchange
@@ -52,6 +54,7 @@ class DataPlane:
         token_state: Callable[[float], TokenState],
         patience: float,
         draining: Callable[[], bool],
+        allowances: Allowances | None = None,
     ) -> None:
         """`places` by upstream name. `patience`: see `Exchange`."""
         self._gate = gate
@@ -62,6 +65,7 @@ class DataPlane:
         self._token_state = token_state
         self._patience = patience
         self._draining = draining
+        self._allowances = Allowances(Quotas()) if allowances is None else allowances
         self.in_flight = 0
         self.stores = {name: StoreState(name) for name in places}
 
@@ -77,6 +81,10 @@ class DataPlane:
             decision = await self._gate.decide(
                 message.method, message.path, message.raw_headers, connection.peer, now, last=connection.last_read
             )
+        permit = None
+        workspace = decision.workspace
+        if workspace is not None and (workspace.quotas is not None or self._allowances.general):
+            decision, permit = self._allowances.admit(decision, connection.peer, now)
         evidence = Evidence(self._audit, self._records, decision, incoming, self._token_state, now, began)
         reason, detail = decision.reason, ""
         self.in_flight += 1
@@ -100,6 +108,8 @@ class DataPlane:
             # Also where the client left and this task is being cancelled.
             self.in_flight -= 1
             ended = time.perf_counter()
+            if permit is not None:
+                permit.end(exchange.bytes_in + exchange.bytes_out, time.time())
             evidence.completion(exchange, reason, detail, ended)
             route = decision.route
             self._metrics.finished(

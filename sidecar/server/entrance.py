@@ -57,36 +57,39 @@ class Entrance:
         self._trusted = trusted
         self._context = context
         self._turned_away = turned_away
+        self._listening: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._complained = -_COMPLAIN_EVERY
         self._loop = asyncio.get_running_loop()
 
     def open(self, listening: socket.socket) -> None:
         listening.setblocking(False)
+        self._listening.append(listening)
         self._accepting.append(self._loop.create_task(self._accept(listening), name=f"accept on {self._name}"))
 
     async def close(self) -> None:
         """No further connection. Those that have not passed are the caller's to cancel."""
         await end(*self._accepting)
+        for listening in self._listening:
+            listening.close()
 
     async def _accept(self, listening: socket.socket) -> None:
-        with listening:
-            while True:
-                try:
-                    sock, address = await self._loop.sock_accept(listening)
-                except OSError as error:
-                    if error.errno != errno.ECONNABORTED:  # that one has left already
-                        log.error("listen %s: no connection can be accepted: %s", self._name, error.strerror)
-                        await asyncio.sleep(_BREATH)
-                    continue
-                if self._admits():
-                    guest = self._loop.create_task(
-                        self._greet(sock, plain(address[0]) if listening.family != socket.AF_UNIX else "")
-                    )
-                    self._guests.add(guest)
-                    guest.add_done_callback(self._guests.discard)
-                else:
-                    sock.close()
+        while True:
+            try:
+                sock, address = await self._loop.sock_accept(listening)
+            except OSError as error:
+                if error.errno != errno.ECONNABORTED:  # that one has left already
+                    log.error("listen %s: no connection can be accepted: %s", self._name, error.strerror)
+                    await asyncio.sleep(_BREATH)
+                continue
+            if self._admits():
+                guest = self._loop.create_task(
+                    self._greet(sock, plain(address[0]) if listening.family != socket.AF_UNIX else "")
+                )
+                self._guests.add(guest)
+                guest.add_done_callback(self._guests.discard)
+            else:
+                sock.close()
 
     def _admits(self) -> bool:
         listener = self._listener

@@ -122,6 +122,36 @@ def test_good_tokens_pass_in_the_middle_of_a_flood(sidecar: SidecarProcess) -> N
             thread.join()
 
 
+def test_requests_bytes_and_streams_are_limited(tmp_path: Path) -> None:
+    process = SidecarProcess(
+        tmp_path,
+        upstreams='  local: {url: "file://./data"}',
+        policies={"web.yaml": POLICY + "rate_limits: {workspace: {bytes: 1MiB/d}, token: {streams: 1}}\n"},
+        more="rate_limits: {token: {requests: 5/d}}",
+    ).start()
+    try:
+        one, other, third = process.token(), process.token(), process.token()
+        assert [ask(process.port, "GET", "/web/none", bearer(one)).status for _ in range(6)] == [404] * 5 + [429]
+        refused = ask(process.port, "PUT", "/web/a", bearer(one), b"content")
+        assert (refused.status, refused.reason) == (429, "rate_limited")
+        assert 10_000 < int(refused.header("retry-after") or "") <= 86_400
+        with process.connect() as half_sent:
+            half_sent.sendall(b"PUT /web/b HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\nAuthorization: Bearer ")
+            half_sent.sendall(other.encode() + b"\r\n\r\nx")
+            until(lambda: ask(process.port, "GET", "/web/none", bearer(other)).status == 429)
+            assert process.metric('sidecar_rate_limited_total{limit="streams",scope="token"}') >= 1
+        assert ask(process.port, "PUT", "/web/large", bearer(third), bytes(2_000_000)).status == 201
+        until(lambda: ask(process.port, "GET", "/web/large", {}).status == 429)  # the workspace's bytes are used up
+        assert process.metric('sidecar_rate_limited_total{limit="requests",scope="token"}') == 2
+        assert process.metric('sidecar_rate_limited_total{limit="bytes",scope="workspace"}') >= 1
+        assert process.metric('sidecar_decisions_total{decision="deny",reason="rate_limited"}') >= 4
+        records = until(lambda: [each for each in process.audit() if each["reason"] == "rate_limited"])
+        assert records[0]["decision"]["detail"] == "requests of the token"
+        assert records[0]["actor"]["type"] == "ci"
+    finally:
+        process.kill()
+
+
 def test_it_is_on_by_default(tmp_path: Path) -> None:
     process = SidecarProcess(
         tmp_path, upstreams='  local: {url: "file://./data"}', policies={"web.yaml": POLICY}

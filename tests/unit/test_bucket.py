@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sidecar.bucket import Bucket, Buckets, Rate
+from sidecar.bucket import Bucket, Buckets
+from sidecar.model import Rate
 
 RATES = st.builds(Rate, st.floats(0.01, 1000), st.floats(1, 1000))
 STEPS = st.lists(st.tuples(st.floats(0, 100), st.floats(0.1, 50)), max_size=40)

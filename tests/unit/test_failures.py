@@ -2,8 +2,8 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sidecar.bucket import Rate
 from sidecar.credentials.failures import LANE, NETWORKS, Failures
+from sidecar.model import Rate
 
 NOW = 1_000_000.0
 TEN = Rate(1.0, 10)
