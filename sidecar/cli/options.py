@@ -1,11 +1,15 @@
 """What commands share: exit codes, the `--config` option, how problems are said, how help looks."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
+
+from sidecar.errors import DocumentError
 
 
 class Exit(IntEnum):
@@ -48,3 +52,15 @@ def complain(problems: Iterable[object]) -> None:
     """One line each to standard error."""
     for problem in problems:
         typer.echo(str(problem), err=True)
+
+
+@contextmanager
+def telling_problems(json: bool) -> Iterator[None]:
+    """With `--json`, files that are not right are told as JSON too: `{"ok": false, "problems": [...]}`, and exit 2."""
+    try:
+        yield
+    except DocumentError as error:
+        if not json:
+            raise
+        typer.echo(msgspec.json.encode({"ok": False, "problems": error.problems}))
+        raise typer.Exit(Exit.INVALID) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from sidecar.cli.options import Exit, JsonOption, complain
+from sidecar.cli.options import Exit, JsonOption, complain, telling_problems
 from sidecar.errors import DocumentError, SidecarError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def diff(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Tell whose access changes from one version of the policies to another.
+    """Tell whose access an edit of the policies changes.
 
     That is: who, what, from which answer to which, and by which rule.
 
@@ -50,25 +50,8 @@ def diff(
     """
     if bool(cases) == bool(audit):
         raise typer.BadParameter("say either --cases or --audit: what shall be asked?")
-    from sidecar.cli.policy_compare import compare_cases
-    from sidecar.cli.policy_files import load_policies, policy_folder, read_cases_at
-    from sidecar.config import load  # loads cryptography: `--help` doesn't need it
-
-    settings = load(config) if config is not None else None
-    versions = [load_policies(policy_folder(path), settings, guards=False) for path in (old, new)]
-    problems = [problem for version in versions for problem in version.problems]
-    if problems:
-        raise DocumentError(problems)
-    before, after = (version.snapshot for version in versions)
-    notes: list[str] = []
-    if audit:
-        found, notes = _replayed(audit, before, after, settings)
-    else:
-        sources = read_cases_at(cases or (), settings.issuers if settings is not None else None)
-        asked = [case for source in sources for case in source.read.cases]
-        if not asked:
-            raise SidecarError("there is no case in --cases")
-        found = asyncio.run(compare_cases(asked, before, after, time.time(), lambda text: complain([text])))
+    with telling_problems(json):
+        found, notes = _compared(old, new, cases or [], audit or [], config)
     if json:
         said = {
             "changes": found.changes,
@@ -82,6 +65,29 @@ def diff(
         _print(found, notes)
     if found.changes:
         raise typer.Exit(Exit.FAILED)
+
+
+def _compared(
+    old: Path, new: Path, cases: list[Path], audit: list[Path], config: Path | None
+) -> "tuple[Comparison, list[str]]":
+    """The comparison, and notes on it. Raises `DocumentError` for what is not right."""
+    from sidecar.cli.policy_compare import compare_cases
+    from sidecar.cli.policy_files import load_policies, policy_folder, read_cases_at
+    from sidecar.config import load  # loads cryptography: `--help` doesn't need it
+
+    settings = load(config) if config is not None else None
+    versions = [load_policies(policy_folder(path), settings, guards=False) for path in (old, new)]
+    problems = [problem for version in versions for problem in version.problems]
+    if problems:
+        raise DocumentError(problems)
+    before, after = (version.snapshot for version in versions)
+    if audit:
+        return _replayed(audit, before, after, settings)
+    sources = read_cases_at(cases, settings.issuers if settings is not None else None)
+    asked = [case for source in sources for case in source.read.cases]
+    if not asked:
+        raise SidecarError("there is no case in --cases")
+    return asyncio.run(compare_cases(asked, before, after, time.time(), lambda text: complain([text]))), []
 
 
 def _replayed(

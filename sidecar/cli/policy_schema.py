@@ -18,7 +18,9 @@ class For(StrEnum):
 def schema(
     kind: Annotated[For, typer.Option("--for", help="Which file's.", metavar="KIND")] = For.POLICY,
 ) -> None:
-    """Print the JSON Schema (draft 2020-12) of policy files; of cases, people or the configuration with --for.
+    """Print the JSON Schema of policy files.
+
+    It is of draft 2020-12; --for prints that of cases, people or the configuration.
 
     An editor with the YAML language server checks a file by it as it is written, by the file's first line:
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from sidecar.cli.options import DEFAULT_CONFIG, Exit, JsonOption, complain
+from sidecar.cli.options import DEFAULT_CONFIG, Exit, JsonOption, complain, telling_problems
 from sidecar.errors import DocumentError, Problem, SidecarError
 
 if TYPE_CHECKING:
@@ -46,6 +46,22 @@ def run_tests(
 
     Exits 0 if all hold, 1 if one doesn't, 2 if a policy or a file of cases is not right.
     """
+    with telling_problems(json):
+        outcomes = _outcomes(directory, cases, config)
+    if junit is not None:
+        _write(junit, outcomes)
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    if json:
+        said = {"ok": not failed, "cases": len(outcomes), "failed": len(failed), "results": outcomes}
+        typer.echo(msgspec.json.encode(said))
+    else:
+        _print(outcomes, failed)
+    if failed:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _outcomes(directory: Path | None, cases: list[Path] | None, config: Path | None) -> "list[Outcome]":
+    """Raises `DocumentError` for what is not right, and where there is no case."""
     from sidecar.cli.policy_files import cases_beside, load_policies, own_cases, policy_folder, read_cases_at
     from sidecar.cli.policy_run import run_cases
     from sidecar.config import load  # loads cryptography: `--help` doesn't need it
@@ -65,16 +81,7 @@ def run_tests(
         raise DocumentError(
             [Problem(str(folder), 0, "$", "there is no case; write some under 'cases' in a policy file")]
         )
-    if junit is not None:
-        _write(junit, outcomes)
-    failed = [outcome for outcome in outcomes if not outcome.passed]
-    if json:
-        said = {"ok": not failed, "cases": len(outcomes), "failed": len(failed), "results": outcomes}
-        typer.echo(msgspec.json.encode(said))
-    else:
-        _print(outcomes, failed)
-    if failed:
-        raise typer.Exit(Exit.FAILED)
+    return outcomes
 
 
 def _write(file: Path, outcomes: "list[Outcome]") -> None:

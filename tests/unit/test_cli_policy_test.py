@@ -159,6 +159,15 @@ def test_what_can_not_be_tested(
         CliRunner().invoke(app, ["test", str(folder)], catch_exceptions=False)
 
 
+def test_what_is_not_right_is_told_to_scripts_too(folder: Path) -> None:
+    (folder / "web.yaml").write_text(HEAD + "mood: good\n")
+    for command in (["test", folder], ["diff", folder, folder, "--cases", folder]):
+        result = CliRunner().invoke(app, [*map(str, command), "--json"])
+        assert (result.exit_code, result.stderr) == (2, "")
+        said = json.loads(result.stdout)
+        assert (said["ok"], said["problems"][0]["path"]) == (False, "$.mood")
+
+
 @pytest.mark.parametrize(("place", "problem"), [("nowhere", "can't be read"), ("empty", "there is no file of cases")])
 def test_cases_that_are_not_there(folder: Path, tmp_path: Path, place: str, problem: str) -> None:
     (folder / "web.yaml").write_text(HEAD + RIGHT)
