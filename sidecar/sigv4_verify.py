@@ -9,9 +9,9 @@ A signature is valid for 15 minutes and can be replayed within them: a verdict o
 
 import hmac
 import re
-from calendar import timegm
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -173,29 +173,40 @@ def _parts(authorization: str) -> dict[str, str]:
 
 def _lines(names: str, values: Mapping[str, str]) -> str:
     """The canonical lines of the signed headers. `values` holds no header that was repeated, so none is signed twice."""
-    listed = names.split(";")
-    if _NAMES.fullmatch(names) is None or listed != sorted(set(listed)) or len(listed) > _MOST_SIGNED_HEADERS:
+    listed = _listed(names)
+    if listed is None:
         raise Refused(Reason.MALFORMED_SIGNATURE, "SignedHeaders is not a sorted list of names")
-    signed = set(listed)
-    for name in ("host", *values):
-        if name not in signed and (name == "host" or name.startswith("x-amz-")):
+    for name in values:
+        if name.startswith("x-amz-") and name not in listed:
             raise Refused(Reason.UNSIGNED_HEADER, f"{name[:64]} is not signed")
-    lines = []
-    for name in listed:
-        value = values.get(name)
-        if value is None:
-            raise Refused(Reason.MALFORMED_SIGNATURE, f"{name[:64]} is signed, but not there exactly once")
-        lines.append(f"{name}:{sigv4.canonical_value(value)}\n")
-    return "".join(lines)
+    if "host" not in listed:
+        raise Refused(Reason.UNSIGNED_HEADER, "host is not signed")
+    try:
+        return "".join([f"{name}:{sigv4.canonical_value(values[name])}\n" for name in listed])
+    except KeyError as missing:
+        raise Refused(Reason.MALFORMED_SIGNATURE, f"{missing} is signed, but not there exactly once"[:100]) from None
+
+
+@lru_cache(maxsize=256)  # a client says the same for all of its requests
+def _listed(names: str) -> dict[str, None] | None:
+    """The names in order; `None` unless they are a sorted list in which each stands once."""
+    listed = dict.fromkeys(names.split(";"))
+    well_formed = _NAMES.fullmatch(names) is not None and len(listed) <= _MOST_SIGNED_HEADERS
+    return listed if well_formed and ";".join(sorted(listed)) == names else None
 
 
 def _unix(date: str) -> float:
     if _DATE.fullmatch(date) is None:
         raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-date is missing or in another form")
     try:
-        when = datetime(
-            int(date[:4]), int(date[4:6]), int(date[6:8]), int(date[9:11]), int(date[11:13]), int(date[13:15])
-        )
+        return datetime(
+            int(date[:4]),
+            int(date[4:6]),
+            int(date[6:8]),
+            int(date[9:11]),
+            int(date[11:13]),
+            int(date[13:15]),
+            tzinfo=UTC,
+        ).timestamp()
     except ValueError:
         raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-date is no date") from None
-    return float(timegm(when.timetuple()))
