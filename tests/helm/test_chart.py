@@ -5,6 +5,11 @@ Rendered by Helm's own code over the values in `helm/sidecar/ci/`, held to Kuber
 
 import json
 import math
+import os
+import subprocess
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,7 @@ from sidecar import config
 from sidecar.cli import root
 from typer.testing import CliRunner
 
+from tests.e2e.process import free_ports
 from tests.helm.chart import (
     CHART,
     OWN_KINDS,
@@ -381,6 +387,38 @@ def test_no_probe_waits_for_the_store(shape: str) -> None:
     startup, liveness = sidecar["startupProbe"], sidecar["livenessProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 30
     assert liveness["periodSeconds"] * liveness["failureThreshold"] >= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", BESIDE)
+def test_the_sidecar_is_up_before_its_store_and_ends_after_it(shape: str, tmp_path: Path) -> None:
+    """The real process with what the chart gives it, asked as Kubernetes asks; there is no store at any time."""
+    data, ops = free_ports(2)
+    over = {"listenHost": "127.0.0.1", "ports": {"data": data, "ops": ops}, "config": {"limits": {"drain_delay": "0s"}}}
+    documents = render(values(shape, **over))
+    environment = {**os.environ, "SIDECAR_CONFIG": str(lay_out(documents, tmp_path))}
+    probes = [each["httpGet"] for name, each in container(pod(documents)).items() if name.endswith("Probe")]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", *container(pod(documents))["command"]], env=environment, stdout=log, stderr=log)  # fmt: skip
+    try:
+        deadline = time.monotonic() + 30
+        while not all(answers(f"http://127.0.0.1:{probe['port']}{probe['path']}") for probe in probes):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False
 
 
 # The end
