@@ -277,6 +277,119 @@ async def test_an_outage_is_not_a_verdict() -> None:
     assert outage.value.reason is Reason.TOKEN_STORE_UNAVAILABLE
 
 
+async def test_a_token_says_whose_it_is_by_id_where_that_was_recorded() -> None:
+    for owner, told in (("u-17", "u-17"), (None, "")):
+        token, row = issue(owner_id=owner)
+        principal = await verifier(row).verify(token, NOW)
+        assert principal is not None
+        assert principal.owner_id == told
+
+
+@pytest.mark.parametrize(
+    ("left", "notice"), [(7 * 86400, b""), (7 * 86400 - 1, b"2027-01-22T07:59:59Z"), (1, b"2027-01-15T08:00:01Z")]
+)
+async def test_a_token_that_ends_within_a_week_says_when(left: int, notice: bytes) -> None:
+    token, row = issue(expires_at=NOW + left)
+    principal = await verifier(row).verify(token, NOW)
+    assert principal is not None
+    assert principal.expiry_notice == notice
+
+
+# A replaced token
+
+
+async def test_who_uses_a_replaced_token_after_its_end_is_reported_with_its_row_and_refused() -> None:
+    heard: list[tuple[TokenRow, int]] = []
+
+    async def reused(row: TokenRow, now: int) -> None:
+        heard.append((row, now))
+
+    token, row = issue(rotated_at=NOW)
+    judge = OpaqueVerifier(SPELLING, Peppers(PEPPER), Shelf([row]), reused=reused)
+    assert await judge.verify(token, row.expires_at - 1) is not None
+    assert heard == []
+    refused = await refusal(judge, token, row.expires_at + 0.5)
+    assert (refused.reason, refused.principal is not None) == (Reason.EXPIRED, True)
+    assert refused.detail == f"{row.id}: replaced, and used after its overlap ended at 2027-01-15T09:00:00Z"
+    assert heard == [(row, row.expires_at)]
+
+
+async def test_neither_an_expired_nor_a_revoked_token_is_reported_as_reused() -> None:
+    async def reused(row: TokenRow, now: int) -> None:
+        raise AssertionError("it was not replaced, or is revoked")
+
+    for columns in ({}, {"rotated_at": NOW, "revoked_at": NOW}):
+        token, row = issue(**columns)
+        await refusal(OpaqueVerifier(SPELLING, Peppers(PEPPER), Shelf([row]), reused=reused), token, row.expires_at)
+
+
+async def test_a_use_that_could_not_be_reported_is_an_outage() -> None:
+    async def reused(row: TokenRow, now: int) -> None:
+        raise Unavailable(Reason.TOKEN_STORE_UNAVAILABLE)
+
+    token, row = issue(rotated_at=NOW)
+    with pytest.raises(Unavailable):
+        await OpaqueVerifier(SPELLING, Peppers(PEPPER), Shelf([row]), reused=reused).verify(token, row.expires_at)
+
+
+def test_what_must_be_looked_up_again_is_of_another_generation() -> None:
+    judge = verifier()
+    generations = [judge.generation]
+    for _ in range(2):
+        judge.reread()
+        generations.append(judge.generation)
+    assert len(set(generations)) == 3
+
+
+# Another pepper
+
+
+async def test_a_token_under_an_earlier_pepper_is_accepted_and_handed_on_under_the_current_one() -> None:
+    moved: list[tuple[TokenRow, TokenRow]] = []
+    token, row = issue(pepper=OTHER_PEPPER, permissions="read")
+    both = Peppers(PEPPER, OTHER_PEPPER)
+    judge = OpaqueVerifier(SPELLING, both, Shelf([row]), moved=lambda old, new: moved.append((old, new)))
+    assert await judge.verify(token, NOW) is not None
+    ((old, new),) = moved
+    assert old is row
+    assert new == sealed(replace(row, pepper_id=PEPPER.id, digest=PEPPER.digest(token.reveal())), PEPPER)
+    moved.clear()
+    after = OpaqueVerifier(SPELLING, both, Shelf([new]), moved=lambda old, new: moved.append((old, new)))
+    assert await after.verify(token, NOW) is not None
+    assert moved == [], "it is there"
+
+
+async def test_nothing_that_is_refused_moves() -> None:
+    def moved(old: TokenRow, new: TokenRow) -> None:
+        raise AssertionError("it was refused")
+
+    both = Peppers(PEPPER, OTHER_PEPPER)
+    for columns in ({"revoked_at": NOW}, {"expires_at": NOW}):
+        token, row = issue(pepper=OTHER_PEPPER, **columns)
+        await refusal(OpaqueVerifier(SPELLING, both, Shelf([row]), moved=moved), token)
+    token, row = issue(pepper=OTHER_PEPPER)
+    forged = replace(row, permissions="admin")
+    assert (
+        await refusal(OpaqueVerifier(SPELLING, both, Shelf([forged]), moved=moved), token)
+    ).reason is Reason.BAD_TOKEN
+    body = token.reveal()[:21] + "0" * 43
+    wrong = Secret(body + checksum(body))
+    assert (await refusal(OpaqueVerifier(SPELLING, both, Shelf([row]), moved=moved), wrong)).detail.endswith(
+        "wrong secret"
+    )
+
+
+async def test_a_row_that_says_it_is_under_the_other_pepper_is_refused() -> None:
+    token, row = issue(pepper=OTHER_PEPPER)
+    both = Peppers(PEPPER, OTHER_PEPPER)
+    confused = replace(row, pepper_id=PEPPER.id)
+    assert (await refusal(OpaqueVerifier(SPELLING, both, Shelf([confused])), token)).detail == f"{row.id}: wrong secret"
+
+
+def test_the_generation_changes_with_what_other_peppers_are_believed() -> None:
+    assert OpaqueVerifier(SPELLING, Peppers(PEPPER, OTHER_PEPPER), Shelf()).generation != verifier().generation
+
+
 # The row's MAC
 
 POWERS = [name for name in TokenRow.__struct_fields__ if name not in ("last_used_at", "pepper_id", "digest")]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sidecar.credentials.pepper import Pepper, Peppers
-from sidecar.credentials.token_row import TokenRow, intact, scopes_of, scopes_text, sealed
+from sidecar.credentials.token_row import TokenRow, intact, scope_as_json, scopes_of, scopes_text, sealed
 from sidecar.model import Limits, Permission, Scope
 
 PEPPER = Pepper(b"5f0c3b7e91d24a86b0e7c1f2a3948d6c5b7a8091e2f3d4c5b6a798081726354f")
@@ -51,6 +51,13 @@ def test_a_later_versions_column_can_neither_be_filled_nor_emptied_unseen(column
     assert intact(sealed(filled, PEPPER), PEPPERS)
 
 
+@given(st.sampled_from(sorted(ADDED)), st.one_of(st.text(), st.integers(), st.binary()))
+def test_what_a_later_versions_column_holds_can_not_be_changed_unseen(column: str, value: object) -> None:
+    row = sealed(replace(FIRST, **ADDED), PEPPER)
+    before = ADDED[column]
+    assert intact(replace(row, **{column: value}), PEPPERS) is (type(value) is type(before) and value == before)
+
+
 @given(st.sampled_from(sorted(ADDED)), st.sampled_from(sorted(ADDED)), st.text(min_size=1))
 def test_a_value_cannot_wander_from_one_added_column_to_another(left: str, right: str, value: str) -> None:
     if left != right:
@@ -74,6 +81,17 @@ SCOPES = st.builds(
 @given(st.lists(SCOPES, min_size=1, max_size=5))
 def test_scopes_read_back_as_they_were_written(scopes: list[Scope]) -> None:
     assert scopes_of(scopes_text(scopes)) == tuple(scopes)
+
+
+def test_a_scope_is_told_with_what_does_not_narrow_as_null() -> None:
+    assert scope_as_json(Scope("web")) == {"workspace": "web", "path": None, "permissions": None}
+    told = scope_as_json(Scope("web", frozenset({Permission.WRITE, Permission.READ}), "a/**"))
+    assert told == {"workspace": "web", "path": "a/**", "permissions": ["read", "write"]}
+
+
+def test_a_row_is_never_changed_in_place() -> None:
+    with pytest.raises(AttributeError):
+        FIRST.permissions = "admin"  # type: ignore[misc]
 
 
 def test_a_row_without_scopes_has_none_and_one_with_scopes_has_those() -> None:
