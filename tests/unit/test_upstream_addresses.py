@@ -437,6 +437,24 @@ async def test_a_resolver_that_fails_takes_no_store_away() -> None:
         await upstream.close()
 
 
+async def test_all_that_come_before_a_name_is_known_wait_for_it() -> None:
+    port, known = refusing_port(), asyncio.Event()
+
+    async def slow(name: str, port: int) -> Sequence[str]:
+        await known.wait()
+        return ["127.0.0.1"]
+
+    async with serving("127.0.0.1", port) as asked:
+        upstream = HttpUpstream(named(port), slow)
+        asking = [asyncio.create_task(ask(upstream)) for _ in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        known.set()
+        assert await asyncio.gather(*asking) == [200] * 5
+        assert len(asked) == 5
+        await upstream.close()
+
+
 async def test_a_name_that_nobody_knows_is_unreachable_and_asked_for_once_by_all() -> None:
     resolver = Resolver()
     resolver.found = OSError(-2, "Name or service not known")

@@ -226,6 +226,57 @@ async def test_a_turn_is_passed_on_by_a_client_that_leaves_with_it() -> None:
         await pool.close()
 
 
+async def test_a_promised_place_is_passed_on_by_a_client_that_leaves_with_it() -> None:
+    async with store(forever) as made:
+        pool = Pool(made.settings(connections=1))
+        first = await pool.open()
+        leaving, staying = asyncio.create_task(pool.open()), asyncio.create_task(pool.open())
+        await until(lambda: pool.waiting == 2)
+        pool._lost(first)
+        leaving.cancel()
+        async with asyncio.timeout(1):
+            assert (await staying).reusable
+        first.abort()
+        await pool.close()
+
+
+async def test_whoever_needs_a_fresh_one_takes_one_place_and_not_two() -> None:
+    """It is handed one that was used, ends that, and connects: the place that this leaves is its own."""
+    async with store(forever) as made:
+        pool = Pool(made.settings(connections=1))
+        first = await pool.open()
+        await first.exchange(GET, Client("GET", "/"))
+        fresh, other = asyncio.create_task(pool.open(fresh=True)), asyncio.create_task(pool.open())
+        await until(lambda: pool.waiting == 2)
+        pool.release(first)
+        second = await fresh
+        assert second is not first
+        await until(lambda: len(made.talks) == 2 and made.open == 1)
+        assert (other.done(), pool.waiting) == (False, 1)
+        await second.exchange(GET, Client("GET", "/"))
+        pool.release(second)
+        assert await other is second
+        assert len(made.talks) == 2
+        await pool.close()
+
+
+async def test_whoever_waits_is_told_at_once_that_the_circuit_opened() -> None:
+    held = Held()
+    async with store(held) as made, reaching(made, connections=1, queue_timeout=60.0) as upstream:
+        first = asyncio.create_task(get(upstream))
+        await until(lambda: held.asked == 1)
+        waiting = [asyncio.create_task(get(upstream)) for _ in range(3)]
+        await until(lambda: upstream.pool.waiting == 3)
+        (address,) = upstream.pool.addresses.all
+        while not upstream.pool.addresses.circuit_open:
+            upstream.pool.addresses.unreachable(address, "refused")
+        async with asyncio.timeout(1):
+            results = await asyncio.gather(*waiting, return_exceptions=True)
+        assert {getattr(result, "reason", None) for result in results} == {Reason.UPSTREAM_CIRCUIT_OPEN}
+        held.go.set()
+        assert (await first).finished
+
+
 async def test_a_connection_that_cannot_be_made_gives_its_place_back() -> None:
     """The store refuses: whoever waited for the place learns so at once, not after the whole patience."""
     with socket.create_server(("127.0.0.1", 0)) as listening:

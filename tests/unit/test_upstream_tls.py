@@ -256,6 +256,24 @@ async def test_an_authority_that_was_replaced_is_believed_no_longer(
         await upstream.close()
 
 
+async def test_an_authority_that_is_replaced_during_a_handshake_is_believed_no_longer(tmp_path: Path) -> None:
+    async with tls_store() as made:
+        upstream = HttpUpstream(settings(made, tmp_path))
+        pool, dial = upstream.pool, upstream.pool._dial
+        (tmp_path / "ca.crt").write_bytes(THEIRS.cert_pem.bytes())
+        replaced = own_files_module.material(upstream._settings, own_files_module.read((tmp_path / "ca.crt",)))
+
+        async def dial_and_replace(address: Any, tls: ssl.SSLContext | None) -> Any:
+            connection = await dial(address, tls)
+            pool.renew(replaced)
+            return connection
+
+        pool._dial = dial_and_replace  # type: ignore[method-assign]
+        assert (await refusal(upstream)).reason is Reason.UPSTREAM_UNTRUSTED
+        assert made.heads == []
+        await upstream.close()
+
+
 async def test_a_client_certificate_that_was_renewed_is_shown_from_then_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
