@@ -1,5 +1,6 @@
 """A WebDAV store as it is shipped, nginx with its module for PROPFIND: operations on trees, where they may go, and what is listed."""
 
+import http.client
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tests.e2e.asking import Answer, ask, basic, bearer
 from tests.e2e.nginx import USER, NginxStore
 from tests.e2e.process import SidecarProcess, until
+from tests.e2e.scripted_store import ScriptedStore, answer
 
 POLICY = """
 workspace: web
@@ -358,3 +360,99 @@ def test_the_record_says_that_a_tree_was_listed(rig: Rig) -> None:
     until(
         lambda: any(record["resource"]["name"] == "a/" for record in rig.sidecar.audit() if record["kind"] == "access")
     )
+
+
+# --- a store that can't be trusted ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SidecarProcess, ScriptedStore, str]]:
+    folder: Path = tmp_path_factory.mktemp("hostile")
+    store = ScriptedStore()
+    sidecar = SidecarProcess(
+        folder,
+        upstreams=f'  artifacts: {{url: "http://127.0.0.1:{store.port}"}}\n',
+        policies={"web.yaml": POLICY},
+        more="limits: {drain_delay: 0s}",
+    )
+    try:
+        sidecar.start()
+        yield sidecar, store, sidecar.token()
+    finally:
+        sidecar.kill()
+        store.close()
+
+
+LISTED = b'<D:multistatus xmlns:D="DAV:"><D:response><D:href>%b</D:href></D:response></D:multistatus>'
+BOMB = (
+    b'<!DOCTYPE b [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    b'<D:multistatus xmlns:D="DAV:"><D:response><D:href>/store/&b;</D:href></D:response></D:multistatus>'
+)
+
+
+def said(body: bytes, more: bytes = b"", length: int | None = None) -> bytes:
+    size = len(body) if length is None else length
+    return b"HTTP/1.1 207 Multi-Status\r\nContent-Length: %d\r\n%b\r\n%b" % (size, more, body)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        said(BOMB),
+        said(b'<!DOCTYPE x SYSTEM "file:///etc/passwd">' + LISTED % b"/store/a"),
+        said(b'<?xml version="1.0" encoding="iso-8859-1"?>' + LISTED % b"/store/a"),
+        said((LISTED % b"/store/a").decode().encode("utf-16")),
+        said(b"\x1f\x8b\x08", b"Content-Encoding: gzip\r\n"),
+        said(b"<html>not found</html>"),
+        said(b""),
+        said((LISTED % b"/store/a")[:-5]),
+        said(b"<D:multistatus xmlns:D='DAV:'><D:response>" + b"<x>" * 100),
+        said(b"<D:multistatus xmlns:D='DAV:'><D:response><x>" + b"y" * 2_000_000),
+        b"HTTP/1.1 207 X\r\n\r\n" + BOMB,
+    ],
+)
+def test_a_hostile_listing_is_a_502(hostile: tuple[SidecarProcess, ScriptedStore, str], raw: bytes) -> None:
+    sidecar, store, token = hostile
+    store.script = lambda connection, asked: (answer(raw)(connection, asked), False)[1]
+    refused = ask(sidecar.port, "PROPFIND", "/dav/a/", {**bearer(token), "Depth": "1"})
+    assert (refused.status, refused.reason) == (502, "upstream_broken")
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        b"/other/secret",
+        b"/storex/secret",
+        b"/store/../other/secret",
+        b"/store/%2e%2e/other/secret",
+        b"//evil/store/secret",
+        b"http://evil/store/secret",
+        b"store/secret",
+        b"",
+    ],
+)
+def test_what_lies_elsewhere_is_not_told(hostile: tuple[SidecarProcess, ScriptedStore, str], href: bytes) -> None:
+    sidecar, store, token = hostile
+    store.script = answer(said(LISTED % href))
+    found = ask(sidecar.port, "PROPFIND", "/dav/a/", {**bearer(token), "Depth": "1"})
+    assert hrefs(found) == []
+    assert b"secret" not in found.body
+
+
+def test_a_listing_that_goes_wrong_in_its_middle_has_no_clean_end(
+    hostile: tuple[SidecarProcess, ScriptedStore, str],
+) -> None:
+    sidecar, store, token = hostile
+    response = b"<D:response><D:href>/store/a</D:href></D:response>"
+    store.script = answer(said(b"<D:multistatus xmlns:D='DAV:'>" + response * 5000 + b"<!-- -->&bad;</D:multistatus>"))
+    with pytest.raises((http.client.IncompleteRead, ConnectionError)):
+        ask(sidecar.port, "PROPFIND", "/dav/a/", {**bearer(token), "Depth": "1"})
+
+
+def test_of_a_delete_that_went_half_way_the_client_learns_its_own_paths(
+    hostile: tuple[SidecarProcess, ScriptedStore, str],
+) -> None:
+    sidecar, store, _ = hostile
+    store.script = answer(said(LISTED % f"http://127.0.0.1:{store.port}/store/a/locked".encode()))
+    found = ask(sidecar.port, "DELETE", "/dav/a/", bearer(sidecar.token(permissions=("delete",))))
+    assert hrefs(found) == ["/dav/a/locked"]
