@@ -438,17 +438,20 @@ async def test_a_resolver_that_fails_takes_no_store_away() -> None:
 
 
 async def test_all_that_come_before_a_name_is_known_wait_for_it() -> None:
-    port, known = refusing_port(), asyncio.Event()
+    port, known, begun = refusing_port(), asyncio.Event(), asyncio.Event()
 
     async def slow(name: str, port: int) -> Sequence[str]:
+        begun.set()
         await known.wait()
         return ["127.0.0.1"]
 
     async with serving("127.0.0.1", port) as asked:
         upstream = HttpUpstream(named(port), slow)
-        asking = [asyncio.create_task(ask(upstream)) for _ in range(5)]
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        asking = [asyncio.create_task(ask(upstream))]
+        await begun.wait()
+        asking += [asyncio.create_task(ask(upstream)) for _ in range(4)]
+        for _ in range(3):
+            await asyncio.sleep(0)
         known.set()
         assert await asyncio.gather(*asking) == [200] * 5
         assert len(asked) == 5
