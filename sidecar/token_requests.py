@@ -57,7 +57,7 @@ class NewToken(Struct, frozen=True):
     """Seconds; the configuration's default if `None`."""
     name: str = ""
     scopes: tuple[WantedScope, ...] = ()
-    """Instead of `workspaces`, `permissions` and `path`."""
+    """Instead of `permissions` and `path`; `workspaces` may repeat theirs."""
     owner_id: str = ""
     """The directory's id of a personal token's owner."""
 
@@ -136,8 +136,10 @@ def _narrowing_problems(wanted: NewToken) -> list[str]:
 
 
 def _scopes_problems(wanted: NewToken) -> Iterator[str]:
-    if wanted.workspaces or wanted.permissions or wanted.path is not None:
-        yield "scope: it says workspace, permissions and path itself; leave the token's own out"
+    if wanted.permissions or wanted.path is not None:
+        yield "scope: it says permissions and path itself; leave the token's own out"
+    if wanted.workspaces and set(wanted.workspaces) != {scope.workspace for scope in wanted.scopes}:
+        yield "workspace: not those of its scopes; leave it out"
     if len(wanted.scopes) > MOST_SCOPES:
         yield f"scope: at most {MOST_SCOPES}"
     if sum(len(scope.path or "") for scope in wanted.scopes) > LONGEST_PATHS:

@@ -58,7 +58,8 @@ def test_scopes_are_what_they_say_and_each_is_there_once() -> None:
 @pytest.mark.parametrize(
     ("kind", "scopes", "wanted", "said"),
     [
-        (PERSONAL, [WantedScope("web")], {"workspaces": ("web",)}, "leave the token's own out"),
+        (PERSONAL, [WantedScope("web")], {"workspaces": ("api",)}, "not those of its scopes"),
+        (PERSONAL, [WantedScope("web")], {"workspaces": ("web", "api")}, "not those of its scopes"),
         (PERSONAL, [WantedScope("web")], {"permissions": ("read",)}, "leave the token's own out"),
         (PERSONAL, [WantedScope("web")], {"path": "a"}, "leave the token's own out"),
         (CI, [WantedScope("web"), WantedScope("api")], {}, "exactly one workspace"),
@@ -78,4 +79,6 @@ def test_scopes_that_cannot_be(
 
 
 def test_a_ci_token_may_have_several_scopes_in_its_workspace() -> None:
-    assert problems(CI, WantedScope("web", "a/**"), WantedScope("web", "b/**", ("read",))) == ()
+    scopes = (WantedScope("web", "a/**"), WantedScope("web", "b/**", ("read",)))
+    assert problems(CI, *scopes) == ()
+    assert problems(CI, *scopes, workspaces=("web",)) == ()
