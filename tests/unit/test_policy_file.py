@@ -146,9 +146,9 @@ def test_files_that_do_not_load(text: str, message: str) -> None:
 def test_all_problems_are_told_at_once_each_with_line_and_path() -> None:
     text = EXAMPLE.read_text().replace("[read, write]", "[read, wirte]").replace("issuer: corp", "issuer: crop")
     assert problems(text.replace("anonymous: none", "anonymous: raed")) == [
-        "9 $.anonymous: unknown level 'raed'; did you mean 'read'?",
-        "18 $.rules[0].allow: unknown permission 'wirte'; did you mean 'write'?",
-        "30 $.rules[2].issuer: unknown issuer 'crop'; did you mean 'corp'?",
+        "10 $.anonymous: unknown level 'raed'; did you mean 'read'?",
+        "19 $.rules[0].allow: unknown permission 'wirte'; did you mean 'write'?",
+        "31 $.rules[2].issuer: unknown issuer 'crop'; did you mean 'corp'?",
     ]
 
 
