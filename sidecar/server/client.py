@@ -20,6 +20,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 
 from sidecar.audit.frame import LastRecord
+from sidecar.audit.schema import NO_TLS, Tls
 from sidecar.gate import LastRead
 from sidecar.reasons import REASONS, Reason
 from sidecar.settings import LimitSettings
@@ -66,7 +67,17 @@ Handler = Callable[[Incoming], Awaitable[bool]]
 
 
 class ClientConnection(RequestHandler):
-    __slots__ = ("_head_size", "_listener", "_since_head", "head_deadline", "last_read", "last_record", "named", "peer")
+    __slots__ = (
+        "_head_size",
+        "_listener",
+        "_since_head",
+        "head_deadline",
+        "last_read",
+        "last_record",
+        "named",
+        "peer",
+        "tls",
+    )
 
     def __init__(self, listener: "Listener", **kwargs: Any) -> None:
         super().__init__(listener, **kwargs)
@@ -81,6 +92,7 @@ class ClientConnection(RequestHandler):
         self.peer = ""
         self.named: str | None = None
         """The address that a trusted balancer named in place of its own."""
+        self.tls = NO_TLS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -89,6 +101,9 @@ class ClientConnection(RequestHandler):
         else:
             peer = transport.get_extra_info("peername")
             self.peer = peer[0] if isinstance(peer, tuple) else ""
+        encrypted = transport.get_extra_info("ssl_object")
+        if encrypted is not None:
+            self.tls = Tls(encrypted.version())
         self.head_deadline = self._loop.time() + self._listener.limits.head_timeout
         if self._listener.draining or not self._listener.admit():
             cast(asyncio.Transport, transport).abort()

@@ -174,6 +174,7 @@ class Evidence:
             host=host,
             user_agent=user_agent,
             peer=self._incoming.connection.peer,
+            tls=self._incoming.connection.tls,
             profile=route.client if route is not None else "",
             workspace=route.workspace if route is not None else "",
             upstream=route.upstream if route is not None else "",

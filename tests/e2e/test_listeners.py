@@ -8,6 +8,7 @@ import socket
 import ssl
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,9 +180,33 @@ def everywhere(house: House, name: str) -> None:
     until(lambda: all(served(house.tls) == name for _ in range(12)), 10)
 
 
+@contextlib.contextmanager
+def asking_all_the_time(house: House) -> Iterator[None]:
+    """Connection after connection, and none may fail."""
+    over, failed, asked = threading.Event(), [], []
+
+    def ask() -> None:
+        while not over.is_set():
+            try:
+                with encrypted(connect(house.tls)) as sock:
+                    asked.append(get(sock, "/web/none"))
+            except OSError as error:
+                failed.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        asking.join()
+    assert set(asked) == {404}
+    assert failed == []
+
+
 def test_a_new_certificate_is_served_and_no_connection_is_dropped(house: House) -> None:
     names = iter(["two.example", "three.example"])
-    with encrypted(connect(house.tls)) as open_before:
+    with asking_all_the_time(house), encrypted(connect(house.tls)) as open_before:
         before = named(open_before)
         assert get(open_before, "/web/none") == 404
         for name in names:
@@ -227,6 +252,22 @@ def test_a_large_object_comes_whole_through_tls(house: House) -> None:
         assert connection.getresponse().read() is not None
         connection.request("GET", "/web/large")
         assert connection.getresponse().read() == content
+
+
+def test_a_refused_upload_reads_its_answer_through_tls(house: House) -> None:
+    with contextlib.closing(
+        http.client.HTTPSConnection("127.0.0.1", house.tls, timeout=20, context=trusting())
+    ) as connection:
+        connection.request("PUT", "/web/refused", body=bytes(200_000))
+        assert connection.getresponse().status == 401
+
+
+def test_the_audit_log_knows_of_tls(house: House) -> None:
+    with encrypted(connect(house.tls)) as sock:
+        assert get(sock, "/web/told") == 404
+    house.seen_as("/web/told")
+    (record,) = [each for each in house.sidecar.audit() if each["request"]["path"] == "/web/told"]
+    assert record["client"]["tls"] == {"version": "TLSv1.3", "cert_sha256": None}
 
 
 def test_plain_http_at_a_tls_listener_gets_no_answer(house: House) -> None:
