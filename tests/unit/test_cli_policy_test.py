@@ -224,6 +224,8 @@ def test_cases_about_loading_are_compared_by_how_problems_begin(folder: Path, tm
     cases.write_text(
         "load:\n"
         "  - {name: bad level, files: {a.yaml: 'workspace: a'}, loads: 1, problems: ['a.yaml:1 $: the key', 'b.yaml']}\n"
+        "  - {name: only the number, files: {a.yaml: 'workspace: a'}, loads: 1, problems: ['a.yaml:1 $: the key']}\n"
+        "  - {name: only the text, files: {a.yaml: 'workspace: a'}, loads: 0, problems: ['a.yaml:1 $: a key']}\n"
         "  - {name: bad key, files: {a.yaml: 'workspace: a'}, loads: 0, problems: ['a.yaml:1 $: the key']}\n"
     )
     result = run("--config", tmp_path / "config" / "sidecar.example.yaml", "--cases", cases)
@@ -235,7 +237,17 @@ def test_cases_about_loading_are_compared_by_how_problems_begin(folder: Path, tm
         "  - problems: b.yaml",
         "  + loads: 0",
         "",
-        "2 cases in 1 file: 1 passed, 1 failed",
+        "cases/loading.yaml:3 only the number",
+        "  - loads: 1",
+        "    problems: a.yaml:1 $: the key",
+        "  + loads: 0",
+        "",
+        "cases/loading.yaml:4 only the text",
+        "    loads: 0",
+        "  - problems: a.yaml:1 $: a key",
+        "  + problems: a.yaml:1 $: the key 'routes' is missing",
+        "",
+        "4 cases in 1 file: 1 passed, 3 failed",
     ]
 
 
@@ -269,3 +281,11 @@ def test_one_file_of_policies(folder: Path) -> None:
     assert next(str(problem) for problem in load_policies(folder / "other.yaml", None).problems).startswith(
         "policies/other.yaml:1"
     )
+
+
+def test_one_file_has_the_cases_of_its_name_beside_it(folder: Path, tmp_path: Path) -> None:
+    (folder / "web.yaml").write_text(HEAD)
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "web.yaml").write_text("workspace: web\n" + RIGHT)
+    (tmp_path / "cases" / "other.yaml").write_text("workspace: other\n" + WRONG)
+    assert run(folder / "web.yaml").stdout == "1 case in 1 file: 1 passed, 0 failed\n"
