@@ -92,14 +92,15 @@ class Connection(Answer, asyncio.Protocol):
             self._malformed(type(error).__name__)
             return
         client = self._client
-        if self._head_size > _HEAD_LIMIT and not self._started:
-            self._fail(broken("a head without end"))
-        elif self._relaying and (client.congested or (self._remaining >= _SPLICE_FROM and not self._sending)):
+        if not self._started:
+            if self._head_size > _HEAD_LIMIT:
+                self._fail(broken("a head without end"))
+        elif (
+            not self._complete  # what the parser called may have changed this, and the next
+            and self._failure is None
+            and (client.congested or (self._remaining >= _SPLICE_FROM and not self._sending))
+        ):
             self._pause()
-
-    @property
-    def _relaying(self) -> bool:
-        return self._started and not self._complete and self._failure is None
 
     def _pause(self) -> None:
         assert self._transport is not None

@@ -20,6 +20,7 @@ from sidecar.reasons import Reason
 from sidecar.upstream.conditions import Conditions, Outcome, byte_range, evaluate, http_date, read_conditions
 from sidecar.upstream.file_format import SMALL, Damaged, Meta, Stored
 from sidecar.upstream.file_layout import Change, Guard, Layout, is_full
+from sidecar.upstream.file_properties import NOT_LISTED, XML, listing
 from sidecar.upstream.file_threads import Threads
 
 PIECE = 256 * 1024
@@ -65,7 +66,7 @@ class _Answer(Struct, gc=False):
 
 _NOT_FOUND = _Answer(404)
 _PRECONDITION_FAILED = _Answer(412)
-_NOT_ALLOWED = _Answer(405, ((b"Allow", b"GET, HEAD, PUT, DELETE"),))
+_NOT_ALLOWED = _Answer(405, ((b"Allow", b"GET, HEAD, PUT, DELETE, PROPFIND, MKCOL"),))
 
 
 class FileStore:
@@ -113,6 +114,10 @@ class FileStore:
                 answer = await self._put(exchange, key, conditions)
             case "DELETE":
                 answer = await _told(self._writers.run(self._remove, key, _guard(conditions)))
+            case "PROPFIND":
+                answer = await self._properties(exchange, key)
+            case "MKCOL":
+                answer = _Answer(201)
             case _:
                 answer = _NOT_ALLOWED
         exchange.start(answer.status, answer.headers, answer.length)
@@ -200,6 +205,23 @@ class FileStore:
             return _PRECONDITION_FAILED
         created = change is Change.CREATED
         return _Answer(201 if created else 204, _validators_of(meta), 0 if created else None)
+
+    async def _properties(self, exchange: Downstream, key: bytes) -> _Answer:
+        """Each resource has the same few, whichever the body asks for."""
+        asked = 0
+        while piece := await exchange.read():
+            asked += len(piece)
+            if asked > KEPT_SIZE:
+                raise Refused(Reason.BAD_REQUEST, "a PROPFIND with a long body")
+        meta = None
+        if key and not key.endswith(b"/"):
+            meta = await _told(self._readers.run(self._layout.meta, key))
+            if meta is None:
+                return _NOT_FOUND
+        elif all(name.lower() != b"depth" or value != b"0" for name, value in exchange.headers):
+            return _Answer(403, (XML,), len(NOT_LISTED), NOT_LISTED)
+        body = listing(exchange.upstream_path.partition("?")[0], meta)
+        return _Answer(207, (XML,), len(body), body)
 
     def _allows(self, key: bytes, guard: Guard) -> bool:
         return guard(self._layout.meta(key))
