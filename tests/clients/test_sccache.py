@@ -21,7 +21,9 @@ from tests.programs import require_program
 
 POLICY = """
 workspace: web
-routes: [{path: /dav, client: webdav, upstream: artifacts, upstream_path: /store}]
+routes:
+  - {path: /dav, client: webdav, upstream: artifacts, upstream_path: /store}
+  - {path: /embedded, client: webdav, upstream: embedded}
 ci_tokens: read-write
 """
 
@@ -77,9 +79,9 @@ class Rig:
         self.sidecar, self.nginx = sidecar, nginx
 
     @contextmanager
-    def server(self, token: str) -> Iterator[Server]:
+    def server(self, token: str, route: str = "dav") -> Iterator[Server]:
         with tempfile.TemporaryDirectory(dir=self.sidecar.folder) as name:
-            server = Server(Path(name), f"http://127.0.0.1:{self.sidecar.port}/dav", token)
+            server = Server(Path(name), f"http://127.0.0.1:{self.sidecar.port}/{route}", token)
             try:
                 yield server
             finally:
@@ -111,6 +113,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
   artifacts:
     url: http://127.0.0.1:{nginx.port}
     credentials: {{basic: {{username: {USER}, password_file: ./nginx/password}}}}
+  embedded: {{url: "file://./data"}}
 """,
         policies={"web.yaml": POLICY},
         more="limits: {drain_delay: 0s}",
@@ -156,6 +159,18 @@ def test_what_one_machine_compiled_another_finds(rig: Rig) -> None:
         assert server.counted("cache_misses") == 0
     until(lambda: ("GET", key.removeprefix("store/"), 200, "granted") in rig.answered(token))
     assert {status for _, _, status, _ in rig.answered(token)} <= {200, 201, 204, 207}
+
+
+def test_the_embedded_store_is_enough_for_it(rig: Rig) -> None:
+    first, second = rig.sidecar.token(), rig.sidecar.token()
+    with rig.server(first, "embedded") as server:
+        assert server.start() == 0
+        made = server.compile(SOURCE)
+        until(lambda: [status for method, _, status, _ in rig.answered(first) if method == "PUT"] == [201, 201])
+    with rig.server(second, "embedded") as server:
+        assert server.start() == 0
+        assert server.compile(SOURCE) == made
+        assert server.counted("cache_hits") == 1
 
 
 def test_folders_are_asked_for_and_made_as_the_store_has_them(rig: Rig) -> None:

@@ -111,10 +111,14 @@ async def test_head_says_what_get_says(store: FileStore, size: int) -> None:
         assert head.answer == b""
 
 
-@pytest.mark.parametrize("method", ["POST", "PATCH", "MKCOL", "PROPFIND", "get"])
+@pytest.mark.parametrize("method", ["POST", "PATCH", "COPY", "MOVE", "LOCK", "get"])
 async def test_other_methods_are_told_which_there_are(store: FileStore, method: str) -> None:
     answer = await ask(store, method, "/key", body=b"body")
-    assert (answer.status, answer.answer_headers, answer.length) == (405, {"allow": "GET, HEAD, PUT, DELETE"}, 0)
+    assert (answer.status, answer.answer_headers, answer.length) == (
+        405,
+        {"allow": "GET, HEAD, PUT, DELETE, PROPFIND, MKCOL"},
+        0,
+    )
     assert not answer.invited
 
 
