@@ -56,7 +56,7 @@ class FailedCredentialSettings(Struct, frozen=True):
     """How often one network (an IPv4 address, an IPv6 /64) may send a bad credential before it is told 429 instead of 401."""
 
     enabled: bool = True
-    burst: int = 60
+    burst: int = 120
     """At once."""
     per_minute: int = 60
 

@@ -157,6 +157,6 @@ def test_it_is_on_by_default(tmp_path: Path) -> None:
         tmp_path, upstreams='  local: {url: "file://./data"}', policies={"web.yaml": POLICY}
     ).start()
     try:
-        assert 429 in {ask(process.port, "GET", "/web/none", bearer(NOISE)).status for _ in range(100)}
+        assert 429 in {ask(process.port, "GET", "/web/none", bearer(NOISE)).status for _ in range(300)}
     finally:
         process.kill()
