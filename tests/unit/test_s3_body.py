@@ -105,6 +105,25 @@ def test_a_body_that_breaks_off_or_runs_on() -> None:
         assert len(got) < 5
 
 
+def test_a_shorter_body_is_refused_even_if_its_hash_is_right() -> None:
+    """The store was promised more: it would wait for the rest."""
+    got, reason = sent_on(opened({}, hashlib.sha256(b"hell").hexdigest(), 5), [b"hell"])
+    assert (got, reason) == (b"hell", Reason.BODY_MISMATCH)
+
+
+def test_signed_chunks_with_a_trailer_where_a_token_says_who_it_is() -> None:
+    signature = "0" * 64
+    text = (
+        f"5;chunk-signature={signature}\r\nhello\r\n0;chunk-signature={signature}\r\n"
+        f"{CRC32}:{crc(b'hello')}\r\nx-amz-trailer-signature:{signature}\r\n\r\n"
+    ).encode()
+    word = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
+    assert sent_on(opened(streaming(5), word), [text]) == (b"hello", None)
+    body = open_body(streaming(5), word, None, signing=SIGNING)
+    assert body is not None
+    assert sent_on(body, [text]) == (b"", Reason.BAD_SIGNATURE)
+
+
 def test_a_checksum_in_a_header_is_checked_too() -> None:
     """The store may not know it: Swift and older MinIO pass over those that they don't."""
     for payload in (None, "UNSIGNED-PAYLOAD", hashlib.sha256(b"hello").hexdigest()):

@@ -50,28 +50,53 @@ def test_every_refusal_is_read_by_botocore(reason: Reason) -> None:
 @pytest.mark.parametrize(
     ("reason", "status", "code"),
     [
-        (Reason.BAD_SIGNATURE, 403, "SignatureDoesNotMatch"),
-        (Reason.UNKNOWN_ACCESS_KEY, 403, "InvalidAccessKeyId"),
-        (Reason.REVOKED, 403, "InvalidAccessKeyId"),
-        (Reason.EXPIRED, 400, "ExpiredToken"),
-        (Reason.BAD_TOKEN, 400, "InvalidToken"),
-        (Reason.CLOCK_SKEW, 403, "RequestTimeTooSkewed"),
-        (Reason.URL_EXPIRED, 403, "AccessDenied"),
-        (Reason.NO_RULE, 403, "AccessDenied"),
-        (Reason.RULE_DENY, 403, "AccessDenied"),
-        (Reason.UNKNOWN_OPERATION, 403, "AccessDenied"),
-        (Reason.SIGNATURE_V2, 400, "InvalidRequest"),
+        (Reason.BAD_REQUEST, 400, "InvalidRequest"),
+        (Reason.BAD_TARGET, 400, "InvalidURI"),
+        (Reason.BAD_HEADER, 400, "InvalidArgument"),
+        (Reason.TWO_CREDENTIALS, 400, "InvalidRequest"),
+        (Reason.MISPLACED_TOKEN, 400, "InvalidRequest"),
+        (Reason.UPGRADE_REFUSED, 400, "InvalidRequest"),
+        (Reason.HEAD_TOO_LARGE, 400, "RequestHeaderSectionTooLarge"),
+        (Reason.HEAD_TIMEOUT, 400, "RequestTimeout"),
+        (Reason.BODY_TIMEOUT, 400, "RequestTimeout"),
+        (Reason.MALFORMED_BODY, 400, "IncompleteBody"),
         (Reason.BODY_MISMATCH, 400, "BadDigest"),
         (Reason.NO_ROUTE, 404, "NoSuchBucket"),
+        (Reason.NO_TOKEN, 403, "AccessDenied"),
+        (Reason.BAD_TOKEN, 400, "InvalidToken"),
+        (Reason.EXPIRED, 400, "ExpiredToken"),
+        (Reason.REVOKED, 403, "InvalidAccessKeyId"),
+        (Reason.UNKNOWN_ACCESS_KEY, 403, "InvalidAccessKeyId"),
+        (Reason.BAD_SIGNATURE, 403, "SignatureDoesNotMatch"),
+        (Reason.MALFORMED_SIGNATURE, 400, "AuthorizationHeaderMalformed"),
+        (Reason.SIGNATURE_V2, 400, "InvalidRequest"),
+        (Reason.UNSIGNED_HEADER, 403, "AccessDenied"),
+        (Reason.CLOCK_SKEW, 403, "RequestTimeTooSkewed"),
+        (Reason.URL_EXPIRED, 403, "AccessDenied"),
         (Reason.OVERLOADED, 503, "SlowDown"),
+        (Reason.STORE_FULL, 507, "InsufficientCapacity"),
+        (Reason.NO_RULE, 403, "AccessDenied"),
+        (Reason.RULE_DENY, 403, "AccessDenied"),
+        (Reason.TOKEN_LIMIT, 403, "AccessDenied"),
+        (Reason.WRONG_WORKSPACE, 403, "AccessDenied"),
+        (Reason.UNKNOWN_OPERATION, 403, "AccessDenied"),
         (Reason.TOKEN_STORE_UNAVAILABLE, 503, "ServiceUnavailable"),
         (Reason.UPSTREAM_UNREACHABLE, 502, "InternalError"),
+        (Reason.UPSTREAM_TIMEOUT, 504, "InternalError"),
+        (Reason.INTERNAL_ERROR, 500, "InternalError"),
     ],
 )
 def test_codes(reason: Reason, status: int, code: str) -> None:
     got = answer(reason, head())
     assert (got.status, parsed(got)["Error"]["Code"]) == (status, code)
-    assert b"www-authenticate" not in dict(got.headers) or got.status in (401, 403)
+    assert dict(got.headers)[b"content-type"] == b"application/xml"
+    assert dict(got.headers)[b"cache-control"] == b"no-store"
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if REASONS[reason].status == 429])
+def test_too_many_requests_are_slow_down(reason: Reason) -> None:
+    got = answer(reason, head())
+    assert (got.status, parsed(got)["Error"]["Code"]) == (503, "SlowDown")
 
 
 def test_a_body_of_a_post_is_xml() -> None:
@@ -102,6 +127,14 @@ def test_sdks_get_no_challenge() -> None:
 def test_a_request_that_could_not_be_read() -> None:
     got = answer(Reason.BAD_TARGET, None)
     assert (got.status, parsed(got)["Error"]["Code"]) == (400, "InvalidURI")
+    assert parsed(got)["Error"]["Resource"] == "/"
+    assert parsed(answer(Reason.MALFORMED_BODY, None))["Error"]["Code"] == "IncompleteBody"
+
+
+def test_without_an_id_none_is_invented() -> None:
+    got = refusal(head(), Reason.NO_RULE, "hint", False, "web")
+    assert b"x-amz-request-id" not in dict(got.headers)
+    assert b"<RequestId></RequestId>" in got.body
 
 
 def test_what_is_particular_is_about_refusals() -> None:

@@ -241,6 +241,18 @@ def test_what_the_store_never_gets(name: str) -> None:
     assert not s3_headers.goes_on(name)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-amz-content-sha256", "x-amz-date", "x-amz-decoded-content-length", "x-amz-sdk-checksum-algorithm",
+        "x-amz-security-token", "x-amz-trailer", "x-amz-user-agent",
+    ],
+)  # fmt: skip
+def test_what_is_about_the_signature_or_the_wrapping_is_known_and_ends_here(name: str) -> None:
+    assert s3_headers.asks_admin({name: "1"}) is False
+    assert not s3_headers.goes_on(name)
+
+
 def test_headers_in_a_signed_url_count_as_headers() -> None:
     query = {
         "X-Amz-Acl": "public-read",
