@@ -1,5 +1,6 @@
 """The one road to a decision: each step, their order, and that nothing but a reason ever comes out."""
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sidecar.credentials.failures import LANE, Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.legacy import OldPasswords
 from sidecar.errors import CredentialRefused, Refused, Unavailable
@@ -23,6 +25,7 @@ from sidecar.model import (
     Person,
     Principal,
     PrincipalKind,
+    Rate,
     Secret,
 )
 from sidecar.policy.compiled import Legacy, Route, Rule, Workspace
@@ -116,6 +119,7 @@ class Rig:
         directory: People | None = None,
         existence: Callable[[Route, str], Awaitable[bool]] | None = None,
         token_headers: Sequence[str] = (),
+        failures: Failures | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.verifier, self.revocations = Verifier(), Revocations()
@@ -129,6 +133,7 @@ class Rig:
             directory=directory,
             existence=existence or self._existence,
             token_headers=token_headers,
+            failures=failures,
         )
 
     async def _existence(self, route: Route, path: str) -> bool:
@@ -718,3 +723,55 @@ async def test_tokens_go_on_working_beside_the_old_password() -> None:
     assert await rig.reason("GET", "/shared/a", "ada-token") is Reason.NO_RULE
     assert await rig.reason("GET", "/shared/a", None, basic("any:ada-token")) is Reason.NO_RULE
     assert rig.old.accepted == 0
+
+
+# --- bad credentials are throttled, good ones never ---------------------------------------------------------------------------
+
+
+async def test_beyond_the_measure_a_bad_token_is_told_to_wait_and_a_good_one_is_not() -> None:
+    rig = Rig(failures=Failures(Rate(0.1, 3)))
+    reasons = [await rig.reason("GET", "/web/a", token) for token in ("a", "b", "b", "c", "b")]
+    assert reasons == [Reason.BAD_TOKEN] * 3 + [Reason.THROTTLED] * 2
+    refused = await rig.ask("GET", "/web/a", "d")
+    assert (refused.status, refused.retry_after, refused.principal) == (429, 10, None)
+    assert refused.detail == "bad_token: of no kind that is configured"
+    assert await rig.reason("GET", "/web/a", "ci-token") is Reason.GRANTED
+    assert await rig.reason("GET", "/web/a", "ada-token") is Reason.NO_RULE
+    assert await rig.reason("GET", "/open/a") is Reason.GRANTED
+
+
+async def test_what_is_malformed_counts_and_who_holds_the_token_is_told_the_truth() -> None:
+    rig = Rig(failures=Failures(Rate(0.1, 2)))
+    assert [await rig.reason("GET", "/web/a", "expired") for _ in range(5)] == [Reason.EXPIRED] * 5
+    assert [await rig.reason("GET", "/web/a", token) for token in ("", "a b", "a b")] == [
+        *[Reason.BAD_TOKEN] * 2,
+        Reason.THROTTLED,
+    ]
+    assert await rig.reason("GET", "/web/a", "expired") is Reason.EXPIRED
+
+
+async def test_an_outage_is_nobody_s_failure() -> None:
+    rig = Rig(failures=Failures(Rate(0.1, 1)))
+    rig.verifier.failure = Unavailable(Reason.TOKEN_STORE_UNAVAILABLE)
+    assert [await rig.reason("GET", "/web/a", str(number)) for number in range(5)] == [
+        Reason.TOKEN_STORE_UNAVAILABLE
+    ] * 5
+    assert await rig.reason("GET", "/nowhere/a", "x") is Reason.NO_ROUTE
+    rig.verifier.failure = None
+    assert await rig.reason("GET", "/web/a", "x") is Reason.BAD_TOKEN
+
+
+async def test_a_network_over_its_measure_waits_for_a_place_and_is_served() -> None:
+    failures = Failures(Rate(0.001, 1))
+    rig = Rig(failures=failures)
+    assert await rig.reason("GET", "/web/a", "x") is Reason.BAD_TOKEN
+    lane = failures.lane("10.0.0.1", NOW)
+    assert lane is not None
+    for _ in range(LANE):
+        await lane.acquire()
+    waiting = asyncio.create_task(rig.reason("GET", "/web/a", "ci-token"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    lane.release()
+    assert await waiting is Reason.GRANTED
