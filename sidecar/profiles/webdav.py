@@ -53,7 +53,10 @@ class Webdav:
         if method not in _OPERATIONS:
             if method not in route.verbs or method in _LOCKS_AND_PROPERTIES:
                 raise Refused(Reason.UNKNOWN_OPERATION, "a method that WebDAV clients are not served")
-            return self._plain.classify(head, route)
+            found = self._plain.classify(head, route)
+            if isinstance(found, tuple) and not any(action.creates for action in found):
+                return Operation(found)  # its answer may be a multistatus
+            return found
         plain.check_query(head.target.raw_query)
         tenant.check_headers(values, route.workspace)
         if any(values[name].lower() != "false" for name in _OTHER_KEYS & values.keys()):

@@ -250,7 +250,8 @@ def test_other_methods_are_refused(method: str) -> None:
 
 
 def test_a_route_may_name_what_another_method_asks_for() -> None:
-    assert WEBDAV.classify(head("REPORT"), route(REPORT=READ)) == (Action(READ, "a/b"),)
+    assert WEBDAV.classify(head("REPORT"), route(REPORT=READ)) == Operation((Action(READ, "a/b"),))
+    assert WEBDAV.classify(head("PATCH"), route(PATCH=WRITE)) == (Action(WRITE, "a/b", creates=True),)
 
 
 @pytest.mark.parametrize("method", ["LOCK", "UNLOCK", "PROPPATCH"])
