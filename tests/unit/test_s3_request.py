@@ -55,6 +55,12 @@ def test_bucket_by_host_and_endpoint_with_a_path() -> None:
     assert (below.bucket, below.key) == ("bkt", "k")
 
 
+def test_a_key_without_a_bucket() -> None:
+    with pytest.raises(Refused) as refused:
+        read(head("GET", "/ws//k"), before=1)
+    assert refused.value.reason is Reason.BAD_TARGET
+
+
 def refusal(method: str, raw: str, **headers: str) -> Reason:
     with pytest.raises(Refused) as refused:
         asked(method, raw, **headers)
