@@ -1,12 +1,14 @@
 """Addresses are bound once, left-over unix sockets are no hindrance, and who can't have one is told what to do."""
 
 import contextlib
+import os
 import socket
+import stat
 from pathlib import Path
 
 import pytest
-from sidecar.listening import StartError, address, bind
-from sidecar.settings import Listen
+from sidecar.listening import StartError, address, bind, bind_all
+from sidecar.settings import Listen, ListenerSettings
 
 
 def test_a_tcp_address_is_listened_on_before_anybody_accepts() -> None:
@@ -75,3 +77,50 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     listen = Listen(unix=tmp_path / "none" / "data.sock")
     with pytest.raises(StartError, match="No such file or directory"), address(listen, "ops"):
         bind(listen)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077, 0o000])
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o666])
+def test_a_unix_socket_has_the_mode_that_was_asked_for_whatever_the_umask(
+    tmp_path: Path, mode: int, umask: int
+) -> None:
+    path = tmp_path / "data.sock"
+    before = os.umask(umask)
+    try:
+        (bound,) = bind(Listen(unix=path), mode)
+    finally:
+        os.umask(before)
+    with bound:
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_at_no_moment_may_others_connect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between `bind` and `chmod` the file is there already."""
+    path, seen = tmp_path / "data.sock", []
+
+    def chmod(file: str, mode: int) -> None:
+        seen.append(stat.S_IMODE(os.stat(file).st_mode) & ~mode)
+
+    monkeypatch.setattr("sidecar.listening.os.chmod", chmod)
+    before = os.umask(0)
+    try:
+        (bound,) = bind(Listen(unix=path), 0o600)
+    finally:
+        os.umask(before)
+    bound.close()
+    assert seen == [0]
+
+
+def test_of_several_listeners_none_stays_bound_where_one_can_t_be_had(tmp_path: Path) -> None:
+    (taken,) = bind(Listen("127.0.0.1", 0))
+    with taken:
+        free = ListenerSettings(Listen(unix=tmp_path / "a.sock"), 0o600)
+        other = ListenerSettings(Listen("127.0.0.1", taken.getsockname()[1]))
+        with pytest.raises(StartError, match="is in use already"):
+            bind_all([free, other])
+    with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+        client.connect(str(tmp_path / "a.sock"))
+    sockets = bind_all([free, ListenerSettings(Listen("127.0.0.1", 0))])
+    assert [len(each) for each in sockets] == [1, 1]
+    for (each,) in sockets:
+        each.close()
