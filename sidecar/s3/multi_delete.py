@@ -136,6 +136,6 @@ def _entry(fields: dict[str, str]) -> Entry:
     key = fields.get("Key", "")
     if not key or len(key.encode()) > LONGEST_KEY:
         raise Refused(Reason.MALFORMED_BODY, "a key that is missing or too long")
-    oddities = target.parse(f"/{encode_path(key)}").oddities
+    oddities = target.parse(f"/bucket/{encode_path(key)}").oddities
     conditions = tuple((name, fields[name]) for name in _FIELDS[2:] if name in fields)
     return Entry(key, fields.get("VersionId", ""), conditions, oddities)
