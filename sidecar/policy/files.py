@@ -18,8 +18,9 @@ from enum import StrEnum
 from msgspec import Struct, field, structs
 
 from sidecar.errors import Problem
-from sidecar.policy.compiled import Route, Workspace
-from sidecar.policy.routes import FileStatus, Routes, Snapshot, conflicts
+from sidecar.policy.compiled import Workspace
+from sidecar.policy.routes import FileStatus, Snapshot
+from sidecar.policy.served import Served, broken
 
 MOMENT = 1.0
 """Seconds. Files whose times are nearer than this were written together."""
@@ -61,7 +62,6 @@ class PolicyEvent(Struct, frozen=True):
 
 
 class _File(Struct):
-    active: Workspace | None = None
     candidate: Workspace | None = None
     """A version that is good in itself and waits for others to make room."""
     bad: Version | None = None
@@ -75,10 +75,7 @@ class _File(Struct):
 class PolicyFiles:
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
-        self._owners: dict[str, str] = {}
-        """Workspace name -> the file that serves it."""
-        self._workspaces: dict[str, Workspace] = {}
-        self._routes = Routes()
+        self._served = Served()
         self._opaque: dict[str, str] = {}
         """Opaque files without a version whose routes are known -> the workspace as far as it can be read, or empty."""
         self._blind = False
@@ -95,7 +92,7 @@ class PolicyFiles:
             file, state = version.file, self._files[version.file]
             if state.candidate is None:
                 continue
-            blocking = self._in_the_way(state.candidate)
+            blocking = self._served.in_the_way(state.candidate)
             if self._settle(file):
                 continue
             for other in blocking:
@@ -108,9 +105,9 @@ class PolicyFiles:
     def apply(self, versions: Sequence[Version]) -> tuple[PolicyEvent, ...]:
         """New versions of some files, in the order in which they changed."""
         changed = [version.file for version in versions]
-        there = {version.file: state.active for version in versions if (state := self._files.get(version.file))}
+        there = {file: active for version in versions if (active := self._active(file := version.file)) is not None}
         before = self._take(versions)
-        lost = {active.name for file, active in there.items() if active is not None and file not in self._files}
+        lost = {active.name for file, active in there.items() if file not in self._files}
         if self._opaque:
             self._lost |= lost
         else:
@@ -125,13 +122,13 @@ class PolicyFiles:
 
     def _take(self, versions: Sequence[Version]) -> dict[str, str | None]:
         """Note what is new; returns each file's digest from before."""
-        before = {file: _digest(state.active) for file, state in self._files.items()}
+        before = {file: _digest(self._active(file)) for file in self._files}
         changed = {version.file for version in versions}
         for state in self._files.values():
             state.rivals -= changed
         for version in versions:
             state = self._files.setdefault(version.file, _File())
-            before[version.file] = _digest(state.active)
+            before[version.file] = _digest(self._active(version.file))
             state.candidate, state.problems, state.written = version.workspace, version.problems, version.written
             state.rivals = set()
             if version.workspace is not None:
@@ -139,9 +136,9 @@ class PolicyFiles:
                 self._opaque.pop(version.file, None)
             elif not version.problems:
                 self._opaque.pop(version.file, None)
-                self._serve(version.file, None)
+                self._served.put(version.file, None)
                 del self._files[version.file]
-            elif state.active is None or state.active.broken:
+            elif (active := self._active(version.file)) is None or active.broken:
                 self._take_broken(version, state)
         return before
 
@@ -149,27 +146,27 @@ class PolicyFiles:
         """The routes of a bad version, where no good one is served. What was known of them stays until they are read anew."""
         file, salvaged = version.file, version.salvaged
         name = "" if salvaged is None else salvaged.name
-        unsure = version.opaque or self._owners.get(name, file) != file
-        if unsure and state.active is not None and file not in self._opaque:
+        unsure = version.opaque or self._served.owners.get(name, file) != file
+        if unsure and self._active(file) is not None and file not in self._opaque:
             return
         state.bad = version
         self._opaque.pop(file, None)
         if unsure:
             self._opaque[file] = name
-        self._serve(file, None)
-        self._serve(file, self._without_contradictions(salvaged))
+        self._served.put(file, None)
+        self._served.put(file, self._served.without_contradictions(salvaged))
 
     def _restore_broken(self) -> bool:
         """Routes of bad versions that another's bad version kept out, as it didn't tell its `shares`: now it may.
 
         Returns whether any came back."""
         restored = False
-        for state in self._files.values():
-            bad, before = state.bad, state.active
+        for file, state in self._files.items():
+            bad, before = state.bad, self._active(file)
             if bad is None or bad.salvaged is None or (before is not None and before.routes == bad.salvaged.routes):
                 continue
             self._take_broken(bad, state)
-            restored = restored or state.active != before
+            restored = restored or self._active(file) != before
         return restored
 
     def _waiting(self, changed: Sequence[str]) -> list[str]:
@@ -182,16 +179,16 @@ class PolicyFiles:
         moving = [(file, workspace) for file in files if (workspace := self._files[file].candidate) is not None]
         if len(moving) < 2:
             return False
-        saved = {file: self._files[file].active for file, _ in moving}
+        saved = {file: self._active(file) for file, _ in moving}
         waited = [(self._files[file].candidate, file) for file in self._waiting(()) if file not in saved]
-        stood = {file: self._in_the_way(candidate) for candidate, file in waited if candidate is not None}
+        stood = {file: self._served.in_the_way(candidate) for candidate, file in waited if candidate is not None}
         for file, _ in moving:
-            self._serve(file, None)
-        if not self._serve_all(moving, saved) or any(map(self._overtaken, stood, stood.values())):
+            self._served.put(file, None)
+        if not self._put_all(moving, saved) or any(map(self._overtaken, stood, stood.values())):
             for file, _ in moving:
-                self._serve(file, None)
+                self._served.put(file, None)
             for file, active in saved.items():
-                self._serve(file, active)
+                self._served.put(file, active)
             return False
         for file, _ in moving:
             self._files[file].candidate = None
@@ -201,14 +198,14 @@ class PolicyFiles:
     def _overtaken(self, file: str, stood: Set[str]) -> bool:
         """Whether nothing but newcomers keeps out a file that waited for those that `stood` in its way."""
         candidate = self._files[file].candidate
-        stand = set() if candidate is None else self._in_the_way(candidate) - {file}
+        stand = set() if candidate is None else self._served.in_the_way(candidate) - {file}
         return bool(stand) and stand.isdisjoint(stood)
 
-    def _serve_all(self, moving: Sequence[tuple[str, Workspace]], before: Mapping[str, Workspace | None]) -> bool:
+    def _put_all(self, moving: Sequence[tuple[str, Workspace]], before: Mapping[str, Workspace | None]) -> bool:
         for file, workspace in moving:
-            if self._contradictions(file, workspace):
+            if self._served.contradictions(file, workspace):
                 return False
-            self._serve(file, workspace)
+            self._served.put(file, workspace)
         return not any(self._hidden_within(file, workspace, before[file]) for file, workspace in moving)
 
     def _settle_one_by_one(self, changed: Sequence[str]) -> None:
@@ -228,16 +225,18 @@ class PolicyFiles:
         state = self._files[file]
         if state.candidate is None or state.rivals:
             return False
-        active = state.active
-        self._serve(file, None)
-        problems = self._contradictions(file, state.candidate) or self._hidden_within(file, state.candidate, active)
+        active = self._active(file)
+        self._served.put(file, None)
+        problems = self._served.contradictions(file, state.candidate) or self._hidden_within(
+            file, state.candidate, active
+        )
         if not problems:
-            self._serve(file, state.candidate)
+            self._served.put(file, state.candidate)
             state.candidate, state.problems = None, ()
             return True
         if active is None or active.broken:
-            active = self._without_contradictions(structs.replace(state.candidate, broken=True))
-        self._serve(file, active)
+            active = self._served.without_contradictions(structs.replace(state.candidate, broken=True))
+        self._served.put(file, active)
         state.problems = problems
         return False
 
@@ -246,22 +245,23 @@ class PolicyFiles:
         state = self._files[other]
         self._files[file].rivals.add(other)
         state.rivals.add(file)
-        if state.active is None or state.active.broken:
+        active = self._active(other)
+        if active is None or active.broken:
             return
         problem = Problem(other, 0, "$", f"{file} contradicts it, and nobody can tell which came first; see there")
-        state.candidate, state.problems = state.active, (problem,)
-        self._serve(other, _broken(state.active))
+        state.candidate, state.problems = active, (problem,)
+        self._served.put(other, broken(active))
 
     def _refuse_where_hidden(self, names: Set[str] | None = None) -> None:
         """Who shares with a workspace (of `names`) that an opaque file may hold is no longer served."""
         for file, state in self._files.items():
-            active = state.active
+            active = self._active(file)
             if active is None or active.broken or (names is not None and not names & active.shares):
                 continue
             problems = self._hidden_within(file, active, None)
             if problems:
                 state.candidate, state.problems = state.candidate or active, problems
-                self._serve(file, _broken(active))
+                self._served.put(file, broken(active))
 
     def _hidden_within(self, file: str, workspace: Workspace, active: Workspace | None) -> tuple[Problem, ...]:
         """Whether a workspace that `workspace` shares with may be in an opaque file.
@@ -274,7 +274,7 @@ class PolicyFiles:
         hidden = [
             name
             for name in sorted(workspace.shares)
-            if (self._blind or name in self._lost) and (name not in self._workspaces or name in unsure)
+            if (self._blind or name in self._lost) and (name not in self._served.workspaces or name in unsure)
         ]
         where = ", ".join(sorted(self._opaque)[:_FILES_NAMED])
         return tuple(
@@ -288,55 +288,16 @@ class PolicyFiles:
             for name in hidden
         )
 
-    def _contradictions(self, file: str, workspace: Workspace) -> tuple[Problem, ...]:
-        owner = self._owners.get(workspace.name)
-        if owner is not None:
-            return (Problem(file, 1, "$.workspace", f"the workspace {workspace.name!r} is in {owner} already"),)
-        return tuple(
-            Problem(file, found.route.line, f"$.routes[{workspace.routes.index(found.route)}]", found.message)
-            for found in conflicts(workspace, self._routes, self._workspaces)
-        )
-
-    def _in_the_way(self, workspace: Workspace) -> set[str]:
-        """The files that a workspace which isn't served yet contradicts."""
-        found = {conflict.other for conflict in conflicts(workspace, self._routes, self._workspaces)}
-        found.update({workspace.name} & self._owners.keys())
-        return {self._owners[name] for name in found}
-
-    def _without_contradictions(self, broken: Workspace | None) -> Workspace | None:
-        """What of a broken workspace may be served (with refusals) without taking anything from others."""
-        if broken is None or broken.name in self._owners:
-            return None
-        found = conflicts(broken, self._routes, self._workspaces)
-        over_path = {conflict.route.path for conflict in found if conflict.over_path}
-        over_keys = {conflict.route.path for conflict in found}
-        kept: list[Route] = []
-        for route in broken.routes:
-            if route.path in over_keys - over_path:
-                kept.append(structs.replace(route, upstream=f"none for {broken.name}"))
-            elif route.path not in over_path:
-                kept.append(route)
-        return structs.replace(_broken(broken), routes=tuple(kept))
-
-    def _serve(self, file: str, workspace: Workspace | None) -> None:
-        """Exchange what a file serves."""
-        state = self._files[file]
-        if state.active is not None:
-            self._routes = self._routes.removing(state.active.routes)
-            del self._workspaces[state.active.name], self._owners[state.active.name]
-        state.active = workspace
-        if workspace is not None:
-            self._routes = self._routes.adding(workspace.routes)
-            self._workspaces[workspace.name] = workspace
-            self._owners[workspace.name] = file
+    def _active(self, file: str) -> Workspace | None:
+        return self._served.by_file.get(file)
 
     def _publish(self, before: dict[str, str | None], changed: Sequence[str]) -> tuple[PolicyEvent, ...]:
         generation = self.snapshot.generation + 1
-        self.snapshot = Snapshot(self._routes, dict(self._workspaces), generation, self._statuses())
+        self.snapshot = Snapshot(self._served.routes, dict(self._served.workspaces), generation, self._statuses())
         events = []
         for file, previous in before.items():
             state = self._files.get(file)
-            active = state.active if state is not None else None
+            active = self._active(file)
             if file not in changed and _digest(active) == previous:
                 continue
             kind = EventKind.REMOVED if state is None else EventKind.REJECTED if state.problems else EventKind.LOADED
@@ -347,7 +308,9 @@ class PolicyFiles:
 
     def _statuses(self) -> dict[str, FileStatus]:
         return {
-            file: FileStatus(file, not state.problems, state.active.name if state.active else None, state.problems)
+            file: FileStatus(
+                file, not state.problems, active.name if (active := self._active(file)) else None, state.problems
+            )
             for file, state in self._files.items()
         }
 
@@ -355,11 +318,6 @@ class PolicyFiles:
 def _digest(workspace: Workspace | None) -> str | None:
     """Of a version that grants something; a broken one has none."""
     return None if workspace is None or workspace.broken else workspace.sha256
-
-
-def _broken(workspace: Workspace) -> Workspace:
-    """Its routes, all of them refused."""
-    return structs.replace(workspace, broken=True, rules=(), cases=())
 
 
 def _covers(outer: Workspace, inner: Workspace) -> bool:

@@ -57,6 +57,7 @@ TESTS_OF = {
     "sidecar/policy/salvage.py": ("policy_salvage", "values policy_file policy_files"),
     "sidecar/policy/routes.py": ("policy_routes", "values policy_files cases"),
     "sidecar/policy/files.py": ("policy_files", "policy_files_opaque values policy_file"),
+    "sidecar/policy/served.py": ("policy_files", "policy_files_opaque values policy_file"),
     "sidecar/policy/glob.py": ("policy_glob", "policy_rules policy_evaluate"),
     "sidecar/policy/names.py": ("policy_names", "policy_file policy_rules"),
     "sidecar/policy/compiled.py": ("values policy_file", "policy_rules policy_evaluate policy_files"),
