@@ -1,5 +1,6 @@
 """Fixtures that tests of every kind share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,3 +15,12 @@ def corpora() -> Path:
     if not folder.is_dir():
         pytest.skip("the corpora beside the repository (../shared/corpora) are not here")
     return folder
+
+
+@pytest.fixture(scope="session", params=("swift", "versitygw"))
+def s3_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
+    """Each real S3 server in turn, started once for all tests that ask for it (a `tests.e2e.s3_servers.S3Server`)."""
+    from tests.e2e.s3_servers import SERVERS  # boto3 takes a second to import
+
+    with SERVERS[request.param](tmp_path_factory.mktemp(request.param)) as server:
+        yield server
