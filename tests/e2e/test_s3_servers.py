@@ -8,6 +8,8 @@ from tests.e2e.s3_servers import S3Server
 
 pytestmark = pytest.mark.slow
 
+_UNKNOWN = {"SignatureDoesNotMatch", "InvalidAccessKeyId", "XAdminUserNotFound"}
+
 
 def test_a_real_server_keeps_what_it_is_given(s3_server: S3Server) -> None:
     bucket = s3_server.bucket()
@@ -19,4 +21,4 @@ def test_a_real_server_keeps_what_it_is_given(s3_server: S3Server) -> None:
 def test_a_real_server_refuses_a_wrong_key(s3_server: S3Server, field: str) -> None:
     with pytest.raises(ClientError) as refused:
         structs.replace(s3_server, **{field: "acme:nobody"}).bucket()
-    assert refused.value.response["Error"]["Code"] in ("SignatureDoesNotMatch", "InvalidAccessKeyId")
+    assert refused.value.response["Error"]["Code"] in _UNKNOWN
