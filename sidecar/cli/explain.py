@@ -4,6 +4,7 @@ Law: this file decides nothing. It hands the gate what a request would (a stated
 and reads the decision and the trace.
 """
 
+import base64
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -40,6 +41,8 @@ class Question(Struct, frozen=True):
     path: str
     """The request-target."""
     token: Secret | None = None
+    basic: bool = False
+    """`token` is `user:password`, to be sent in Basic; else it is sent as Bearer."""
     principal: Principal | None = None
     """Who asks, taken at its word. Without it and without a token: anonymous."""
     exists: bool | None = None
@@ -89,7 +92,7 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
         )
         headers = [(b"host", b"sidecar")]
         if question.token is not None:
-            headers.append((b"authorization", b"Bearer " + question.token.reveal().encode()))
+            headers.append((b"authorization", _authorization(question.token, question.basic)))
         elif question.principal is not None:
             headers.append(STATED_HEADER)
 
@@ -105,6 +108,11 @@ async def explain_request(settings: Settings, question: Question) -> Explanation
         if_exists = await ask()
         assumed = False
         return replace(explanation, if_exists=if_exists, if_missing=await ask())
+
+
+def _authorization(sent: Secret, basic: bool) -> bytes:
+    text = sent.reveal().encode()
+    return b"Basic " + base64.b64encode(text) if basic else b"Bearer " + text
 
 
 def _old_passwords(settings: Settings, policies: PolicySource) -> OldPasswords:
@@ -125,7 +133,7 @@ async def _identities(settings: Settings, question: Question) -> AsyncIterator[I
         if settings.tokens is not None:
             tokens = await open_token_store(settings.tokens)
             stack.push_async_callback(tokens.store.close)
-            revocations = feed = ChangeFeed(tokens.store, tokens.watch())
+            revocations = feed = ChangeFeed(tokens.store, tokens.watch(), intact=tokens.intact)
             await feed.start()
             stack.push_async_callback(feed.stop)
             verifiers.append(tokens.onlooker())

@@ -114,6 +114,10 @@ def explain(
     method: Annotated[str, typer.Argument(metavar="METHOD", help="As in the request, for example GET.")],
     path: Annotated[str, typer.Argument(metavar="PATH", help="As in the request, for example /web/a.tar?x=1.")],
     token_file: Annotated[Path | None, typer.Option(help="Ask with this token.", metavar="FILE")] = None,
+    basic_file: Annotated[
+        Path | None,
+        typer.Option(help="Ask with this user:password in Basic, as an old shared password is.", metavar="FILE"),
+    ] = None,
     claims: Annotated[Path | None, typer.Option(help="Ask as a JWT with these claims (JSON).", metavar="FILE")] = None,
     anonymous: Annotated[bool, typer.Option("--anonymous", help="Ask without a credential.")] = False,
     issuer: Annotated[
@@ -134,15 +138,18 @@ def explain(
 
     Exits 0 if the request is allowed, 1 if it is refused.
     """
-    if (token_file is not None) + (claims is not None) + anonymous != 1:
-        raise typer.BadParameter("say exactly one of --token-file, --claims and --anonymous")
+    if sum(said is not None for said in (token_file, basic_file, claims)) + anonymous != 1:
+        raise typer.BadParameter("say exactly one of --token-file, --basic-file, --claims and --anonymous")
     from sidecar.cli.explain import Question, explain_request  # loads the parts that verify tokens
     from sidecar.config import load
 
     settings = load(config)
-    token = Secret(_text(token_file).strip()) if token_file is not None else None
+    file = token_file or basic_file
+    token = Secret(_text(file).strip()) if file is not None else None
     stated = _principal(settings, claims, issuer) if claims is not None else None
-    explanation = asyncio.run(explain_request(settings, Question(method, path, token, stated, exists)))
+    explanation = asyncio.run(
+        explain_request(settings, Question(method, path, token, basic_file is not None, stated, exists))
+    )
     if json:
         typer.echo(msgspec.json.encode(explanation))
     else:

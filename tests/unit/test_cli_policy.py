@@ -211,6 +211,30 @@ def test_explain_verifies_a_token_as_in_service(tmp_path: Path) -> None:
     assert asked("GET", "/example/a")["reason"] == "bad_token"
 
 
+def test_explain_knows_an_old_shared_password_as_clients_send_it(tmp_path: Path) -> None:
+    def sidecar(*arguments: object) -> Result:
+        return CliRunner().invoke(root.app, [str(argument) for argument in arguments])
+
+    assert sidecar("init", tmp_path).exit_code == 0
+    password = tmp_path / "old"
+    password.write_text("cache:of old\n")
+    policy = tmp_path / "policies/example.yaml"
+    policy.write_text(policy.read_text() + "legacy: {basic_file: ../old, level: read, until: 2999-01-31}\n")
+
+    def asked(file: str, method: str) -> str:
+        config = ["--config", tmp_path / "sidecar.yaml"]
+        result = sidecar("policy", "explain", file, password, method, "/example/a", "--json", *config)
+        assert "of old" not in result.output
+        reason: str = json.loads(result.stdout)["reason"]
+        return reason
+
+    assert asked("--basic-file", "GET") == "granted"
+    assert asked("--basic-file", "PUT") == "token_limit"
+    assert asked("--token-file", "GET") == "bad_token", "it is Basic's, not Bearer's"
+    password.write_text("cache:of old\n\n")
+    assert asked("--basic-file", "GET") == "bad_token", "the file isn't one line"
+
+
 def test_claims_that_no_rule_looks_at_may_be_left_out(folder: Path) -> None:
     result = explain(folder, "--issuer", "github", "GET", "/web/a", "--json", claims={"repository_id": "123456"})
     assert json.loads(result.stdout)["reason"] == "granted"
