@@ -10,12 +10,14 @@ import typer
 
 from sidecar.cli.options import Exit, JsonOption, complain, telling_problems
 from sidecar.errors import DocumentError, SidecarError
+from sidecar.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from sidecar.cli.policy_compare import Comparison
     from sidecar.directory.file import DirectoryFile
+    from sidecar.policy.compiled import Case
     from sidecar.policy.routes import Snapshot
     from sidecar.settings import Settings
 
@@ -25,7 +27,12 @@ def diff(
     new: Annotated[Path, typer.Argument(metavar="NEW", help="The policies as they would be.")],
     cases: Annotated[
         list[Path] | None,
-        typer.Option("--cases", help="Ask these cases: a file, or a directory; repeatable.", metavar="PATH"),
+        typer.Option(
+            "--cases",
+            help="Ask these cases: a file, or a directory; repeatable.",
+            metavar="PATH",
+            show_default="those of OLD and of NEW",
+        ),
     ] = None,
     audit: Annotated[
         list[Path] | None,
@@ -48,7 +55,7 @@ def diff(
 
     Exits 0 if nobody's access changes, 1 if somebody's does, 2 if a policy or a file of cases is not right.
     """
-    if bool(cases) == bool(audit):
+    if cases and audit:
         raise typer.BadParameter("say either --cases or --audit: what shall be asked?")
     with telling_problems(json):
         found, notes = _compared(old, new, cases or [], audit or [], config)
@@ -72,7 +79,7 @@ def _compared(
 ) -> "tuple[Comparison, list[str]]":
     """The comparison, and notes on it. Raises `DocumentError` for what is not right."""
     from sidecar.cli.policy_compare import compare_cases
-    from sidecar.cli.policy_files import load_policies, policy_folder, read_cases_at
+    from sidecar.cli.policy_files import cases_beside, load_policies, own_cases, policy_folder, read_cases_at
     from sidecar.config import load  # loads cryptography: `--help` doesn't need it
 
     settings = load(config) if config is not None else None
@@ -83,11 +90,26 @@ def _compared(
     before, after = (version.snapshot for version in versions)
     if audit:
         return _replayed(audit, before, after, settings)
-    sources = read_cases_at(cases, settings.issuers if settings is not None else None)
-    asked = [case for source in sources for case in source.read.cases]
+    issuers = settings.issuers if settings is not None else None
+    if cases:
+        sources = read_cases_at(cases, issuers)
+    else:
+        beside = [file for path in (old, new) for file in cases_beside(policy_folder(path))]
+        sources = [*own_cases(before), *own_cases(after), *read_cases_at(beside, issuers)]
+    asked = _each_once(case for source in sources for case in source.read.cases)
     if not asked:
-        raise SidecarError("there is no case in --cases")
+        where = "--cases" if cases else "OLD and NEW; say --cases, or --audit"
+        raise SidecarError(f"there is no case in {where}")
     return asyncio.run(compare_cases(asked, before, after, time.time(), lambda text: complain([text]))), []
+
+
+def _each_once(cases: "Iterable[Case]") -> "list[Case]":
+    """Both versions may have the same case, and expect different answers of it: it is one question."""
+    asked: dict[str, Case] = {}
+    for case in cases:
+        expect = case.expect if case.expect is Reason.WOULD_DENY else Reason.GRANTED  # that one says when it is asked
+        asked.setdefault(repr(msgspec.structs.replace(case, line=0, expect=expect, rule=None)), case)
+    return list(asked.values())
 
 
 def _replayed(

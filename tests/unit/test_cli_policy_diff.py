@@ -141,6 +141,20 @@ def test_one_file_and_its_own_cases(policies: Policies, tmp_path: Path) -> None:
 # Recorded audit
 
 
+def test_without_a_word_both_versions_own_cases_are_asked_each_once(policies: Policies, tmp_path: Path) -> None:
+    reads = "{name: anybody reads, who: anonymous, ask: GET /web/a, expect: %s}"
+    old, new = policies(
+        f"anonymous: read\ncases: [{reads % 'allow'}]\n",
+        f"ci_tokens: read\ncases: [{reads % 'no_token'}, {{name: CI reads, who: {{ci: web}}, ask: GET /web/a, expect: allow}}]\n",
+    )
+    (tmp_path / "cases").mkdir()
+    (tmp_path / "cases" / "web.yaml").write_text(CASES.replace("anybody reads", "the same by another name"))
+    result = run(old, new, "--json")
+    said = json.loads(result.stdout)
+    assert (result.exit_code, said["asked"]) == (1, 5)
+    assert [change["case"] for change in said["changes"]] == ["anybody reads", "the same by another name"]
+
+
 def test_who_gains_and_who_loses_by_what_was_asked(policies: Policies, tmp_path: Path) -> None:
     old, new = policies(
         "anonymous: read\nmembers: {users: [ada]}\npersonal_tokens: read-write\nci_tokens: read-write\n",
@@ -306,7 +320,6 @@ def test_control_characters_of_callers_do_not_reach_the_terminal(policies: Polic
 
 def test_what_shall_be_asked_is_said_once(policies: Policies, tmp_path: Path) -> None:
     old, new = policies("", "")
-    assert run(old, new).exit_code == 2
     both = run(old, new, "--cases", tmp_path / "cases.yaml", "--audit", tmp_path / "cases.yaml")
     assert both.exit_code == 2
 
@@ -314,7 +327,7 @@ def test_what_shall_be_asked_is_said_once(policies: Policies, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("kind", "content", "message"),
     [
-        ("--cases", b"workspace: web\ncases: []\n", "there is no case"),
+        ("--cases", b"workspace: web\ncases: []\n", "there is no case in --cases"),
         ("--audit", b"", "there is no request of a known caller"),
         ("--audit", None, "can't be read: No such file"),
     ],
@@ -327,6 +340,12 @@ def test_nothing_to_ask_is_no_agreement(
         (tmp_path / "asked").write_bytes(content)
     with pytest.raises(SidecarError, match=message):
         CliRunner().invoke(app, ["diff", str(old), str(new), kind, str(tmp_path / "asked")], catch_exceptions=False)
+
+
+def test_versions_without_cases_say_what_to_ask(policies: Policies) -> None:
+    old, new = policies("", "")
+    with pytest.raises(SidecarError, match="no case in OLD and NEW; say --cases, or --audit"):
+        CliRunner().invoke(app, ["diff", str(old), str(new)], catch_exceptions=False)
 
 
 def test_policies_that_are_not_right(policies: Policies, tmp_path: Path) -> None:
