@@ -19,6 +19,7 @@ from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import (
     ANONYMOUS,
     Action,
+    Circumstances,
     Head,
     Headers,
     Oddity,
@@ -33,13 +34,14 @@ from sidecar.policy.compiled import Route, Rule, Workspace
 from sidecar.policy.evaluate import Trace, evaluate, rules_about
 from sidecar.policy.routes import Snapshot
 from sidecar.ports import Directory, HeaderList
-from sidecar.profiles import LocalAnswer, Operation, Profile
+from sidecar.profiles import Errand, LocalAnswer, Operation, Profile
 from sidecar.profiles.tenant import check_tenant
 from sidecar.reasons import REASONS, Reason
 from sidecar.trees import settle
 
 log = logging.getLogger(__name__)
 
+_JOINING = Oddity.ENCODED_SLASH | Oddity.EMPTY_SEGMENT
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
 """A store that doesn't read a body with these (RFC 9110 §9.3.1) would take it for the next request on its connection."""
 
@@ -66,6 +68,10 @@ class Decision(Struct):
     actions: tuple[Action, ...] = ()
     answer: LocalAnswer | None = None
     """Set where the profile answers by itself and the store is not asked."""
+    errand: Errand | None = None
+    """Set where the store is asked for something else than the request's own words, or its body or answer is looked at."""
+    exists: bool = False
+    """The key that would be written is known to be there."""
     only_creates: bool = False
     """It was decided on the key's not being there: the store is asked to hold to that (rule 17)."""
     forward: HeaderList | None = None
@@ -119,6 +125,8 @@ class LastRead(Struct):
     carrier: str = ""
     known: Known | None = None
     about: About | None = None
+    circumstances: Circumstances | None = None
+    """Of the request under way, where its token carries checks."""
 
 
 Existence = Callable[[Route, str], Awaitable[bool]]
@@ -166,13 +174,14 @@ class Gate:
         *,
         last: LastRead | None = None,
         trace: Trace | None = None,
+        vouched: bool = False,
     ) -> Decision:
         """`now` in Unix seconds; `peer` the TCP peer's address; `last` is the connection's, to be read and written.
-        `trace` gathers why each rule did or didn't match.
+        `trace` gathers why each rule did or didn't match. `vouched`: a trusted peer has named `peer` as its client's address.
         """
         decision = Decision(Reason.INTERNAL_ERROR)
         try:
-            await self._walk(decision, method, raw_target, raw_headers, peer, now, last or LastRead(), trace)
+            await self._walk(decision, method, raw_target, raw_headers, peer, now, last or LastRead(), trace, vouched)
         except Refused as refusal:
             decision.reason, decision.detail = refusal.reason, refusal.detail
             if isinstance(refusal, CredentialRefused):
@@ -199,6 +208,7 @@ class Gate:
         now: float,
         last: LastRead,
         trace: Trace | None,
+        vouched: bool,
     ) -> None:
         snapshot = self._snapshot()
         decision.generation = snapshot.generation
@@ -218,6 +228,8 @@ class Gate:
         if parsed.oddities is not Oddity.NONE and parsed.oddities & ~profile.allowed:
             met = target.in_words(parsed.oddities & ~profile.allowed)
             raise Refused(Reason.BAD_TARGET, f"client {route.client} takes no path with {met}")
+        if parsed.oddities & _JOINING and snapshot.match(target.flat(parsed)) is not route:
+            raise Refused(Reason.BAD_TARGET, "it lies in another route for a store that reads %2f and // as one slash")
 
         holder = None if workspace.legacy is None else self._old_password(decision, workspace, head, now)
         if holder is not None:
@@ -242,6 +254,8 @@ class Gate:
                     principal, decision.cache = await self._identities.identify(token, now, lane)
                     last.known = self._identities.recall(token)
         decision.principal = principal
+        if principal.limits.checks is not None:
+            last.circumstances = Circumstances(method, now, peer if vouched else "")
 
         if parsed.raw_query:
             check_tenant(parsed.raw_query, route.workspace)
@@ -253,12 +267,14 @@ class Gate:
         if isinstance(classified, Operation):
             verdict = await self._settle(decision, classified, snapshot, principal, last, report, trace)
         else:
+            if isinstance(classified, Errand):
+                decision.errand, classified = classified, classified.actions
             decision.actions = classified
             verdict = self._evaluate(workspace, principal, classified, None, last, report, trace)
             if verdict.existence_needed:
-                exists = await self._existence(route, mapping.to_store(route, head.target))
-                verdict = self._evaluate(workspace, principal, classified, exists, last, report, trace)
-                decision.only_creates = not exists
+                decision.exists = await self._existence(route, store_path(decision).partition("?")[0])
+                verdict = self._evaluate(workspace, principal, classified, decision.exists, last, report, trace)
+                decision.only_creates = not decision.exists
         decision.reason, decision.rule = verdict.reason, verdict.rule
         if verdict.reason is Reason.NO_RULE and principal is ANONYMOUS:
             decision.reason = Reason.NO_TOKEN
@@ -299,6 +315,19 @@ class Gate:
         decision.carrier, text = sent
         return self._old_passwords.identify(workspace, decision.carrier, text, head.peer, now)
 
+    def grants(self, decision: Decision, keys: Sequence[str]) -> list[str]:
+        """Which of these keys whoever was decided on may read, in the same workspace."""
+        assert decision.workspace is not None
+        assert decision.principal is not None
+        last = LastRead()
+        return [
+            key
+            for key in keys
+            if self._evaluate(
+                decision.workspace, decision.principal, (Action(Permission.READ, key),), None, last, False, None
+            ).allowed
+        ]
+
     def is_public(self, decision: Decision) -> bool:
         """Whether anonymous might have read what was decided on, so that shared caches may keep it (law 12)."""
         workspace = decision.workspace
@@ -330,7 +359,7 @@ class Gate:
         trace: Trace | None,
     ) -> Verdict:
         directory, person = self._directory, None
-        if directory is not None and principal.kind is PrincipalKind.PERSONAL:
+        if directory is not None and (principal.kind is PrincipalKind.PERSONAL or principal.owned):
             person = directory.person(principal.subject)
         about = last.about
         if (
@@ -351,6 +380,7 @@ class Gate:
             rules=about.rules,
             report=report,
             trace=trace,
+            circumstances=last.circumstances,
         )
 
 
@@ -362,3 +392,12 @@ def upstream_path(route: Route, head: Head) -> str:
     """Path and query to ask the store for, as received but for the prefix."""
     path = mapping.to_store(route, head.target)
     return f"{path}?{head.target.raw_query}" if head.target.raw_query else path
+
+
+def store_path(decision: Decision) -> str:
+    """The same of a decision that has a route: where its profile has words of its own, those."""
+    if decision.errand is not None:
+        return decision.errand.path
+    assert decision.route is not None
+    assert decision.head is not None
+    return upstream_path(decision.route, decision.head)

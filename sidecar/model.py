@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from enum import IntFlag, StrEnum
-from typing import Any, Never
+from typing import Any, Never, Protocol
 
 from msgspec import Struct, field
 
@@ -146,6 +146,33 @@ class Scope(Struct, frozen=True):
         return f"workspace={self.workspace}{path}{permissions}"
 
 
+class Circumstances(Struct, frozen=True):
+    """What a token's own checks may ask of a request, beside the action and its workspace."""
+
+    method: str
+    now: float
+    """Unix seconds."""
+    client_ip: str = ""
+    """Empty where no trusted peer vouches for one."""
+
+
+class Checks(Protocol):
+    """Conditions that a token carries itself."""
+
+    def hold(
+        self,
+        workspace: str,
+        settings: Mapping[str, str],
+        needed: Permission,
+        action: "Action",
+        circumstances: Circumstances,
+    ) -> bool:
+        """Whether all of them let one action through that asks for the permission `needed`. `settings` are the workspace's.
+
+        Raises `Unavailable` where they can't be judged.
+        """
+
+
 class Limits(Struct, frozen=True):
     """What can only narrow (rule 13). `None` doesn't narrow; what is set must all agree."""
 
@@ -155,6 +182,8 @@ class Limits(Struct, frozen=True):
     """A glob over the key, in the form of rule 16."""
     scopes: tuple[Scope, ...] | None = None
     """If set, each action lies within at least one of these; `workspaces` are then theirs."""
+    checks: Checks | None = None
+    """What a token says in a language of its own: asked for each action, at each request."""
 
 
 UNLIMITED = Limits()
@@ -174,6 +203,8 @@ class Principal(Struct, frozen=True):
     token_name: str = ""
     workspace: str = ""
     """For a CI token: the one workspace that it belongs to (rule 7)."""
+    bound: bool = False
+    """For a Biscuit: it was made for some workspaces, which its limits name; a check added later binds it to none."""
     limits: Limits = UNLIMITED
     expires_at: float | None = None
     """Unix seconds."""
@@ -183,6 +214,16 @@ class Principal(Struct, frozen=True):
     """For a personal token: the directory's immutable id of its person when it was made; empty where there was none."""
     expiry_notice: bytes = b""
     """Where it ends soon: when, as the answer's header says it."""
+    issued_at: float | None = None
+    """Unix seconds; where it isn't known, a revocation of what was issued before some time is one of this, too."""
+    parent: str = ""
+    """The token that this one was made to replace."""
+    family: str = ""
+    """The token that the whole chain began with: the first of a rotated line, or a Biscuit's root."""
+    owned: bool = False
+    """Belongs to a person of the directory, whose standing is asked at each decision. A personal token always does."""
+    token_kind: PrincipalKind | None = None
+    """Of an access key: its token's kind. What the policy says about that kind holds for it, too."""
 
 
 ANONYMOUS = Principal(kind=PrincipalKind.ANONYMOUS, subject="")
@@ -198,6 +239,8 @@ class Action(Struct, frozen=True):
     """True where `write` might replace an existing key, so that rule 17 may ask for `overwrite` instead."""
     below: bool = False
     """True where it acts on every key below `key` too (rule 18); `key` then has no trailing slash, and "" is all keys."""
+    proved: bool = False
+    """A write whose body its key proves, where the route lets whoever may read write that (`cas_writes: open`)."""
 
 
 class Person(Struct, frozen=True):

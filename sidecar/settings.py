@@ -120,6 +120,8 @@ class UpstreamSettings(Struct, frozen=True):
     queue_timeout: float = 5.0
     """The longest that one waits."""
     health: HealthSettings = HealthSettings()
+    max_size: int | None = None
+    """Of the embedded store: bytes of objects; beyond it, what was used longest ago is evicted. `None`: no limit."""
 
 
 class TokenSettings(Struct, frozen=True):
@@ -133,6 +135,14 @@ class TokenSettings(Struct, frozen=True):
     """Tokens made under these are believed as well, and move to `pepper_file`'s at their next use."""
     reuse: str = "event"
     """When a rotated token is used after its overlap: `event`, or `revoke_family`, which revokes its replacements too."""
+    access_key_master_file: Path | None = None
+    """What the access keys of S3 tools are made of; without it there are none."""
+    previous_access_key_master_files: tuple[Path, ...] = ()
+    """Access keys made of these are believed as well."""
+    access_key_region: str | None = None
+    """The only region that S3 clients may sign for; `None`: any."""
+    biscuit_keys: Path | None = None
+    """The folder of the private keys that Biscuits are made under; where it isn't set, `biscuit-keys` beside `pepper_file`."""
 
 
 class IssuerSettings(Struct, frozen=True):
@@ -159,10 +169,17 @@ class IssuerSettings(Struct, frozen=True):
     multi_tenant: bool = False
     """Serves everybody (github.com, gitlab.com, ...): rules must pin an owner, project or repository id (rule 14)."""
     ca_file: Path | None = None
+    people: bool = False
+    """Its subjects are the people of the directory: whoever isn't active there is refused (rule 9)."""
 
 
 class DirectorySettings(Struct, frozen=True):
     file: Path
+
+
+class RevocationSettings(Struct, frozen=True):
+    running: str = "finish"
+    """What becomes of a request that is under way when its token is revoked: `finish` or `cut`."""
 
 
 class IdentityCacheSettings(Struct, frozen=True):
@@ -226,3 +243,4 @@ class Settings(Struct, frozen=True):
     limits: LimitSettings = LimitSettings()
     failed_credentials: FailedCredentialSettings = FailedCredentialSettings()
     rate_limits: Quotas = Quotas()
+    revocation: RevocationSettings = RevocationSettings()

@@ -37,6 +37,7 @@ from sidecar.server.allowances import Allowances
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
 from sidecar.server.ops import Checks, OpsServer
+from sidecar.server.running import Running
 from sidecar.settings import FailedCredentialSettings, Settings, UpstreamSettings
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.last_used import LastUsed
@@ -89,11 +90,12 @@ class Sidecar:
         self.metrics = Metrics(
             profiles=PROFILES,
             upstreams=settings.upstreams,
-            kinds=("personal", "ci", "jwt", "refused"),
+            kinds=("personal", "ci", "jwt", "biscuit", "refused"),
             issuers=settings.issuers,
             sinks=[wiring_audit.sink_name(sink) for sink in settings.audit],
             build=(__version__, os.environ.get("SIDECAR_REVISION", ""), platform.python_version()),
         )
+        self._running = Running() if settings.revocation.running == "cut" else None
         self._draining = False
         self._entrances = Entrances(settings.listen, self.metrics, self.checks)
         self._closing: list[Callable[[], Awaitable[None]]] = []
@@ -144,6 +146,7 @@ class Sidecar:
             patience=settings.limits.body_timeout,
             draining=lambda: self._draining,
             allowances=Allowances(settings.rate_limits, self._rate_limited),
+            running=self._running,
         )
         self._listener = listener = Listener(plane.handle, settings.limits, metrics.turned_away)
         checks.add("draining", lambda: "shutting down" if self._draining else None)
@@ -198,7 +201,7 @@ class Sidecar:
         verifiers: list[Verifier] = []
         revocations: ChangeFeed | NothingRevoked = NothingRevoked()
         if tokens is not None:
-            verifiers.append(tokens.verifier)
+            verifiers += tokens.verifier, tokens.biscuit_verifier
 
             async def record(event: TokenEvent) -> None:
                 await audit.commit(readings.token_record(records, event))
@@ -206,7 +209,23 @@ class Sidecar:
                     self.metrics.count("token_reuses_total")
 
             events = TokenEvents(tokens.store, record)
-            feed = ChangeFeed(tokens.store, tokens.watch(), on_change=events.wake, on_shortened=tokens.verifier.reread)
+            running = self._running
+
+            def changed() -> None:
+                events.wake()
+                if running is not None:
+                    running.look()
+
+            feed = ChangeFeed(
+                tokens.store,
+                tokens.watch(),
+                on_change=changed,
+                on_shortened=tokens.verifier.reread,
+                intact=tokens.intact,
+                on_keys=tokens.read_root_keys,
+            )
+            if running is not None:
+                running.revoked = feed.revoked
             await feed.start()
             self._closing.append(feed.stop)
             tokens.moves.start()
@@ -231,7 +250,7 @@ class Sidecar:
         last_used = LastUsed(tokens.store)
         last_used.start()
         self._closing.append(last_used.stop)
-        issued_here = (PrincipalKind.PERSONAL, PrincipalKind.CI)
+        issued_here = (PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.BISCUIT)
 
         def used(principal: Principal, now: float) -> None:
             if principal.kind in issued_here:
@@ -284,6 +303,8 @@ class Sidecar:
             self._closing.append(upstream.close)
         over_http = {name: upstream for name, upstream in upstreams.items() if isinstance(upstream, HttpUpstream)}
         readings.of_upstreams(self.metrics, self.checks, over_http)
+        embedded = {name: upstream for name, upstream in upstreams.items() if isinstance(upstream, FileStore)}
+        readings.of_embedded_stores(self.metrics, embedded)
         return upstreams
 
 
@@ -296,7 +317,7 @@ async def _upstream(settings: UpstreamSettings) -> Upstream:
             raise StartError(f"`upstreams.{settings.name}`: {error}") from None
         await upstream.open()
         return upstream
-    store = FileStore(Path(unquote(parts.path)))
+    store = FileStore(Path(unquote(parts.path)), max_size=settings.max_size)
     await store.open()
     return store
 
@@ -307,7 +328,7 @@ def _failures(settings: FailedCredentialSettings) -> Failures | None:
 
 def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
     origins = tuple(_origin(url.lower()) for url in settings.urls or (settings.url,))
-    return Place(upstream, origins, settings.redirects == "pass")
+    return Place(upstream, origins, settings.redirects == "pass", keeps_headers=isinstance(upstream, FileStore))
 
 
 def _origin(url: str) -> str:

@@ -18,6 +18,7 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     "sidecar.store.migrations.env": "run by the tests of the token store, which make their database by it",
     "sidecar.store.migrations.versions.rev_0001_tokens": "run by the tests of the token store",
     "sidecar.store.migrations.versions.rev_0002_rotation": "run by the tests of the token store",
+    "sidecar.store.migrations.versions.rev_0003_revocations": "run by the tests of the token store",
 }
 
 

@@ -133,10 +133,10 @@ async def _identities(settings: Settings, question: Question) -> AsyncIterator[I
         if settings.tokens is not None:
             tokens = await open_token_store(settings.tokens)
             stack.push_async_callback(tokens.store.close)
-            revocations = feed = ChangeFeed(tokens.store, tokens.watch(), intact=tokens.intact)
+            revocations = feed = ChangeFeed(tokens.store, tokens.watch(), intact=tokens.intact, on_keys=tokens.read_root_keys)
             await feed.start()
             stack.push_async_callback(feed.stop)
-            verifiers.append(tokens.onlooker())
+            verifiers += tokens.onlooker(), tokens.biscuit_verifier
         if settings.issuers:
             sources = {name: keys_of(issuer) for name, issuer in settings.issuers.items()}
             for source in sources.values():

@@ -36,6 +36,7 @@ _CHOICES = {
     "upstreams.NAME.redirects": ("refuse", "pass"),
     "audit[].fsync": ("group", "none"),
     "tokens.reuse": ("event", "revoke_family"),
+    "revocation.running": ("finish", "cut"),
 }
 _NUMBER: Schema = {"type": ["integer", "string"]}
 """A number, or a size such as 64KiB."""

@@ -10,9 +10,10 @@ import typer
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
 from sidecar.cli.token_create import create
 from sidecar.cli.token_list import list_
+from sidecar.cli.token_revoke import revoke
 from sidecar.cli.token_rotate import rotate
 from sidecar.cli.token_text import as_json, lines
-from sidecar.cli.token_work import actor, given, id_of, loaded, now, print_json, run
+from sidecar.cli.token_work import loaded, now, print_json, run
 from sidecar.credentials.token_row import TokenRow
 from sidecar.tokens import Status
 
@@ -23,6 +24,7 @@ app = commands("Create, list, show, rotate and revoke personal and CI tokens.")
 app.command()(create)
 app.command(name="list")(list_)
 app.command()(rotate)
+app.command()(revoke)
 
 
 @app.callback()
@@ -48,33 +50,6 @@ def show(
     else:
         for line in lines(row, status, now()):
             typer.echo(line)
-
-
-@app.command()
-def revoke(
-    which: Annotated[
-        str, typer.Argument(metavar="ID|-", help="Its id; or - (or stdin) to read the token from standard input.")
-    ],
-    config: ConfigOption = DEFAULT_CONFIG,
-    json: JsonOption = False,
-) -> None:
-    """Revoke a token for good.
-
-    Every running sidecar on this store refuses it within half a second.
-    """
-    named = given(which)
-
-    async def work(opened: "OpenStore") -> tuple[TokenRow, Status, bool]:
-        row, done = await opened.tokens.revoke(id_of(opened, named), actor=actor(), now=now())
-        return row, opened.tokens.status(row, now()), done
-
-    row, status, done = run(loaded(config)[1], work)
-    if json:
-        print_json({**as_json(row, status), "changed": done})
-    elif done:
-        typer.echo(f"Revoked {row.id}. Every running sidecar on this store refuses it within half a second.")
-    else:
-        typer.echo(f"{row.id} was revoked before; nothing changed.")
 
 
 @app.command()

@@ -15,6 +15,7 @@ import typer
 
 from sidecar.cli.delivery import DeliveryError
 from sidecar.cli.options import Exit, complain
+from sidecar.credentials.master_key import MasterKeyUnusable
 from sidecar.credentials.opaque import ID_LENGTH
 from sidecar.credentials.pepper import PepperUnusable
 from sidecar.errors import CredentialRefused, Unavailable
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST_INPUT = 4096
+_LONGEST_INPUT = 16384
 
 
 def run(settings: TokenSettings, work: Callable[["OpenStore"], Awaitable[T]]) -> T:
@@ -50,7 +51,7 @@ def run(settings: TokenSettings, work: Callable[["OpenStore"], Awaitable[T]]) ->
         code, problems = Exit.INVALID, list[object](error.problems)
     except CredentialRefused as error:
         code, problems = Exit.INVALID, [REASONS[error.reason].hint]
-    except (StoreUnusable, PepperUnusable) as error:
+    except (StoreUnusable, PepperUnusable, MasterKeyUnusable) as error:
         code, problems = Exit.MISSING, [error]
     except UnknownToken as error:
         code, problems = Exit.FAILED, [f"{error}; sidecar token list --all shows those that there are"]

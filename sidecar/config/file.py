@@ -6,6 +6,7 @@ No environment variable and no interpolation: what the file says is all there is
 
 import math
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from sidecar.settings import (
     Listen,
     ListenerSettings,
     MiB,
+    RevocationSettings,
     Settings,
     TokenSettings,
 )
@@ -83,6 +85,7 @@ def _settings(document: Document, path: Path) -> Settings:
         limits=root.get("limits", _limits, LimitSettings()),
         rate_limits=root.get("rate_limits", read_quotas, Quotas()),
         failed_credentials=root.get("failed_credentials", _failed_credentials, FailedCredentialSettings()),
+        revocation=root.get("revocation", _revocation, RevocationSettings()),
     )
 
 
@@ -121,6 +124,10 @@ def _tokens(value: Value, folder: Folder) -> TokenSettings:
     max_ttl = block.get("max_ttl", within(60, 36_500 * DAY), 366 * DAY)
     if default_ttl > max_ttl and block.is_sound:
         (block.find("default_ttl") or block.need("max_ttl")).problem("default_ttl is longer than max_ttl")
+    master_file = block.get("access_key_master_file", folder.path, None)
+    if master_file is None:
+        for name in ("previous_access_key_master_files", "access_key_region"):
+            block.refuse(name, "it says nothing without access_key_master_file")
     return TokenSettings(
         store=_store(block.need("store"), folder),
         pepper_file=folder.path(block.need("pepper_file")),
@@ -129,7 +136,20 @@ def _tokens(value: Value, folder: Folder) -> TokenSettings:
         max_ttl=max_ttl,
         previous_pepper_files=block.get("previous_pepper_files", lambda files: _paths(files, folder), ()),
         reuse=block.get("reuse", lambda reuse: reuse.choice(("event", "revoke_family")), "event"),
+        access_key_master_file=master_file,
+        previous_access_key_master_files=block.get(
+            "previous_access_key_master_files", lambda files: _paths(files, folder), ()
+        ),
+        access_key_region=block.get("access_key_region", _region, None),
+        biscuit_keys=block.get("biscuit_keys", folder.path, None),
     )
+
+
+def _region(value: Value) -> str:
+    text = value.text()
+    if re.fullmatch(r"[a-z0-9-]{1,64}", text) is None:
+        value.problem("a region as in signatures: lower-case letters, digits and '-', as eu-central-1")
+    return text
 
 
 def _paths(value: Value, folder: Folder) -> tuple[Path, ...]:
@@ -161,6 +181,12 @@ def _brand(value: Value) -> str:
 
 def _directory(value: Value, folder: Folder) -> DirectorySettings:
     return DirectorySettings(folder.path(value.block().need("file")))
+
+
+def _revocation(value: Value) -> RevocationSettings:
+    default = RevocationSettings()
+    running = value.block().get("running", lambda running: running.choice(("finish", "cut")), default.running)
+    return RevocationSettings(running=running)
 
 
 def _identity_cache(value: Value) -> IdentityCacheSettings:

@@ -63,6 +63,7 @@ def _issuer(name: str, value: Value, folder: Folder) -> IssuerSettings:
         authorized_parties=block.get("authorized_parties", Value.texts, ()),
         multi_tenant=_multi_tenant(block, issuer),
         ca_file=block.get("ca_file", folder.path, None),
+        people=block.get("people", Value.boolean, False),
     )
 
 

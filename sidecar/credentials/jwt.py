@@ -189,6 +189,7 @@ def _check_access_token(claims: Mapping[str, Any], settings: IssuerSettings) -> 
 def principal_of(claims: Mapping[str, Any], settings: IssuerSettings) -> Principal:
     """Whom verified claims name. Raises `CredentialRefused` where they name nobody, or no expiry."""
     token_id = _text(claims["jti"], "jti") if "jti" in claims else ""
+    issued = claims.get("iat")
     return Principal(
         kind=PrincipalKind.JWT,
         subject=_text(claims.get(settings.subject_claim), settings.subject_claim),
@@ -198,6 +199,8 @@ def principal_of(claims: Mapping[str, Any], settings: IssuerSettings) -> Princip
         token_id=token_id,
         expires_at=float(_time(claims, "exp")),
         revocation_ids=(revocation_id(settings.name, token_id),) if token_id else (),
+        issued_at=float(issued) if isinstance(issued, int | float) and abs(issued) < MAX_TIME else None,
+        owned=settings.people,
     )
 
 

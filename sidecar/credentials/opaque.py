@@ -15,6 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar.credentials import revocation_names
 from sidecar.credentials.pepper import Peppers, nobody, same
 from sidecar.credentials.token_row import TokenRow, intact, sealed
 from sidecar.errors import CredentialRefused
@@ -55,7 +56,7 @@ class TokenFormat:
 
     def mint(self, kind: PrincipalKind) -> tuple[str, Secret]:
         """A fresh public id and its token."""
-        token_id = _random(ID_LENGTH)
+        token_id = fresh_id()
         body = f"{self.brand}_{_WORDS[kind]}_{token_id}_{_random(SECRET_LENGTH)}"
         return token_id, Secret(body + checksum(body))
 
@@ -71,6 +72,11 @@ class TokenFormat:
         if checksum(body) != check:
             raise CredentialRefused(Reason.BAD_TOKEN, "checksum")
         return Parsed(KINDS[word], token_id)
+
+
+def fresh_id() -> str:
+    """A public id that no token has."""
+    return _random(ID_LENGTH)
 
 
 def checksum(body: str) -> str:
@@ -157,16 +163,12 @@ class OpaqueVerifier:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: row MAC")
         if row.kind != parsed.kind:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: kind of another row")
-        principal = _principal(row, parsed.kind, now)
-        if row.revoked_at is not None:
-            detail = f"{parsed.id}: revoked at {_utc(row.revoked_at)} by {row.revoked_by}"
-            raise CredentialRefused(Reason.REVOKED, detail, principal)
-        if now >= row.expires_at:
-            detail = f"{parsed.id}: expired at {_utc(row.expires_at)}"
-            if row.rotated_at is not None:
+        principal = principal_of(row, parsed.kind, now)
+        refusal = ended(row, principal, now)
+        if refusal is not None:
+            if refusal.reason is Reason.EXPIRED and row.rotated_at is not None:
                 await self._reused(row, int(now))
-                detail = f"{parsed.id}: replaced, and used after its overlap ended at {_utc(row.expires_at)}"
-            raise CredentialRefused(Reason.EXPIRED, detail, principal)
+            raise refusal
         current = self._peppers.current
         if pepper is not current:
             under_current = replace(row, pepper_id=current.id, digest=current.digest(token.reveal()))
@@ -178,7 +180,21 @@ def _utc(at: float) -> str:
     return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _principal(row: TokenRow, kind: PrincipalKind, now: float) -> Principal:
+def ended(row: TokenRow, principal: Principal, now: float) -> CredentialRefused | None:
+    """Why an intact row's principal is refused although the caller has its secret; `None` where it isn't."""
+    if row.revoked_at is not None:
+        detail = f"{row.id}: revoked at {_utc(row.revoked_at)} by {row.revoked_by}"
+        return CredentialRefused(Reason.REVOKED, detail, principal)
+    if now < row.expires_at:
+        return None
+    detail = f"{row.id}: expired at {_utc(row.expires_at)}"
+    if row.rotated_at is not None:
+        detail = f"{row.id}: replaced, and used after its overlap ended at {_utc(row.expires_at)}"
+    return CredentialRefused(Reason.EXPIRED, detail, principal)
+
+
+def principal_of(row: TokenRow, kind: PrincipalKind, now: float) -> Principal:
+    """Of a row that is intact. Raises `CredentialRefused(BAD_TOKEN)` for one with limits that nobody here understands."""
     try:
         limits = row.limits
     except ValueError as error:
@@ -191,7 +207,10 @@ def _principal(row: TokenRow, kind: PrincipalKind, now: float) -> Principal:
         workspace=(row.workspaces or "") if kind is PrincipalKind.CI else "",
         limits=limits,
         expires_at=float(row.expires_at),
-        revocation_ids=(revocation_id(row.id),),
+        revocation_ids=(revocation_id(row.id), revocation_names.pepper(row.pepper_id)),
         owner_id=row.owner_id or "",
         expiry_notice=_utc(row.expires_at).encode() if row.expires_at - now < SOON else b"",
+        issued_at=float(row.created_at),
+        parent=row.parent or "",
+        family=row.family or row.id,
     )

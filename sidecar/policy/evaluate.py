@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from sidecar.model import (
     NOTHING,
     Action,
+    Checks,
+    Circumstances,
     Permission,
     Permissions,
     Person,
@@ -32,6 +34,7 @@ from sidecar.reasons import Reason
 __all__ = ["Trace", "evaluate", "rules_about"]
 
 _PERSONAL, _CI, _LEGACY = PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.LEGACY
+_BISCUIT = PrincipalKind.BISCUIT
 _WRITE, _OVERWRITE = Permission.WRITE, Permission.OVERWRITE
 _REPORTED = frozenset({Permission.READ, Permission.WRITE})
 """What report mode may let through."""
@@ -49,12 +52,14 @@ def evaluate(
     rules: Sequence[Rule] | None = None,
     report: bool = False,
     trace: Trace | None = None,
+    circumstances: Circumstances | None = None,
 ) -> Verdict:
-    """`person` is the directory's row for a personal token's subject; it counts only where `directory` is configured.
+    """`person` is the directory's row for the subject, where that is a person's; it counts only where `directory` is configured.
     `rules` may hold what `rules_about` said of the same workspace, principal and person. `report`: report mode is on.
 
     `exists` is whether the key that a `creates` action names is there; with `None` the verdict may come back with
-    `existence_needed`, refused until then (rule 17). `trace` gathers how the verdict came about. Never raises.
+    `existence_needed`, refused until then (rule 17). `trace` gathers how the verdict came about. `circumstances` are for checks
+    that the token carries: without them such a token's limits refuse. Raises `Unavailable` where those can't be judged.
     """
     reason = _standing(workspace, principal, person, directory)
     if reason is None and not actions:
@@ -67,12 +72,12 @@ def evaluate(
     if trace is not None:
         trace.begin(workspace, principal, groups, _ceiling(workspace, principal, groups))
     if exists is None and _existence_may_matter(workspace, matched, actions):
-        fresh = _decide(workspace, base, matched, principal, actions, False, report, None)
-        replaced = _decide(workspace, base, matched, principal, actions, True, report, None)
+        fresh = _decide(workspace, base, matched, principal, actions, False, report, None, circumstances)
+        replaced = _decide(workspace, base, matched, principal, actions, True, report, None, circumstances)
         if fresh.allowed != replaced.allowed:
-            _decide(workspace, base, matched, principal, actions, True, report, trace)
+            _decide(workspace, base, matched, principal, actions, True, report, trace, circumstances)
             return Verdict(False, Reason.EXISTENCE_UNKNOWN, existence_needed=True)
-    return _decide(workspace, base, matched, principal, actions, bool(exists), report, trace)
+    return _decide(workspace, base, matched, principal, actions, bool(exists), report, trace, circumstances)
 
 
 def rules_about(workspace: Workspace, principal: Principal, person: Person | None, directory: bool) -> Sequence[Rule]:
@@ -85,9 +90,9 @@ def _standing(workspace: Workspace, principal: Principal, person: Person | None,
     """Why the principal has no business here at all, even where anonymous may read (rules 7, 9 and 10)."""
     if workspace.broken:
         return Reason.POLICY_MISSING
-    if principal.kind is _PERSONAL and directory and not _is_here(principal, person):
+    if directory and (principal.kind is _PERSONAL or principal.owned) and not _is_here(principal, person):
         return Reason.INACTIVE_PERSON
-    if principal.kind is _CI and principal.workspace != workspace.name:
+    if (principal.token_kind or principal.kind) is _CI and principal.workspace != workspace.name:
         return Reason.WRONG_WORKSPACE
     workspaces = principal.limits.workspaces
     if workspaces is not None and workspace.name not in workspaces:
@@ -104,7 +109,8 @@ def _is_here(principal: Principal, person: Person | None) -> bool:
 
 def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str]) -> Permissions:
     """What membership or the CI binding gives (rules 6 to 9), or the old shared password's level."""
-    if principal.kind is _CI:
+    if principal.kind is _CI or (principal.kind is _BISCUIT and principal.bound):
+        # A Biscuit that was made for some workspaces is bound to them as a CI token is to its one.
         return workspace.ci_tokens
     if principal.kind is _PERSONAL and (
         principal.subject in workspace.users or not workspace.groups.isdisjoint(groups)
@@ -135,6 +141,7 @@ def _decide(
     exists: bool,
     report: bool,
     trace: Trace | None,
+    circumstances: Circumstances | None,
 ) -> Verdict:
     limits = principal.limits
     allowed_path = None if limits.path is None else glob(limits.path)
@@ -145,7 +152,7 @@ def _decide(
         denied_by = granted_by = None
         granted = needed in base
         for rule in matched:
-            if needed in rule.deny:
+            if needed in rule.deny or (action.proved and action.permission in rule.deny):
                 if denied_by is None and _touches(rule.path, action):
                     denied_by = rule
             elif not granted and needed in rule.allow and _covers(rule.path, action):
@@ -153,6 +160,8 @@ def _decide(
         within = (limits.permissions is None or needed in limits.permissions) and _covers(allowed_path, action)
         if limits.scopes is not None:
             within = within and _in_a_scope(limits.scopes, workspace.name, needed, action)
+        if limits.checks is not None:
+            within = within and _checks_hold(limits.checks, workspace, needed, action, circumstances)
         denier = denier or denied_by
         granter = granter or granted_by
         limited = limited or not within
@@ -172,11 +181,21 @@ def _decide(
 
 def _needed(workspace: Workspace, matched: Sequence[Rule], action: Action, exists: bool) -> Permission:
     """Rule 17: replacing asks `overwrite` where the workspace says so or a matching rule names it."""
+    if action.proved:
+        return Permission.READ
     if not (exists and action.creates and action.permission is _WRITE):
         return action.permission
     if workspace.write_once or any(_names_overwrite(rule) and _touches(rule.path, action) for rule in matched):
         return _OVERWRITE
     return _WRITE
+
+
+def _checks_hold(
+    checks: Checks, workspace: Workspace, needed: Permission, action: Action, circumstances: Circumstances | None
+) -> bool:
+    return circumstances is not None and checks.hold(
+        workspace.name, workspace.settings, needed, action, circumstances
+    )
 
 
 def _in_a_scope(scopes: Sequence[Scope], workspace: str, needed: Permission, action: Action) -> bool:

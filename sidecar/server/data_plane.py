@@ -7,7 +7,7 @@ bytes (law 8).
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -17,17 +17,19 @@ from sidecar.audit.access import Delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.errors import ClientGone, Refused
-from sidecar.gate import Decision, Gate, upstream_path
+from sidecar.gate import Decision, Gate, store_path, upstream_path
 from sidecar.metrics import Metrics
 from sidecar.model import Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream
-from sidecar.profiles import PROFILES, LocalAnswer
+from sidecar.profiles import PROFILES, LocalAnswer, Work
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.allowances import Allowances
 from sidecar.server.client import Incoming
+from sidecar.server.errands import Errands, take_and_drop
 from sidecar.server.evidence import Evidence, TokenState
 from sidecar.server.exchange import Exchange
 from sidecar.server.mapped import Mapped
+from sidecar.server.running import Running
 from sidecar.server.stores import STORE_FAILED, StoreState
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class Place(Struct, frozen=True):
     origins: tuple[str, ...] = ()
     """As in `AnswerRules`."""
     pass_redirects: bool = False
+    keeps_headers: bool = False
+    """Whether it keeps an artifact's headers with it."""
 
 
 class DataPlane:
@@ -55,10 +59,12 @@ class DataPlane:
         patience: float,
         draining: Callable[[], bool],
         allowances: Allowances | None = None,
+        running: Running | None = None,
     ) -> None:
-        """`places` by upstream name. `patience`: see `Exchange`."""
+        """`places` by upstream name. `patience`: see `Exchange`. `running`: what ends requests of revoked tokens, if anything does."""
         self._gate = gate
         self._places = places
+        self._errands = Errands(gate, [name for name, place in places.items() if place.keeps_headers])
         self._audit = audit
         self._records = records
         self._metrics = metrics
@@ -66,6 +72,7 @@ class DataPlane:
         self._patience = patience
         self._draining = draining
         self._allowances = Allowances(Quotas()) if allowances is None else allowances
+        self._running = running
         self.in_flight = 0
         self.stores = {name: StoreState(name) for name in places}
 
@@ -79,7 +86,13 @@ class DataPlane:
             exchange.keep_alive = False
         else:
             decision = await self._gate.decide(
-                message.method, message.path, message.raw_headers, connection.peer, now, last=connection.last_read
+                message.method,
+                message.path,
+                message.raw_headers,
+                connection.peer,
+                now,
+                last=connection.last_read,
+                vouched=connection.vouched,
             )
         permit = None
         workspace = decision.workspace
@@ -108,6 +121,8 @@ class DataPlane:
             # Also where the client left and this task is being cancelled.
             self.in_flight -= 1
             ended = time.perf_counter()
+            if exchange.cut:
+                reason, detail = Reason.REVOKED, "cut off: the token was revoked while it ran"
             if permit is not None:
                 permit.end(exchange.bytes_in + exchange.bytes_out, time.time())
             evidence.completion(exchange, reason, detail, ended)
@@ -131,6 +146,11 @@ class DataPlane:
         assert route is not None
         assert head is not None
         assert profile is not None
+        errand = decision.errand
+        if errand is not None and errand.work is Work.ANSWER and errand.missing is not None:
+            await take_and_drop(exchange)
+            _send(exchange, _noticed(errand.missing, decision))
+            return
         place = self._places[route.upstream]
         if evidence.delivery is Delivery.STRICT:
             began = time.perf_counter()
@@ -144,11 +164,15 @@ class DataPlane:
             exchange.hand_over(upstream_path(route, head), decision.forward, rules)
             client = Mapped(exchange, route, place.origins, profile.allowed)
         else:
-            forward = _creating(head.headers.forward) if decision.only_creates else head.headers.forward
-            exchange.hand_over(upstream_path(route, head), forward, rules)
+            forward = head.headers.forward if errand is None else errand.forward
+            exchange.hand_over(store_path(decision), _creating(forward) if decision.only_creates else forward, rules)
         store, failed = self.stores[route.upstream], False
         try:
-            await place.upstream.forward(client)
+            if self._running is None:
+                await self._way(decision, exchange, client, place.upstream)
+            else:
+                with self._running.entered(exchange, decision.principal):
+                    await self._way(decision, exchange, client, place.upstream)
         except Refused as refusal:
             if not exchange.started:
                 failed = refusal.reason in STORE_FAILED
@@ -162,6 +186,12 @@ class DataPlane:
                 answered_at = exchange.started_at or time.perf_counter()
                 status = exchange.status if exchange.started else None
                 self._metrics.upstream_answered(route.upstream, status, answered_at - exchange.handed_over_at)
+
+    def _way(self, decision: Decision, exchange: Exchange, client: Downstream, upstream: Upstream) -> Awaitable[None]:
+        if decision.errand is None:
+            return upstream.forward(client)
+        assert decision.profile is not None
+        return self._errands.carry(decision.errand, decision, decision.profile, exchange, upstream)
 
 
 def _what_happened(error: Exception) -> tuple[Reason, str]:
@@ -189,9 +219,11 @@ def _noticed(answer: LocalAnswer, decision: Decision) -> LocalAnswer:
 
 def _rendered(decision: Decision, reason: Reason) -> LocalAnswer:
     profile = decision.profile or PROFILES["plain"]
+    if decision.exists and reason is decision.reason and profile.tells_existence:
+        reason = Reason.EXISTS  # what the client can do something with; the record says why it may not replace it
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""
-    answer = profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace)
+    answer = _noticed(profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace), decision)
     if not decision.retry_after or reason is not decision.reason:
         return answer
     return replace(answer, headers=(*answer.headers, (b"retry-after", b"%d" % decision.retry_after)))

@@ -42,6 +42,7 @@ class Exchange:
         "bytes_in",
         "bytes_out",
         "content_length",
+        "cut",
         "handed_over_at",
         "headers",
         "keep_alive",
@@ -74,6 +75,8 @@ class Exchange:
         self._body = True
         self._length: int | None = None
         self._finished = False
+        self.cut = False
+        """Its token was revoked while it ran, and it was ended for that."""
         self.started = False
         self.handed_over_at = self.started_at = 0.0
         """`time.perf_counter()` when an upstream got it, and when the answer's head was there."""
@@ -231,6 +234,11 @@ class Exchange:
                 self._connection.reset()
                 return False
         return self.keep_alive
+
+    def cut_off(self) -> None:
+        """Ends it where it stands: the connection goes, and with it whoever serves it."""
+        self.cut = True
+        self._connection.reset()
 
     async def _linger(self) -> None:
         self._connection.close_with_linger()

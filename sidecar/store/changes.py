@@ -9,14 +9,18 @@ import asyncio
 import heapq
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from msgspec import Struct
+
 from sidecar.background import end
+from sidecar.credentials import revocation_names
 from sidecar.credentials.opaque import revocation_id
+from sidecar.credentials.revocation_row import RevocationRow
 from sidecar.errors import Unavailable
 from sidecar.model import Principal
-from sidecar.store.token_store import PAGE, Change, TokenStore
+from sidecar.store.token_store import NEVER, PAGE, Change, TokenStore
 from sidecar.store.watch import Sight
 from sidecar.tokens import ChangeKind
 
@@ -40,6 +44,17 @@ def _ignore() -> None:
     return None
 
 
+async def _nothing() -> None:
+    return None
+
+
+class _Issued(Struct, frozen=True):
+    """What was issued to an identity at `before` or earlier is revoked; it has all expired when this `ends`."""
+
+    before: int
+    ends: int
+
+
 class ChangeFeed:
     """`start` it before the first request and `stop` it after the last."""
 
@@ -50,20 +65,28 @@ class ChangeFeed:
         *,
         on_change: Callable[[], None] = _ignore,
         on_shortened: Callable[[], None] = _ignore,
+        intact: Callable[[RevocationRow], bool] = lambda row: True,
+        on_keys: Callable[[], Awaitable[None]] = _nothing,
         interval: float = INTERVAL,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`on_change` is called after each change of any kind has been taken in, `on_shortened` when a token will end sooner
-        than whoever remembers it would notice; neither may wait."""
+        than whoever remembers it would notice; neither may wait. `intact`: whether a revocation is as it was written.
+        `on_keys` reads the root keys anew, where one was made or retired; it raises `Unavailable` where it can't."""
         self._store = store
         self._watch = watch
         self._on_change = on_change
         self._on_shortened = on_shortened
+        self._intact = intact
+        self._on_keys = on_keys
+        self._keys_moved = True
         self._interval = interval
         self._clock = clock
         self._revoked: set[str] = set()
         self._ends: list[tuple[int, str]] = []
         """A heap: when each of their tokens would have expired anyway."""
+        self._identities: dict[str, _Issued] = {}
+        """Whose tokens of some time and earlier are revoked. Nearly always empty, and then nobody looks into it."""
         self._epoch = 0
         self._seq = 0
         self.heard = 0.0
@@ -88,8 +111,15 @@ class ChangeFeed:
 
     def revoked(self, principal: Principal) -> bool:
         revoked = self._revoked
-        for name in principal.revocation_ids:  # noqa: SIM110 - a generator costs more than the look
+        for name in principal.revocation_ids:
             if name in revoked:
+                return True
+        return bool(self._identities) and self._issued_before(principal)
+
+    def _issued_before(self, principal: Principal) -> bool:
+        for issuer in (principal.issuer, revocation_names.ANY_ISSUER):
+            found = self._identities.get(revocation_names.identity(issuer, principal.subject))
+            if found is not None and (principal.issued_at is None or principal.issued_at <= found.before):
                 return True
         return False
 
@@ -117,7 +147,7 @@ class ChangeFeed:
             self.noticed += 1
             self._behind = True
         if sight is Sight.REPLACED:
-            self._replaced = True
+            self._replaced = self._keys_moved = True
             self._seq = 0
         if self._replaced:
             # Each sight is told once: until the old file is let go of, nothing that is read or not read is news.
@@ -126,6 +156,9 @@ class ChangeFeed:
         if self._behind:
             await self._catch_up(began)
             self._behind = False
+        if self._keys_moved:
+            await self._on_keys()
+            self._keys_moved = False
         self.heard = began
         self._drop_expired(began)
 
@@ -155,28 +188,62 @@ class ChangeFeed:
         if self._seq == 0:
             # The number first: what is committed in between is then read twice, not missed.
             last = await self._store.last_change()
+            async for row in self._store.every_revocation():
+                self._bar(row)
             async for change in self._store.revocations(now):
-                self._take(change)
+                await self._take(change)
             self._seq = last
             self._on_change()
         while page := await self._store.changes_after(self._seq):
             for change in page:
-                self._take(change)
+                await self._take(change)
             self._seq = page[-1].seq
             self._on_change()
             if len(page) < PAGE:
                 break
 
-    def _take(self, change: Change) -> None:
-        name = revocation_id(change.token_id)
-        if change.kind == ChangeKind.REVOKED and name not in self._revoked:
-            self._revoked.add(name)
-            heapq.heappush(self._ends, (change.expires_at, name))
-            self._epoch += 1
+    async def _take(self, change: Change) -> None:
+        if change.kind == ChangeKind.REVOKED:
+            if ":" not in change.token_id:  # no id of a token that is issued here holds one
+                self._revoke(revocation_id(change.token_id), change.expires_at)
+            elif (row := await self._store.revocation(change.token_id)) is not None:
+                self._bar(row)
+            else:  # somebody took the row away
+                self._refuse(change.token_id, change.at, NEVER)
         elif change.kind == ChangeKind.ROTATED and change.expires_at < self._clock() + LONGEST_MEMORY:
             self._epoch += 1
             self._on_shortened()
+        elif change.kind in (ChangeKind.KEY_CREATED, ChangeKind.KEY_RETIRED):
+            self._keys_moved = True
+
+    def _bar(self, row: RevocationRow) -> None:
+        ends = row.expires_at
+        if not self._intact(row):
+            log.warning("the revocation of %r is not as it was written here; it counts, and doesn't end", row.name)
+            ends = NEVER
+        if ends > self._clock():
+            self._refuse(str(row.name), row.before, ends)
+
+    def _refuse(self, name: str, before: object, ends: int) -> None:
+        if not revocation_names.is_identity(name):
+            self._revoke(name, ends)
+            return
+        issued = _Issued(before if isinstance(before, int) else NEVER, ends)
+        known = self._identities.get(name)
+        if known is None or known.before < issued.before:
+            self._identities[name] = issued
+            heapq.heappush(self._ends, (ends, name))
+            self._epoch += 1
+
+    def _revoke(self, name: str, ends: int) -> None:
+        if name not in self._revoked:
+            self._revoked.add(name)
+            heapq.heappush(self._ends, (ends, name))
+            self._epoch += 1
 
     def _drop_expired(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
-            self._revoked.discard(heapq.heappop(self._ends)[1])
+            name = heapq.heappop(self._ends)[1]
+            self._revoked.discard(name)
+            if name in self._identities and self._identities[name].ends <= now:
+                del self._identities[name]

@@ -5,14 +5,24 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from sidecar.biscuits import Biscuits
+from sidecar.credentials.biscuit.verifier import BiscuitVerifier, RootKeys
 from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat
 from sidecar.credentials.pepper import Pepper, Peppers, PepperUnusable
+from sidecar.credentials.revocation_row import RevocationRow, intact
+from sidecar.revoking import Revoking
+from sidecar.root_keys import RootKeyring
 from sidecar.settings import TokenSettings
 from sidecar.store.engine import Database, create_file, sqlite_path
+from sidecar.store.master_files import MasterFiles
 from sidecar.store.pepper_moves import PepperMoves
+from sidecar.store.root_keys import RootKeyStore
 from sidecar.store.token_store import TokenStore
 from sidecar.store.watch import SqliteWatch
 from sidecar.tokens import Tokens
+
+BISCUIT_KEYS = "biscuit-keys"
+"""The folder of private keys where no other is named: beside the pepper."""
 
 
 class OpenStore(Struct, frozen=True):
@@ -20,16 +30,31 @@ class OpenStore(Struct, frozen=True):
 
     store: TokenStore
     tokens: Tokens
+    revoking: Revoking
     verifier: OpaqueVerifier
     moves: PepperMoves
     """What the verifier has found under an earlier pepper: the serving process starts and stops it."""
     spelling: TokenFormat
     peppers: Peppers
     path: Path
+    root_keys: RootKeyring
+    biscuits: Biscuits
+    biscuit_verifier: BiscuitVerifier
+    """It believes no key before `read_root_keys`."""
+    masters: MasterFiles | None
+    """What access keys are made of, where they are."""
+
+    async def read_root_keys(self) -> None:
+        """For a `ChangeFeed`, or once. Raises `Unavailable`."""
+        self.biscuit_verifier.believe(RootKeys(await self.root_keys.believed()))
 
     def onlooker(self) -> OpaqueVerifier:
         """Judges as `verifier` does, and leaves no trace: for whoever asks what would be."""
         return OpaqueVerifier(self.spelling, self.peppers, self.store)
+
+    def intact(self, row: RevocationRow) -> bool:
+        """Whether a revocation is as it was written here: for a `ChangeFeed`."""
+        return intact(row, self.peppers)
 
     def watch(self) -> SqliteWatch:
         """A watch of one's own, for a `ChangeFeed`."""
@@ -39,6 +64,7 @@ class OpenStore(Struct, frozen=True):
 async def open_token_store(settings: TokenSettings) -> OpenStore:
     """Makes the file and its tables at first use. Raises `StoreUnusable` or `PepperUnusable`, which say what to do."""
     peppers = read_peppers(settings)
+    masters = _masters(settings)
     spelling = TokenFormat(settings.brand)
     path = sqlite_path(settings.store)
     create_file(path)
@@ -56,17 +82,31 @@ async def open_token_store(settings: TokenSettings) -> OpenStore:
         default_ttl=settings.default_ttl,
         max_ttl=settings.max_ttl,
         revoke_reused=settings.reuse == "revoke_family",
+        master_key=None if masters is None else masters.current,
     )
     moves = PepperMoves(store)
+    folder = settings.biscuit_keys or settings.pepper_file.parent / BISCUIT_KEYS
+    root_keys = RootKeyring(RootKeyStore(database), peppers, folder)
     return OpenStore(
         store=store,
         tokens=tokens,
+        revoking=Revoking(store, tokens, peppers, max_ttl=settings.max_ttl),
         verifier=OpaqueVerifier(spelling, peppers, store, moved=moves.add, reused=tokens.reused),
         moves=moves,
         spelling=spelling,
         peppers=peppers,
         path=path,
+        root_keys=root_keys,
+        biscuits=Biscuits(store, tokens, root_keys, peppers, max_ttl=settings.max_ttl),
+        biscuit_verifier=BiscuitVerifier(),
+        masters=masters,
     )
+
+
+def _masters(settings: TokenSettings) -> MasterFiles | None:
+    if settings.access_key_master_file is None:
+        return None
+    return MasterFiles(settings.access_key_master_file, settings.previous_access_key_master_files)
 
 
 def read_peppers(settings: TokenSettings) -> Peppers:

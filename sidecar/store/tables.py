@@ -6,7 +6,7 @@ Times are whole Unix seconds. Digests and MACs are hexadecimal text.
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
-VERSION = "0002"
+VERSION = "0005"
 """The newest revision in `migrations/versions`."""
 
 metadata = MetaData()
@@ -36,6 +36,7 @@ tokens = Table(
     Column("family", Text),
     Column("rotated_at", BigInteger),
     Column("reused_at", BigInteger),
+    Column("access_key", Text),
     Index("tokens_by_age", "created_at", "id"),
     Index("tokens_by_subject", "subject", "created_at", "id"),
     Index("tokens_by_family", "family"),
@@ -54,6 +55,33 @@ changes = Table(
     Index("changes_by_kind", "kind", "seq"),
     sqlite_autoincrement=True,
 )
+
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("before", BigInteger),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("pepper_id", Text, nullable=False),
+    Column("mac", Text, nullable=False),
+)
+"""Of what has no row in `tokens`: JWTs, blocks of Biscuits, identities, keys."""
+
+root_keys = Table(
+    "root_keys",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("public_key", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("retired_at", BigInteger),
+    Column("retired_by", Text),
+    Column("pepper_id", Text, nullable=False),
+    Column("mac", Text, nullable=False),
+)
+"""Of Biscuits, their public halves."""
 
 marks = Table(
     "marks",

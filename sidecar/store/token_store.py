@@ -15,6 +15,7 @@ from sqlalchemy import (
     Row,
     Select,
     bindparam,
+    delete,
     func,
     insert,
     literal,
@@ -24,16 +25,20 @@ from sqlalchemy import (
     update,
 )
 
+from sidecar.credentials import revocation_names
+from sidecar.credentials.revocation_row import RevocationRow
 from sidecar.credentials.token_row import TokenRow
 from sidecar.model import PrincipalKind
 from sidecar.store.engine import Database
-from sidecar.store.tables import changes, marks, tokens
+from sidecar.store.tables import changes, marks, revocations, tokens
 from sidecar.tokens import ChangeKind, TokenFilter
 
 PAGE = 500
 NEVER = 2**53
 _AUDITED = "audited"
 _COLUMNS = [tokens.c[name] for name in TokenRow.__struct_fields__]
+_FIELDS = RevocationRow.__struct_fields__
+_REVOCATION = [revocations.c[name] for name in _FIELDS]
 
 
 class Change(Struct, frozen=True):
@@ -112,14 +117,78 @@ class TokenStore:
         return await self._database.write(statements)
 
     async def move(self, rows: Sequence[tuple[TokenRow, TokenRow]]) -> None:
-        """Writes each second one over the first, unless that has changed meanwhile. Nothing is announced: the second says
-        the same under another pepper."""
+        """Writes each second one over the first, unless that has changed meanwhile or its pepper was revoked. Nothing is
+        announced: the second says the same under another pepper."""
 
         def statements(connection: Connection) -> None:
             for old, new in rows:
-                _written_over(connection, old, new)
+                name = revocation_names.pepper(old.pepper_id)
+                still_good = ~select(revocations.c.name).where(revocations.c.name == name).exists()
+                _written_over(connection, old, new, still_good)
 
         await self._database.write(statements)
+
+    async def overwrite(self, rows: Sequence[tuple[TokenRow, TokenRow]]) -> int:
+        """Writes each second one over the first, unless that has changed meanwhile: how many. Nothing is announced: what took
+        them along is."""
+
+        def statements(connection: Connection) -> int:
+            return sum(_written_over(connection, old, new) for old, new in rows)
+
+        return await self._database.write(statements)
+
+    async def under_pepper(self, pepper_id: str, after: str) -> Sequence[TokenRow]:
+        """A page of those that aren't revoked, by id."""
+        query = (
+            select(*_COLUMNS)
+            .where(tokens.c.pepper_id == pepper_id, tokens.c.revoked_at.is_(None), tokens.c.id > after)
+            .order_by(tokens.c.id)
+            .limit(PAGE)
+        )
+        return await self._database.read(lambda connection: [TokenRow(*found) for found in connection.execute(query)])
+
+    # Revocations of what has no row
+
+    async def bar(self, row: RevocationRow) -> None:
+        """In place of what was there under the same name, unless that reaches further. Announced."""
+
+        def statements(connection: Connection) -> None:
+            same = revocations.c.name == row.name
+            if row.before is None:
+                connection.execute(delete(revocations).where(same))
+            else:
+                connection.execute(delete(revocations).where(same, revocations.c.before <= row.before))
+            values = [
+                literal(getattr(row, name), column.type) for name, column in zip(_FIELDS, _REVOCATION, strict=True)
+            ]
+            there = select(revocations.c.name).where(same).exists()
+            connection.execute(insert(revocations).from_select(_FIELDS, select(*values).where(~there)))
+            connection.execute(_announcement(row.name, ChangeKind.REVOKED, row.at, row.actor, row.expires_at))
+
+        await self._database.write(statements)
+
+    async def revocation(self, name: str) -> RevocationRow | None:
+        query = select(*_REVOCATION).where(revocations.c.name == name)
+
+        def statements(connection: Connection) -> RevocationRow | None:
+            found = connection.execute(query).one_or_none()
+            return None if found is None else RevocationRow(*found)
+
+        return await self._database.read(statements)
+
+    async def every_revocation(self) -> AsyncIterator[RevocationRow]:
+        """Those included whose time has passed."""
+        after = ""
+        while page := await self._revocations_after(after):
+            for row in page:
+                yield row
+            after = page[-1].name
+
+    async def _revocations_after(self, name: str) -> Sequence[RevocationRow]:
+        query = select(*_REVOCATION).where(revocations.c.name > name).order_by(revocations.c.name).limit(PAGE)
+        return await self._database.read(
+            lambda connection: [RevocationRow(*found) for found in connection.execute(query)]
+        )
 
     async def announce(self, token_id: str, kind: ChangeKind, at: int, actor: str, expires_at: int) -> None:
         """A change alone, for a token whose row must be left as it is."""
@@ -217,8 +286,8 @@ def _listing(wanted: TokenFilter, now: int) -> Select[Any]:
     return query
 
 
-def _written_over(connection: Connection, old: TokenRow, new: TokenRow) -> bool:
-    unchanged = (tokens.c.id == old.id, tokens.c.mac == old.mac)
+def _written_over(connection: Connection, old: TokenRow, new: TokenRow, *conditions: ColumnElement[bool]) -> bool:
+    unchanged = (tokens.c.id == old.id, tokens.c.mac == old.mac, *conditions)
     return connection.execute(update(tokens).where(*unchanged).values(_values(new))).rowcount == 1
 
 

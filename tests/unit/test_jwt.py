@@ -98,6 +98,7 @@ def test_a_good_token() -> None:
         limits=UNLIMITED,
         expires_at=NOW + 600,
         revocation_ids=("jwt:corp:id-1",),
+        issued_at=NOW - 10,
     )
 
 

@@ -182,7 +182,8 @@ async def test_a_personal_token_opens_what_its_limits_say() -> None:
         frozenset({"api", "web"}), frozenset({Permission.READ, Permission.WRITE}), "releases/**"
     )
     assert principal.expires_at == NOW + 3600
-    assert principal.revocation_ids == (f"opaque:{row.id}",)
+    assert principal.revocation_ids == (f"opaque:{row.id}", f"key:pepper:{row.pepper_id}")
+    assert (principal.issued_at, principal.parent, principal.family) == (row.created_at, "", row.id)
 
 
 async def test_a_token_that_says_nothing_narrows_nothing() -> None:
