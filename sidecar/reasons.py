@@ -60,11 +60,14 @@ class Reason(StrEnum):
     NO_RULE = "no_rule"
     RULE_DENY = "rule_deny"
     TOKEN_LIMIT = "token_limit"
+    EXISTS = "exists"
+    UNTRUSTED_NARINFO = "untrusted_narinfo"
 
     POLICY_MISSING = "policy_missing"
     VERIFIER_UNAVAILABLE = "verifier_unavailable"
     TOKEN_STORE_UNAVAILABLE = "token_store_unavailable"
     STALE_STATE = "stale_state"
+    CHECKS_LATE = "checks_late"
     DIRECTORY_UNAVAILABLE = "directory_unavailable"
     EXISTENCE_UNKNOWN = "existence_unknown"
     AUDIT_UNAVAILABLE = "audit_unavailable"
@@ -77,6 +80,7 @@ class Reason(StrEnum):
     UPSTREAM_BROKEN = "upstream_broken"
     UPSTREAM_REDIRECT = "upstream_redirect"
     UPSTREAM_CREDENTIALS = "upstream_credentials"
+    UPSTREAM_ERROR = "upstream_error"
     STORE_FULL = "store_full"
     INTERNAL_ERROR = "internal_error"
 
@@ -153,6 +157,8 @@ REASONS: dict[Reason, Row] = {
     Reason.NO_RULE: Row(403, _DENY, "The workspace's policy does not grant this; ask its owner."),
     Reason.RULE_DENY: Row(403, _DENY, "A rule of the workspace forbids this; ask its owner."),
     Reason.TOKEN_LIMIT: Row(403, _DENY, "The token itself was made for less than this; create one with this scope."),
+    Reason.EXISTS: Row(409, _DENY, "The key is there already, and what is there stays as it is."),
+    Reason.UNTRUSTED_NARINFO: Row(403, _DENY, "No key that the workspace trusts has signed this narinfo; sign it first."),
     Reason.POLICY_MISSING: Row(
         503, _ERROR, "The workspace's policy could not be loaded; its owner has to mend the file."
     ),
@@ -161,6 +167,7 @@ REASONS: dict[Reason, Row] = {
     ),
     Reason.TOKEN_STORE_UNAVAILABLE: Row(503, _ERROR, "The token store can't answer; try again shortly."),
     Reason.STALE_STATE: Row(503, _ERROR, "Revocations can't be followed at present; try again shortly."),
+    Reason.CHECKS_LATE: Row(503, _ERROR, "The token's checks could not be judged in time; try again shortly."),
     Reason.DIRECTORY_UNAVAILABLE: Row(503, _ERROR, "The directory of people can't answer; try again shortly."),
     Reason.EXISTENCE_UNKNOWN: Row(503, _ERROR, "Whether the object exists could not be learnt; try again shortly."),
     Reason.AUDIT_UNAVAILABLE: Row(
@@ -178,6 +185,7 @@ REASONS: dict[Reason, Row] = {
     Reason.UPSTREAM_CREDENTIALS: Row(
         502, _ERROR, "The store refused the sidecar's own credentials; its operator has to mend them."
     ),
+    Reason.UPSTREAM_ERROR: Row(502, _ERROR, "The store answered with an error; try again shortly."),
     Reason.STORE_FULL: Row(507, _ERROR, "The store has no space left."),
     Reason.INTERNAL_ERROR: Row(500, _ERROR, "The sidecar failed; its log says why."),
 }

@@ -97,6 +97,11 @@ def suffix(target: Target, prefix: int) -> str:
     return "/" + "/".join(rest) if rest else ""
 
 
+def flat(target: Target) -> tuple[str, ...]:
+    """The segments as a store sees them that takes an encoded slash for a slash, and several for one."""
+    return tuple(piece for segment in target.segments for piece in segment.split("/") if piece)
+
+
 def _parse_odd(path: str, query: str) -> Target:
     if not path.startswith("/") or path.startswith("//"):
         raise Refused(Reason.BAD_TARGET, "not a path with exactly one leading slash")

@@ -209,6 +209,7 @@ class _StatedActions:
     """A profile that takes any request for the actions of a question."""
 
     allowed = Oddity.NONE
+    tells_existence = False
 
     def __init__(self, name: str, actions: Sequence[Action]) -> None:
         self.name = name
@@ -219,3 +220,6 @@ class _StatedActions:
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
         return PROFILES[self.name].deny(head, reason, hint, challenge, workspace)
+
+    def answered(self, method: str, status: int) -> int | Reason:
+        return PROFILES[self.name].answered(method, status)

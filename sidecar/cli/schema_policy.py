@@ -78,7 +78,14 @@ def policy_schema() -> Schema:
             workspace=described(_QUOTA, "Of all requests together."),
         ),
         "shares": described(several(TEXT), "Workspaces whose routes or keys may lie within this one's."),
-        "settings": described(named(TEXT), "Texts for client profiles."),
+        "settings": {
+            **described(named(TEXT), "Texts for client profiles."),
+            "properties": {
+                "trusted_public_keys": described(
+                    {"anyOf": [TEXT, several(TEXT, 1)]}, "Of nix: whose signatures count, as in nix.conf."
+                )
+            },
+        },
         "mode": {
             "description": "enforce, or let through what only lacks a grant, and record it.",
             "oneOf": [
@@ -149,6 +156,12 @@ def _policy_parts() -> dict[str, Schema]:
         upstream_path=described(_PATH, "Where the keys live in the upstream; the same path if left out."),
         verbs=described(
             named(one_of(_PERMISSIONS), "^[A-Z][A-Z-]{0,31}$"), "What a method asks for here, as POST: read."
+        ),
+        content_address=described(
+            {"const": "sha256"}, "Each key that is written ends in the digest of what is written."
+        ),
+        cas_writes=described(
+            one_of(("open", "granted")), "Of bazel: open lets whoever may read write what its digest proves."
         ),
     )
     claim: Schema = {

@@ -102,6 +102,14 @@ class Workspace(Struct, frozen=True, gc=False):
     """Its file was bad at a cold start: nothing but its routes is known, everything is refused with `policy_missing` (rule 23)."""
 
 
+class TrustedKey(Struct, frozen=True, gc=False):
+    """A public key of Nix's kind."""
+
+    name: str
+    key: bytes
+    """Ed25519, 32 bytes."""
+
+
 class Route(Struct, frozen=True, gc=False):
     workspace: str
     path: str
@@ -115,5 +123,13 @@ class Route(Struct, frozen=True, gc=False):
     """Where the keys live behind the sidecar: `/web`, or empty for the store's root."""
     verbs: Mapping[str, Permission] = {}
     """Method -> permission, overriding the profile's own table."""
+    content_address: bool = False
+    """Whether each key that is written ends in the SHA-256 of what is written."""
+    cas_writes_open: bool = False
+    """Of `bazel`: whoever may read may write what its digest proves."""
+    trusted_keys: tuple[TrustedKey, ...] | None = None
+    """Of `nix`: whose signatures count; `None` asks for none."""
+    host: str = ""
+    """Of `s3`: what follows the bucket in a request's `Host`, as `.s3.internal`; empty where paths alone say the bucket."""
     line: int = 1
     """Where the file says it."""

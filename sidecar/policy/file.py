@@ -7,11 +7,15 @@ Law: what this version doesn't do is refused, never ignored: a policy means all 
 import calendar
 import hashlib
 from collections.abc import Collection, Mapping
+from functools import partial
+
+from msgspec import Struct
 
 from sidecar.document import Document, Value, parse
 from sidecar.model import LEVELS, NOTHING, Permission, Permissions, Quotas
+from sidecar.narinfo import TRUSTED_PUBLIC_KEYS, read_key
 from sidecar.policy.cases import read_cases
-from sidecar.policy.compiled import Legacy, Route, Workspace
+from sidecar.policy.compiled import Legacy, Route, TrustedKey, Workspace
 from sidecar.policy.names import known_name, method_name, plain_path, workspace_name
 from sidecar.policy.rules import Issuers, read_rules
 from sidecar.quotas import read_quotas
@@ -46,7 +50,8 @@ def _read(
 ) -> Workspace:
     block = document.root.block()
     name = workspace_name(block.need("workspace"))
-    routes = read_routes(block.need("routes"), name, upstreams, profiles)
+    settings = block.get("settings", _read_settings, Settings())
+    routes = read_routes(block.need("routes"), name, upstreams, profiles, settings.trusted_keys)
     users, groups = block.get("members", _read_members, (_NO_NAMES, _NO_NAMES))
     anonymous = block.get("anonymous", _read_level, NOTHING)
     personal_tokens = block.get("personal_tokens", _read_level, NOTHING)
@@ -54,7 +59,6 @@ def _read(
     rules = block.get("rules", lambda value: read_rules(value, issuers), ())
     write_once = block.get("write_once", Value.boolean, False)
     shares = block.get("shares", lambda value: frozenset(value.texts()), _NO_NAMES)
-    settings = block.get("settings", _read_settings, {})
     report_until = block.get("mode", _read_mode, None)
     legacy = block.get("legacy", _read_legacy, None)
     cases = block.get("cases", lambda value: read_cases(value, name, issuers), ())
@@ -73,7 +77,7 @@ def _read(
         rules=rules,
         write_once=write_once,
         shares=shares,
-        settings=settings,
+        settings=settings.texts,
         cases=cases,
         guard=guard,
         report_until=report_until,
@@ -82,8 +86,19 @@ def _read(
     )
 
 
+class Settings(Struct, frozen=True):
+    """The block `settings`: as it is written, and what profiles read in it."""
+
+    texts: Mapping[str, str] = {}
+    trusted_keys: tuple[TrustedKey, ...] | None = None
+
+
 def read_routes(
-    value: Value, workspace: str, upstreams: Collection[str] | None, profiles: Collection[str]
+    value: Value,
+    workspace: str,
+    upstreams: Collection[str] | None,
+    profiles: Collection[str],
+    trusted_keys: tuple[TrustedKey, ...] | None = None,
 ) -> tuple[Route, ...]:
     """Those whose path can be read."""
     routes: list[Route] = []
@@ -99,6 +114,8 @@ def read_routes(
         upstream = known_name(block.need("upstream"), upstreams, "upstream")
         keys = block.get("upstream_path", plain_path, path) or path
         verbs = block.get("verbs", _read_verbs, {})
+        content_address = block.get("content_address", _read_content_address, False)
+        cas_writes_open = block.get("cas_writes", partial(_read_cas_writes, client), False)
         block.refuse("legacy", "the old shared password is the workspace's; write it beside 'routes'")
         if not path:
             continue
@@ -106,7 +123,21 @@ def read_routes(
             path_value.problem(f"the route {path} is in line {lines[path]} already")
         lines.setdefault(path, path_value.line)
         segments = () if path == "/" else tuple(path[1:].split("/"))
-        routes.append(Route(workspace, path, segments, client, upstream, "" if keys == "/" else keys, verbs, item.line))
+        routes.append(
+            Route(
+                workspace,
+                path,
+                segments,
+                client,
+                upstream,
+                "" if keys == "/" else keys,
+                verbs,
+                content_address=content_address,
+                cas_writes_open=cas_writes_open,
+                trusted_keys=trusted_keys if client == "nix" else None,
+                line=item.line,
+            )
+        )
     return tuple(routes)
 
 
@@ -129,8 +160,38 @@ def _read_level(value: Value) -> Permissions:
     return LEVELS[value.choice(tuple(LEVELS), "level")]
 
 
-def _read_settings(value: Value) -> Mapping[str, str]:
-    return {name: member.text() for name, member in value.block().entries()}
+def _read_content_address(value: Value) -> bool:
+    return value.choice(("sha256",), "digest") == "sha256"
+
+
+def _read_cas_writes(client: str, value: Value) -> bool:
+    if client != "bazel":
+        value.problem(
+            "only bazel has a store by digest beside its keys; 'content_address: sha256' makes one of a whole route"
+        )
+    return value.choice(("open", "granted"), "word") == "open"
+
+
+def _read_settings(value: Value) -> Settings:
+    texts: dict[str, str] = {}
+    trusted: tuple[TrustedKey, ...] | None = None
+    for name, member in value.block().entries():
+        if name != TRUSTED_PUBLIC_KEYS:
+            texts[name] = member.text()
+            continue
+        words = member.texts() if member.is_list else tuple(member.text().split())
+        texts[name] = " ".join(words)
+        trusted = tuple(key for word in words if (key := _trusted_key(member, word)) is not None)
+        if not words:
+            member.problem("no key: nothing at all would be trusted; leave it out to ask for no signature")
+    return Settings(texts, trusted)
+
+
+def _trusted_key(value: Value, word: str) -> TrustedKey | None:
+    key = read_key(word)
+    if key is None:
+        value.problem(f"{word!r} is no public key; write it as in nix.conf: NAME:BASE64 of 32 bytes")
+    return key
 
 
 def _read_mode(value: Value) -> float | None:

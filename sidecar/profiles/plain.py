@@ -5,12 +5,14 @@ without a name or of a name that ends in `/` (nginx deletes the whole tree), a p
 and every header by which a store reads or writes another key than the path's.
 """
 
-from sidecar import target
+import re
+
+from sidecar import mapping, target
 from sidecar.errors import Refused
-from sidecar.model import Action, Head, Oddity, Permission
+from sidecar.model import Action, Head, Oddity, Permission, Target
 from sidecar.policy.compiled import Route
-from sidecar.profiles import denial, tenant
-from sidecar.profiles.profile import LocalAnswer
+from sidecar.profiles import build_cache, denial, tenant
+from sidecar.profiles.profile import Errand, LocalAnswer
 from sidecar.reasons import Reason
 
 # RFC 9110 §9.1: method names are case-sensitive, so `get` is an unknown operation.
@@ -45,11 +47,16 @@ def check_query(query: str) -> None:
         raise Refused(Reason.UNKNOWN_OPERATION, "a parameter that names another method")
 
 
+_SCOPED_NAME = re.compile(r"@[0-9A-Za-z~._-]+/[0-9A-Za-z~._-]+")
+
+
 class Plain:
     name = "plain"
-    allowed = Oddity.NONE
+    tells_existence = False
+    allowed = Oddity.ENCODED_SLASH
+    """Within npm's names alone, `/@scope%2fname`, which is the key `@scope/name`. Their spelling travels on as it came."""
 
-    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | LocalAnswer:
+    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Errand | LocalAnswer:
         method, values = head.method, head.headers.values
         permission = route.verbs.get(method) or VERBS.get(method)
         if permission is None:
@@ -57,6 +64,8 @@ class Plain:
                 return LocalAnswer(204, ((b"allow", ", ".join({**VERBS, "OPTIONS": None, **route.verbs}).encode()),))
             raise Refused(Reason.UNKNOWN_OPERATION, "a method without a permission")
         check_query(head.target.raw_query)
+        if head.target.oddities:
+            _check_names(head.target)
         tenant.check_headers(values, route.workspace)
         key = target.key(head.target, len(route.segments))
         if values.get("depth", "0") != "0":
@@ -70,7 +79,30 @@ class Plain:
             raise Refused(Reason.UNKNOWN_OPERATION, "a partial PUT")
         if permission is not Permission.READ and (not key or key.endswith("/")):
             raise Refused(Reason.KEY_REQUIRED)
-        return (Action(permission, key, creates=permission is Permission.WRITE),)
+        action = Action(permission, key, creates=permission is Permission.WRITE)
+        if route.content_address and permission is not Permission.READ and method != "DELETE":
+            return _at_its_digest(head, route, action)
+        return (action,)
+
+    def answered(self, method: str, status: int) -> int | Reason:
+        return status
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
         return denial.plain(head, reason, hint, challenge, workspace)
+
+
+def _check_names(parsed: Target) -> None:
+    if any("/" in segment and _SCOPED_NAME.fullmatch(segment) is None for segment in parsed.segments):
+        raise Refused(Reason.BAD_TARGET, "an encoded slash (%2F) outside of a name like @scope%2fname")
+
+
+def _at_its_digest(head: Head, route: Route, action: Action) -> Errand:
+    """A body under its own SHA-256. What a reader would decode first is not what was hashed."""
+    if head.method != "PUT":
+        raise Refused(Reason.UNKNOWN_OPERATION, "a key that is its content's digest is written by PUT alone")
+    if head.headers.values.get("content-encoding", "identity").lower() != "identity":
+        raise Refused(Reason.BAD_HEADER, "content-encoding on a body that is hashed as it is")
+    sha256 = build_cache.digest(action.key.rpartition("/")[2])
+    path = mapping.to_store(route, head.target)
+    query = head.target.raw_query
+    return Errand((action,), f"{path}?{query}" if query else path, tuple(head.headers.forward), sha256=sha256)

@@ -4,6 +4,7 @@ A profile never grants anything: it says which actions a request comes to, and t
 What it doesn't know it refuses (rule 3).
 """
 
+from enum import Enum
 from typing import Protocol
 
 from msgspec import Struct
@@ -34,6 +35,34 @@ class Operation(Struct, frozen=True):
     """Whether what is at the destination may be replaced (RFC 4918 §10.6)."""
 
 
+class Work(Enum):
+    """What is done for a request besides carrying it to the store and back."""
+
+    NOTHING = "nothing"
+    KEEP_HEADERS = "keep headers"
+    """What the client wants back with the object is kept beside it, where the store doesn't keep it."""
+    CHECK_NARINFO = "check narinfo"
+    ANSWER = "answer"
+    """The store isn't asked: a body is read and dropped, and `missing` is the answer."""
+    QUERY = "query"
+    """The body asks for many keys at once."""
+
+
+class Errand(Struct, frozen=True):
+    """A request of a build cache's client: one object, and what the store is asked in the client's place."""
+
+    actions: tuple[Action, ...]
+    path: str
+    """What the store is asked for, with the query."""
+    forward: tuple[tuple[bytes, bytes], ...]
+    """The headers that it is asked with."""
+    sha256: str | None = None
+    """In lower-case hex: what the body must hash to; no other body becomes visible in the store."""
+    missing: LocalAnswer | None = None
+    """What is said where the store has nothing there; `None` passes its own 404 on."""
+    work: Work = Work.NOTHING
+
+
 class Profile(Protocol):
     @property
     def name(self) -> str:
@@ -43,7 +72,11 @@ class Profile(Protocol):
     def allowed(self) -> Oddity:
         """The oddities of a path that these clients need; any other is a 400 (law 1)."""
 
-    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | LocalAnswer:
+    @property
+    def tells_existence(self) -> bool:
+        """Whether a write that is refused because its key is there is answered as `EXISTS`, not as what refused it."""
+
+    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | Errand | LocalAnswer:
         """The non-empty set of actions that the request comes to, or the answer where the store isn't asked.
 
         Raises `Refused` (`UNKNOWN_OPERATION`, `KEY_REQUIRED`, `WRONG_WORKSPACE`, `BAD_HEADER`, `BAD_TARGET`).
@@ -55,3 +88,7 @@ class Profile(Protocol):
         `head` is `None` where the request could not be read; `challenge` asks the caller for a token; `workspace` is
         empty where there is no route.
         """
+
+    def answered(self, method: str, status: int) -> int | Reason:
+        """Of a request that was an `Errand`: the status that the client gets for the store's own, or the reason for which it gets
+        a refusal instead. 401 and 407 of a store are never asked about: they are about the sidecar's credentials."""

@@ -15,7 +15,7 @@ from sidecar.errors import Refused
 from sidecar.model import Action, Head, Oddity, Permission, Target
 from sidecar.policy.compiled import Route
 from sidecar.profiles import denial, plain, tenant
-from sidecar.profiles.profile import LocalAnswer, Operation
+from sidecar.profiles.profile import Errand, LocalAnswer, Operation
 from sidecar.reasons import Reason
 
 _ONE_KEY = frozenset({"GET", "HEAD", "PUT"})
@@ -36,13 +36,14 @@ _SCCACHE_CHECK = "/.sccache_check"
 
 class Webdav:
     name = "webdav"
+    tells_existence = False
     allowed = Oddity.NON_ASCII
     """File names are text in any script; stores agree on percent-encoded UTF-8. The other oddities stay refused."""
 
     def __init__(self) -> None:
         self._plain = plain.Plain()
 
-    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | LocalAnswer:
+    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | Errand | LocalAnswer:
         method, values = head.method, head.headers.values
         if "if" in values:
             raise Refused(Reason.UNKNOWN_OPERATION, "an If header: conditions on locks and other resources")
@@ -75,9 +76,14 @@ class Webdav:
             return Operation((Action(Permission.WRITE, key),))
         if not key:
             raise Refused(Reason.KEY_REQUIRED)
+        if route.content_address and method != "DELETE":
+            raise Refused(Reason.UNKNOWN_OPERATION, "what is copied to a key that is a digest can't be held to it")
         if method == "DELETE":
             return _tree((Action(Permission.DELETE, key),), collection)
         return _transfer(head, route, key, collection)
+
+    def answered(self, method: str, status: int) -> int | Reason:
+        return status
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
         answer = denial.plain(head, reason, hint, challenge, workspace)

@@ -316,7 +316,7 @@ READERS = {
     For.PEOPLE: ("directory/file.py",),
 }
 BUILT = {
-    For.POLICY: {"read", "write", "overwrite", "delete", "admin", "basic_file", "bearer_file"},
+    For.POLICY: {"read", "write", "overwrite", "delete", "admin", "basic_file", "bearer_file", "trusted_public_keys"},
     For.CASES: {"read", "write", "overwrite", "delete", "admin"},
     For.PEOPLE: set(),
 }

@@ -1,12 +1,13 @@
 """The plain profile: what each method comes to, and what it refuses because some store reads more in it."""
 
 import pytest
+from msgspec import structs
 from sidecar import target
 from sidecar.errors import Refused
 from sidecar.headers import LOCAL, ONCE, ONCE_PREFIXES
 from sidecar.model import Action, Head, Headers, Oddity, Permission
 from sidecar.policy.compiled import Route
-from sidecar.profiles import PROFILES, LocalAnswer, denial, plain, tenant
+from sidecar.profiles import PROFILES, Errand, LocalAnswer, denial, plain, tenant
 from sidecar.reasons import Reason
 
 PLAIN = PROFILES["plain"]
@@ -19,6 +20,12 @@ def route(path: str = "/web", **verbs: Permission) -> Route:
 
 def head(method: str, raw: str = "/web/a/b", **values: str) -> Head:
     return Head(method, target.parse(raw), Headers({name.replace("_", "-"): text for name, text in values.items()}, ()))
+
+
+def actions(request: Head) -> tuple[Action, ...]:
+    found = PLAIN.classify(request, route())
+    assert isinstance(found, tuple)
+    return found
 
 
 def refusal(request: Head, at: Route | None = None) -> Reason:
@@ -178,8 +185,71 @@ def test_what_the_profile_reads_is_there_once_or_not_at_all() -> None:
         assert name in ONCE | LOCAL or name.startswith(ONCE_PREFIXES)
 
 
-def test_no_odd_path_is_allowed() -> None:
-    assert PLAIN.allowed == Oddity.NONE
+def test_npm_s_names_are_the_only_ones_with_an_encoded_slash() -> None:
+    assert PLAIN.allowed == Oddity.ENCODED_SLASH
+    for raw in (
+        "/web/@acme%2fdep",
+        "/web/@acme%2Fdep",
+        "/web/-/package/@acme%2fdep/dist-tags",
+        "/web/@a%2fb/-/b-1.0.0.tgz",
+    ):
+        (action,) = actions(head("GET", raw))
+        assert action.key == target.key(target.parse(raw), 1)
+        assert "%" not in action.key
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "/web/a%2fb",
+        "/web/@acme%2fdep%2fmore",
+        "/web/x@acme%2fdep",
+        "/web/@%2fdep",
+        "/web/@acme%2f",
+        "/web/releases%2f@acme",
+        "/web/@acme%2fdep/a%2fb",
+        "/web/@acme%2fd ep".replace(" ", "%20"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+def test_any_other_encoded_slash_is_refused(method: str, raw: str) -> None:
+    assert refusal(head(method, raw)) is Reason.BAD_TARGET
+
+
+SHA = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+
+
+def at_digests() -> Route:
+    return structs.replace(route(), content_address=True)
+
+
+def test_a_body_at_a_content_address_has_to_be_it() -> None:
+    errand = PLAIN.classify(head("PUT", f"/web/lfs/{SHA}?x=1"), at_digests())
+    assert isinstance(errand, Errand)
+    assert errand.sha256 == SHA
+    assert errand.path == f"/web/lfs/{SHA}?x=1"
+    assert errand.actions == (Action(Permission.WRITE, f"lfs/{SHA}", creates=True),)
+
+
+@pytest.mark.parametrize("name", ["a", SHA.upper(), SHA[:-1], SHA + "0", "g" * 64, f"{SHA}.txt", f"sha256:{SHA}"])
+def test_a_key_that_is_no_digest_takes_no_body_there(name: str) -> None:
+    assert refusal(head("PUT", f"/web/{name}"), at_digests()) is Reason.BODY_MISMATCH
+
+
+def test_what_can_not_be_held_to_its_digest_is_refused() -> None:
+    for method in ("POST", "PATCH"):
+        assert refusal(head(method, f"/web/{SHA}"), at_digests()) is Reason.UNKNOWN_OPERATION
+    assert refusal(head("PUT", f"/web/{SHA}", content_encoding="gzip"), at_digests()) is Reason.BAD_HEADER
+    assert PLAIN.classify(head("PUT", f"/web/{SHA}", content_encoding="identity"), at_digests())
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_a_content_address_is_read_and_deleted_like_any_key(method: str) -> None:
+    assert PLAIN.classify(head(method, "/web/a"), at_digests()) == PLAIN.classify(head(method, "/web/a"), route())
+
+
+def test_a_store_s_status_is_passed_on() -> None:
+    assert [PLAIN.answered("PUT", status) for status in (200, 404, 412, 503)] == [200, 404, 412, 503]
 
 
 def test_a_header_that_names_another_workspace_is_refused_whatever_the_method() -> None:
@@ -194,4 +264,5 @@ def test_a_refusal_is_rendered_for_people_and_plain_clients() -> None:
 
 
 def test_the_table_is_keyed_by_the_names_that_routes_use() -> None:
-    assert {name: profile.name for name, profile in PROFILES.items()} == {"plain": "plain", "webdav": "webdav"}
+    assert {name: profile.name for name, profile in PROFILES.items()} == {name: name for name in PROFILES}
+    assert {"plain", "webdav", "nx", "turborepo", "bazel", "gradle", "nix"} <= PROFILES.keys()

@@ -1,0 +1,38 @@
+"""The profile of Gradle's HTTP build cache (Gradle manual, "Build Cache"; seen with Gradle 4.4.1).
+
+Gradle turns its remote cache off for the rest of a build after any answer but 200 and 404 to a GET, and 2xx and 413 to a PUT; the build
+goes on. That is right for a bad token, a refusal and an outage. A key that is there already is no reason: it is a 413,
+"not treated as an error" by Gradle's manual.
+"""
+
+from msgspec.structs import replace
+
+from sidecar.model import Head, Oddity
+from sidecar.policy.compiled import Route
+from sidecar.profiles import build_cache, denial
+from sidecar.profiles.profile import Errand, LocalAnswer
+from sidecar.reasons import Reason
+
+_FORWARDED = build_cache.FORWARDED | {"x-gradle-version"}
+
+
+class Gradle:
+    name = "gradle"
+    tells_existence = True
+    allowed = Oddity.NONE
+
+    def classify(self, head: Head, route: Route) -> Errand | LocalAnswer:
+        if head.method == "OPTIONS":
+            return build_cache.options()
+        name = build_cache.below(head, route)[-1]
+        if build_cache.NAME.fullmatch(name) is None:
+            raise build_cache.unknown()
+        address = build_cache.digest(name) if route.content_address and head.method == "PUT" else None
+        return build_cache.errand(head, route, headers=_FORWARDED, address=address)
+
+    def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
+        answer = denial.plain(head, reason, hint, challenge, workspace)
+        return replace(answer, status=413) if reason is Reason.EXISTS else answer
+
+    def answered(self, method: str, status: int) -> int | Reason:
+        return Reason.EXISTS if method == "PUT" and status in (409, 412) else status
