@@ -20,6 +20,8 @@ import pytest
 import yaml
 from sidecar import config
 from sidecar.cli import root
+from sidecar.store.engine import Database, StoreUnusable, create_file
+from sidecar.store.migrations.run import upgrade_to
 from typer.testing import CliRunner
 
 from tests.e2e.process import free_ports
@@ -89,10 +91,10 @@ def test_each_name_is_given_once_and_everything_carries_the_release(shape: str) 
 
 def test_the_shapes_are_what_they_are_named_for() -> None:
     native, plain, gateway = (pod(render(values(shape))) for shape in ("native", "plain", "gateway"))
-    assert [each["name"] for each in native["initContainers"]] == ["sidecar"]
-    assert native["initContainers"][0]["restartPolicy"] == "Always"
+    assert [each["name"] for each in native["initContainers"]] == ["migrate", "sidecar"]
+    assert [each.get("restartPolicy") for each in native["initContainers"]] == [None, "Always"]
     assert [each["name"] for each in native["containers"]] == ["store"]
-    assert "initContainers" not in plain
+    assert [each["name"] for each in plain["initContainers"]] == ["migrate"]
     assert [each["name"] for each in plain["containers"]] == ["sidecar", "nginx"]
     assert [each["name"] for each in gateway["containers"]] == ["sidecar"]
     assert "restartPolicy" not in gateway["containers"][0]
@@ -362,6 +364,15 @@ def test_pods_are_restricted(shape: str) -> None:
     assert own["runAsUser"] == own["runAsGroup"] == 65532
 
 
+def test_the_container_that_upgrades_is_as_restricted_and_gets_no_secret() -> None:
+    spec = pod(render(values("native")))
+    migrate, sidecar = container(spec, "migrate"), container(spec)
+    assert migrate["securityContext"] == sidecar["securityContext"]
+    assert migrate["image"] == sidecar["image"]
+    assert not [mount for mount in migrate["volumeMounts"] if "secret" in mount["name"]]
+    assert [mount for mount in migrate["volumeMounts"] if mount not in sidecar["volumeMounts"]] == []
+
+
 @every_shape
 def test_no_pod_gets_a_token_of_kubernetes(shape: str) -> None:
     documents = render(values(shape))
@@ -466,6 +477,26 @@ def test_state_is_kept_on_a_claim_and_written_by_one_pod_at_a_time() -> None:
     assert claim["spec"]["resources"]["requests"]["storage"] == "100Gi"
     (volume,) = [each for each in pod(documents)["volumes"] if each["name"] == "sidecar-data"]
     assert volume["persistentVolumeClaim"] == {"claimName": claim["metadata"]["name"]}
+
+
+def test_an_older_token_store_does_not_hold_an_upgrade_up(tmp_path: Path) -> None:
+    """The pod's first container, run as the chart gives it, leaves a store that the sidecar opens."""
+    documents = render(values("native"))
+    path = lay_out(documents, tmp_path)
+    store = tmp_path / "var/lib/sidecar/sidecar.db"
+    create_file(store)
+    environment = {**os.environ, "SIDECAR_CONFIG": str(path)}
+    database = Database(store)
+    upgrade_to(database, "0001")
+    with pytest.raises(StoreUnusable, match="sidecar token migrate"):
+        database.prepare_schema()
+    for file in tmp_path.glob("etc/sidecar/secrets/*/*"):
+        file.unlink()  # it gets none
+    subprocess.run(
+        [sys.executable, "-m", *container(pod(documents), "migrate")["command"]], env=environment, check=True
+    )
+    database.prepare_schema()
+    assert "initContainers" not in pod(render(values("gateway-replicas"))), "without tokens there is nothing to upgrade"
 
 
 def test_an_existing_claim_is_used() -> None:

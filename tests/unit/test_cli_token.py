@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,16 @@ def test_migrate_leaves_a_current_store_as_it_is(config: Path) -> None:
     said = json.loads(run(config, "migrate", "--json").stdout)
     assert said == {"store": str(config.parent / "tokens.db"), "schema": VERSION}
     assert [row["id"] for row in listed(config)] == [made["id"]]
+
+
+def test_migrate_leaves_a_newer_versions_store_alone_and_says_so(config: Path) -> None:
+    """After a rollback, for example; the chart runs it before each start."""
+    run(config, "migrate")
+    with closing(sqlite3.connect(config.parent / "tokens.db")) as store, store:
+        store.execute("UPDATE alembic_version SET version_num = '9999'")
+    result = run(config, "migrate", code=3)
+    assert result.stdout == ""
+    assert "a newer version of this program has upgraded it" in result.stderr
 
 
 def test_migrate_makes_a_store_that_the_others_use(config: Path) -> None:

@@ -57,6 +57,34 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
+{{/*
+Upgrades the token store's tables, all or none, before the sidecar opens it; where there is nothing to do it is over in a second.
+The old pod has ended by then (Recreate): nobody else has the file open. It needs no secret.
+*/}}
+{{- define "sidecar.migrateContainer" -}}
+name: migrate
+image: {{ include "sidecar.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+command: [sidecar, token, migrate]
+env:
+  - {name: SIDECAR_CONFIG, value: /etc/sidecar/config/sidecar.yaml}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+terminationMessagePolicy: FallbackToLogsOnError
+resources:
+  {{- toYaml .Values.resources | nindent 2 }}
+securityContext:
+  {{- toYaml .Values.securityContext | nindent 2 }}
+volumeMounts:
+  - {name: sidecar-config, mountPath: /etc/sidecar/config, readOnly: true}
+  - {name: sidecar-data, mountPath: /var/lib/sidecar}
+  - {name: sidecar-tmp, mountPath: /tmp}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
 {{/* Mount's name -> Secret's name. */}}
 {{- define "sidecar.secretNames" -}}
 {{- $names := dict -}}

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from sidecar.store.engine import Database
+from sidecar.store.engine import Database, StoreUnusable
 
 
 def migrate(database: Database) -> None:
@@ -23,4 +24,10 @@ def upgrade_to(database: Database, revision: str) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
 
-    database.upgrade(upgrade)
+    try:
+        database.upgrade(upgrade)
+    except CommandError as error:  # its own words are about a revision that it can't locate
+        raise StoreUnusable(
+            f"token store {database.path}: a newer version of this program has upgraded it; run that one, or put a copy from "
+            "before back"
+        ) from error
