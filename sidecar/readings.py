@@ -29,6 +29,8 @@ from sidecar.server.stores import StoreState
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.token_store import TokenEvent
 from sidecar.tokens import ChangeKind
+from sidecar.upstream.file import FileStore
+from sidecar.upstream.file_index import Index, Totals
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.pool import Pool
 
@@ -39,14 +41,15 @@ _AT_START = 1
 """The first snapshot's generation."""
 
 
-def of_requests(metrics: Metrics, listener: Listener, plane: DataPlane, identities: Identities) -> None:
+def of_requests(metrics: Metrics, listener: Listener, plane: DataPlane, identities: Sequence[Identities]) -> None:
+    """`identities`: the caches of tokens and of access keys, counted together."""
     metrics.read("requests_in_flight", lambda: plane.in_flight)
     metrics.read("connections_open", lambda: listener.open_connections)
-    metrics.read("identity_cache_entries", lambda: len(identities))
-    metrics.read("identity_cache_hits_total", lambda: identities.hits)
-    metrics.read("identity_cache_negative_hits_total", lambda: identities.negative_hits)
-    metrics.read("identity_cache_misses_total", lambda: identities.misses)
-    metrics.read("identity_cache_evictions_total", lambda: identities.evictions)
+    metrics.read("identity_cache_entries", lambda: sum(len(each) for each in identities))
+    metrics.read("identity_cache_hits_total", lambda: sum(each.hits for each in identities))
+    metrics.read("identity_cache_negative_hits_total", lambda: sum(each.negative_hits for each in identities))
+    metrics.read("identity_cache_misses_total", lambda: sum(each.misses for each in identities))
+    metrics.read("identity_cache_evictions_total", lambda: sum(each.evictions for each in identities))
 
 
 def of_stores(metrics: Metrics, checks: Checks, stores: Mapping[str, StoreState]) -> None:
@@ -105,6 +108,30 @@ def of_upstreams(metrics: Metrics, checks: Checks, upstreams: Mapping[str, HttpU
     for name, upstream in upstreams.items():
         checks.add(f"upstream {name} addresses", upstream.pool.addresses.problem, required=False)
         checks.add(f"upstream {name} files", lambda files=upstream.files: files.problem, required=False)  # type: ignore[misc]
+
+
+def of_embedded_stores(metrics: Metrics, stores: Mapping[str, FileStore]) -> None:
+    """Those with a limit. The sums are of the whole directory, whichever process asks; evictions are this process's own."""
+    kept = {name: store for name, store in stores.items() if store.index is not None and store.upkeep is not None}
+    if not kept:
+        return
+
+    def totals() -> dict[str, Totals]:
+        found = {name: store.upkeep.totals for name, store in kept.items() if store.upkeep is not None}
+        return {name: each for name, each in found.items() if each is not None}
+
+    def of_index(read: Callable[[Index], int]) -> Callable[[], _Labelled]:
+        return lambda: {(name,): float(read(store.index)) for name, store in kept.items() if store.index is not None}
+
+    def oldest() -> _Labelled:
+        return {(name,): each.oldest / 1e6 for name, each in totals().items() if each.oldest is not None}
+
+    metrics.read("embedded_store_objects", lambda: {(name,): float(each.objects) for name, each in totals().items()})
+    metrics.read("embedded_store_bytes", lambda: {(name,): float(each.bytes) for name, each in totals().items()})
+    metrics.read("embedded_store_oldest_use_timestamp_seconds", oldest)
+    metrics.read("embedded_store_limit_bytes", of_index(lambda index: index.limit))
+    metrics.read("embedded_store_evictions_total", of_index(lambda index: index.evictions))
+    metrics.read("embedded_store_evicted_bytes_total", of_index(lambda index: index.evicted_bytes))
 
 
 def of_audit(metrics: Metrics, audit: AuditLog) -> None:

@@ -87,6 +87,26 @@ class UpstreamCredentials(Struct, frozen=True):
     header: HeaderCredentials | None = None
 
 
+class S3Credentials(Struct, frozen=True):
+    source: str = "files"
+    """`files`; `environment`: `AWS_ACCESS_KEY_ID` and its kin; `aws`: whatever botocore's chain finds."""
+    access_key_id_file: Path | None = None
+    secret_access_key_file: Path | None = None
+    session_token_file: Path | None = None
+
+
+class S3Settings(Struct, frozen=True):
+    """A bucket: what is asked of the store is signed (AWS Signature Version 4)."""
+
+    bucket: str
+    credentials: S3Credentials
+    region: str = "us-east-1"
+    addressing: str = "path"
+    """`path`: `https://HOST/BUCKET/KEY`. `virtual`: `https://BUCKET.HOST/KEY`."""
+    conditional_writes: bool = True
+    """The store knows `If-None-Match: *` on PUT. Where it doesn't, it is asked first."""
+
+
 class HealthSettings(Struct, frozen=True):
     """When an address of a store is left out."""
 
@@ -122,6 +142,8 @@ class UpstreamSettings(Struct, frozen=True):
     health: HealthSettings = HealthSettings()
     max_size: int | None = None
     """Of the embedded store: bytes of objects; beyond it, what was used longest ago is evicted. `None`: no limit."""
+    s3: S3Settings | None = None
+    """The store is a bucket; `None` where it speaks plain HTTP, or is the embedded one."""
 
 
 class TokenSettings(Struct, frozen=True):

@@ -48,6 +48,7 @@ from sidecar.tokens import ChangeKind
 from sidecar.upstream.file import FileStore
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.own_files import OwnFilesUnusable
+from sidecar.wiring_access_keys import access_keys
 from sidecar.wiring_listeners import Entrances
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Sidecar:
         self.metrics = Metrics(
             profiles=PROFILES,
             upstreams=settings.upstreams,
-            kinds=("personal", "ci", "jwt", "biscuit", "refused"),
+            kinds=("personal", "ci", "jwt", "biscuit", "access_key", "refused"),
             issuers=settings.issuers,
             sinks=[wiring_audit.sink_name(sink) for sink in settings.audit],
             build=(__version__, os.environ.get("SIDECAR_REVISION", ""), platform.python_version()),
@@ -115,6 +116,7 @@ class Sidecar:
         verifiers, revocations = await self._verifiers(tokens, audit, records)
         used = await self._last_used(tokens)
         identities = Identities(verifiers, revocations, settings.identity_cache, used=used, verified=metrics.verified)
+        keys = access_keys(settings, tokens, revocations, used=used, verified=metrics.verified)
         directory = await self._open_directory()
         policies = await self._open_policies(audit, records)
         old_passwords = await self._open_old_passwords(policies)
@@ -134,6 +136,7 @@ class Sidecar:
             brand=settings.tokens.brand if settings.tokens is not None else None,
             failures=_failures(settings.failed_credentials),
             old_passwords=old_passwords,
+            access_keys=keys,
         )
         metrics.read("would_deny_total", lambda: {(reason,): count for reason, count in gate.let_through.items()})
         plane = DataPlane(
@@ -151,7 +154,7 @@ class Sidecar:
         self._listener = listener = Listener(plane.handle, settings.limits, metrics.turned_away)
         checks.add("draining", lambda: "shutting down" if self._draining else None)
         checks.add("audit", audit.problem)
-        readings.of_requests(metrics, listener, plane, identities)
+        readings.of_requests(metrics, listener, plane, [identities, *([keys.identities] if keys is not None else [])])
         readings.of_stores(metrics, checks, plane.stores)
         readings.of_audit(metrics, audit)
 
@@ -220,7 +223,7 @@ class Sidecar:
                 tokens.store,
                 tokens.watch(),
                 on_change=changed,
-                on_shortened=tokens.verifier.reread,
+                on_shortened=tokens.reread,
                 intact=tokens.intact,
                 on_keys=tokens.read_root_keys,
             )
@@ -250,7 +253,7 @@ class Sidecar:
         last_used = LastUsed(tokens.store)
         last_used.start()
         self._closing.append(last_used.stop)
-        issued_here = (PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.BISCUIT)
+        issued_here = (PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.BISCUIT, PrincipalKind.ACCESS_KEY)
 
         def used(principal: Principal, now: float) -> None:
             if principal.kind in issued_here:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sidecar import __version__
-from sidecar.cli import config, policy, token
+from sidecar.cli import config, key, policy, store, token
 from sidecar.cli.demo import demo
 from sidecar.cli.init import init
 from sidecar.cli.options import Exit, commands, complain
@@ -28,7 +28,9 @@ app.command()(demo)
 app.command()(init)
 app.command()(serve)
 app.add_typer(config.app, name="config")
+app.add_typer(key.app, name="key")
 app.add_typer(policy.app, name="policy")
+app.add_typer(store.app, name="store")
 app.add_typer(token.app, name="token")
 
 

@@ -10,6 +10,7 @@ from sidecar.settings import (
     BasicCredentials,
     HeaderCredentials,
     HealthSettings,
+    MiB,
     Timeouts,
     UpstreamCredentials,
     UpstreamSettings,
@@ -46,7 +47,9 @@ def upstream(name: str, value: Value, folder: Folder) -> UpstreamSettings:
         for key in _REMOTE_ONLY:
             if (found := block.find(key)) is not None:
                 found.problem(f"the embedded store (file://) has no {key}; leave the key out")
-    elif url and not url.startswith("https:"):
+    elif (found := block.find("max_size")) is not None:
+        found.problem("only the embedded store (file://) has a max_size; leave the key out")
+    if url and not url.startswith(("file:", "https:")):
         for key, what in _TLS_ONLY.items():
             if (found := block.find(key)) is not None:
                 found.problem(f"only an https upstream has {what}; leave the key out")
@@ -68,6 +71,7 @@ def upstream(name: str, value: Value, folder: Folder) -> UpstreamSettings:
         queue=block.get("queue", lambda found: found.number(0, 1_000_000), 1024),
         queue_timeout=block.get("queue_timeout", within(0.01, DAY), 5.0),
         health=block.get("health", _health, HealthSettings()),
+        max_size=block.get("max_size", lambda found: found.size(MiB), None),
     )
 
 

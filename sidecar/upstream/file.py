@@ -19,9 +19,11 @@ from sidecar.ports import Downstream, HeaderList
 from sidecar.reasons import Reason
 from sidecar.upstream.conditions import Conditions, Outcome, byte_range, evaluate, http_date, read_conditions
 from sidecar.upstream.file_format import SMALL, Damaged, Meta, Stored
+from sidecar.upstream.file_index import Index
 from sidecar.upstream.file_layout import Change, Guard, Layout, is_full
 from sidecar.upstream.file_properties import NOT_LISTED, XML, listing
 from sidecar.upstream.file_threads import Threads
+from sidecar.upstream.file_upkeep import Upkeep
 
 PIECE = 256 * 1024
 """Bytes that go to or come from the disk at once."""
@@ -70,12 +72,15 @@ _NOT_ALLOWED = _Answer(405, ((b"Allow", b"GET, HEAD, PUT, DELETE, PROPFIND, MKCO
 
 
 class FileStore:
-    """Implements `ports.Upstream`. `clock` gives Unix seconds; it is what Last-Modified is taken from."""
+    """Implements `ports.Upstream`. `clock` gives Unix seconds; it is what Last-Modified is taken from. With a `max_size` (bytes)
+    it is a cache: what was used longest ago makes room for what is new."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, directory: Path, clock: Callable[[], float] = time.time, *, max_size: int | None = None) -> None:
         self._directory = directory
         self._clock = clock
-        self._layout = Layout(directory)
+        self.index = None if max_size is None else Index(directory, max_size)
+        self._layout = Layout(directory, self.index)
+        self.upkeep = None if self.index is None else Upkeep(directory, self._layout, self.index)
         self._readers = Threads(_READERS, "store-read")
         self._writers = Threads(_WRITERS, "store-write")
 
@@ -89,11 +94,15 @@ class FileStore:
                 f"the embedded store can't use {self._directory}: {error.strerror or error}; "
                 "it must be a directory on a local filesystem that this user may write to",
             ) from error
+        if self.upkeep is not None:
+            self.upkeep.start()
 
     async def close(self) -> None:
         """Once no exchange runs any more. Returns when the last step on the disk has ended."""
         await self._readers.stop()
         await self._writers.stop()
+        if self.upkeep is not None:
+            await asyncio.to_thread(self.upkeep.stop)
 
     async def exists(self, upstream_path: str) -> bool:
         try:
@@ -132,6 +141,8 @@ class FileStore:
         stored = self._layout.open(key)
         if stored is None:
             return _NOT_FOUND
+        if self.index is not None:
+            self._layout.note_use(key)
         meta = stored.meta
         headers = _headers_of(meta)
         match evaluate(conditions, reads=True, etag=meta.etag, modified=meta.modified):
@@ -179,6 +190,8 @@ class FileStore:
     async def _put(self, exchange: Downstream, key: bytes, conditions: Conditions) -> _Answer:
         kept = _kept_of(exchange.headers, key)
         guard = _guard(conditions)
+        if exchange.content_length is not None:
+            self._refuse_beyond(exchange.content_length)
         if guard is not None and not await _told(self._writers.run(self._allows, key, guard)):
             return _PRECONDITION_FAILED  # before the body is invited; the commit looks again
         upload = self._layout.upload(key)
@@ -192,6 +205,8 @@ class FileStore:
                     await _told(writing)
                 if ended:
                     break
+                if exchange.content_length is None:
+                    self._refuse_beyond(total)
                 writing = self._writers.run(upload.write, pieces)
             if exchange.content_length is not None and total != exchange.content_length:
                 raise Refused(Reason.BAD_REQUEST, "the body is not as long as its Content-Length says")
@@ -223,6 +238,12 @@ class FileStore:
         body = listing(exchange.upstream_path.partition("?")[0], meta)
         return _Answer(207, (XML,), len(body), body)
 
+    def _refuse_beyond(self, size: int) -> None:
+        try:
+            self._layout.refuse_beyond(size)
+        except OSError as error:
+            raise _refusal(error) from error
+
     def _allows(self, key: bytes, guard: Guard) -> bool:
         return guard(self._layout.meta(key))
 
@@ -242,8 +263,12 @@ async def _told(step: Awaitable[T]) -> T:
     except Damaged as error:
         raise Refused(Reason.UPSTREAM_BROKEN, f"embedded store: {error}") from error
     except OSError as error:
-        reason = Reason.STORE_FULL if is_full(error) else Reason.UPSTREAM_UNREACHABLE
-        raise Unavailable(reason, f"embedded store: {error.strerror}") from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: OSError) -> Unavailable:
+    reason = Reason.STORE_FULL if is_full(error) else Reason.UPSTREAM_UNREACHABLE
+    return Unavailable(reason, f"embedded store: {error.strerror}")
 
 
 async def _next_pieces(exchange: Downstream) -> tuple[list[bytes], int, bool]:

@@ -4,7 +4,8 @@
     DIR/tmp/<32 hex digits>           an upload in progress, under an exclusive flock while its writer lives
 
 Laws. No byte of a client becomes part of a path: only its hash does. A file under `objects/` is complete and synced
-before it gets its name. Names there change only under the flock of their folder, in every process alike.
+before it gets its name. Names there change only under the flock of their folder, in every process alike. Where there is an
+index, it is told of every change before and after, and a new object has its name only once there is room for it.
 """
 
 import contextlib
@@ -21,10 +22,15 @@ from pathlib import Path
 
 from sidecar.ports import HeaderList
 from sidecar.upstream.file_format import Meta, Stored, open_object, tail_of
+from sidecar.upstream.file_index import SHARDS, Index, forget
 
 SWEEP_AGE = 60.0
 """Seconds that a temporary file without a lock is left alone: its writer may be about to take it."""
 
+_AT_ONCE = 64
+"""Objects that are looked at for eviction at a time."""
+_STALLS, _STALL = 200, 0.01
+"""So often, and so many seconds each, a write waits for room that others have claimed and not yet filled."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
@@ -42,7 +48,9 @@ class Change(Enum):
 
 
 class Layout:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, index: Index | None = None) -> None:
+        self._directory = directory
+        self._index = index
         self._objects = str(directory / "objects")
         self._temporary = str(directory / "tmp")
 
@@ -63,13 +71,17 @@ class Layout:
             probe.discard()
         with _locked(self._objects):
             self._sweep()
+            if self._index is None:
+                forget(self._directory)
+            else:
+                self._index.open()
         for folder in (self._objects, os.path.dirname(self._objects)):
             _sync(folder)
 
     def open(self, key: bytes) -> Stored | None:
         """Raises `Damaged` or `OSError`."""
         try:
-            fd = os.open(self._path(key), _READ)
+            fd = os.open(self._path(_digest(key)), _READ)
         except FileNotFoundError:
             return None
         return open_object(fd, key)
@@ -85,38 +97,132 @@ class Layout:
     def upload(self, key: bytes) -> "Upload":
         return Upload(self, key)
 
+    def note_use(self, key: bytes) -> None:
+        if self._index is not None:
+            self._index.note(_digest(key))
+
     def temporary_path(self) -> str:
         return f"{self._temporary}/{secrets.token_hex(16)}"
 
-    def place(self, temporary: str, key: bytes, guard: Guard | None) -> Change:
-        """Give a finished file its name; durable on return. Raises `Damaged` (only with a guard) or `OSError`."""
-        path = self._path(key)
-        with _locked(os.path.dirname(path)) as unlock:
-            if guard is not None and not guard(self.meta(key)):
-                return Change.PRECONDITION_FAILED
-            change = Change.REPLACED if os.path.lexists(path) else Change.CREATED
-            os.rename(temporary, path)
-            unlock()
-        return change
+    def place(self, temporary: str, key: bytes, size: int, guard: Guard | None) -> Change:
+        """Give a finished file of `size` bytes its name; durable on return. Raises `Damaged` (only with a guard) or `OSError`."""
+        digest, index = _digest(key), self._index
+        path, stalls = self._path(digest), 0
+        while True:
+            with _locked(os.path.dirname(path)) as unlock:
+                if guard is not None and not guard(self.meta(key)):
+                    return Change.PRECONDITION_FAILED
+                if index is None or not (lacking := index.begin(digest, size)):
+                    change = Change.REPLACED if os.path.lexists(path) else Change.CREATED
+                    os.rename(temporary, path)
+                    if index is not None:
+                        index.end(digest, size)
+                    unlock()
+                    return change
+                self.refuse_beyond(size)
+            if not self.make_room(lacking, digest):
+                stalls += 1
+                if stalls > _STALLS:
+                    raise OSError(errno.ENOSPC, "the store is full of objects that are being written")
+                self.settle()
+                time.sleep(_STALL)
+
+    def refuse_beyond(self, size: int) -> None:
+        """Raises `OSError` for what will never fit, however much is evicted."""
+        if self._index is not None and size > self._index.limit:
+            raise OSError(errno.ENOSPC, f"an object larger than max_size ({self._index.limit} bytes)")
+
+    def make_room(self, lacking: int, but: bytes | None = None) -> int:
+        """Evict what was used longest ago until `lacking` bytes are free, one look at the index long; the bytes that were freed.
+        `but` is the digest of what stays. What another one uses or changes meanwhile stays, too."""
+        index, freed = self._index, 0
+        if index is None:
+            return 0
+        for aged in index.oldest(_AT_ONCE):
+            if freed >= lacking:
+                break
+            if aged.digest == but:
+                continue
+            path = self._path(aged.digest)
+            with _locked(os.path.dirname(path)):
+                if index.used_at(aged.digest) != aged.used:
+                    continue
+                index.begin(aged.digest, 0)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+                index.end(aged.digest, 0, evicted=True)
+                freed += aged.bytes
+        return freed
+
+    def settle(self) -> None:
+        """What the index expected of processes that have died: the disk tells whether it happened."""
+        if self._index is None:
+            return
+        for digest in self._index.pending():
+            path = self._path(digest)
+            with _locked(os.path.dirname(path)):
+                if not self._index.is_pending(digest):
+                    continue  # its process lives, and was quicker
+                try:
+                    found = os.stat(path, follow_symlinks=False)
+                except FileNotFoundError:
+                    self._index.end(digest, 0)
+                else:
+                    self._index.end(digest, found.st_size)
+
+    def scan(self, shard: int) -> None:
+        """Tell the index what one of the SHARDS folders holds."""
+        if self._index is None:
+            return
+        with _locked(f"{self._objects}/{shard:02x}"):
+            self._index.reconcile(shard, dict(self._found(shard)))
+
+    def every_size(self) -> Iterator[tuple[int, float]]:
+        """Bytes and time (Unix seconds) of each object's file, read from the disk."""
+        for shard in range(SHARDS):
+            for size, written in dict(self._found(shard)).values():
+                yield size, written / 1e6
+
+    def upload_sizes(self) -> Iterator[int]:
+        """Bytes of each file of an upload, in progress or broken off."""
+        with os.scandir(self._temporary) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    yield entry.stat(follow_symlinks=False).st_size
+
+    def _found(self, shard: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+        """Digest, bytes, and the microsecond in which it was written."""
+        with os.scandir(f"{self._objects}/{shard:02x}") as entries:
+            for entry in entries:
+                with contextlib.suppress(ValueError, FileNotFoundError):
+                    digest = bytes([shard]) + bytes.fromhex(entry.name)
+                    if len(digest) == 32 and entry.is_file(follow_symlinks=False):
+                        found = entry.stat(follow_symlinks=False)
+                        if found.st_size:  # an empty file is no object: something else has cut it
+                            yield digest, (found.st_size, found.st_mtime_ns // 1000)
 
     def remove(self, key: bytes, guard: Guard | None) -> Change:
         """Durable on return. Raises `Damaged` (only with a guard) or `OSError`."""
-        path = self._path(key)
-        try:
-            with _locked(os.path.dirname(path)) as unlock:
-                if guard is not None:
-                    meta = self.meta(key)
-                    if meta is not None and not guard(meta):
-                        return Change.PRECONDITION_FAILED
-                os.unlink(path)
-                unlock()
-        except FileNotFoundError:
-            return Change.ABSENT
+        digest, index = _digest(key), self._index
+        path = self._path(digest)
+        with _locked(os.path.dirname(path)) as unlock:
+            if not os.path.lexists(path):
+                return Change.ABSENT
+            if guard is not None:
+                meta = self.meta(key)
+                if meta is not None and not guard(meta):
+                    return Change.PRECONDITION_FAILED
+            if index is not None:
+                index.begin(digest, 0)
+            os.unlink(path)
+            if index is not None:
+                index.end(digest, 0)
+            unlock()
         return Change.REMOVED
 
-    def _path(self, key: bytes) -> str:
-        digest = hashlib.sha256(key).hexdigest()
-        return f"{self._objects}/{digest[:2]}/{digest[2:]}"
+    def _path(self, digest: bytes) -> str:
+        name = digest.hex()
+        return f"{self._objects}/{name[:2]}/{name[2:]}"
 
     def _sweep(self) -> None:
         oldest = time.time() - SWEEP_AGE
@@ -167,7 +273,7 @@ class Upload:
             if self._done:
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
             os.fsync(self._fd)
-            change = self._layout.place(self._path, self._key, guard)
+            change = self._layout.place(self._path, self._key, self._size, guard)
             if change is not Change.PRECONDITION_FAILED:
                 self._done = True
                 os.close(self._fd)
@@ -197,6 +303,10 @@ class Upload:
                 written -= len(left.pop(0))
             if written:
                 left[0] = left[0][written:]
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
 
 
 def is_full(error: OSError) -> bool:

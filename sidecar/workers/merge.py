@@ -20,6 +20,10 @@ GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
     "upstream_client_certificate_not_after_timestamp_seconds": min,
     "upstream_connections": sum,
     "upstream_queue_depth": sum,
+    "embedded_store_objects": max,
+    "embedded_store_bytes": max,
+    "embedded_store_limit_bytes": max,
+    "embedded_store_oldest_use_timestamp_seconds": max,
     "requests_in_flight": sum,
     "connections_open": sum,
     # One series while all agree; two that differ are shown as two.

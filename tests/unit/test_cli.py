@@ -49,7 +49,7 @@ def test_help_is_plain_and_flags_take_nothing(command: str) -> None:
     assert max(map(len, said.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("group", ["", "config", "policy", "token"])
+@pytest.mark.parametrize("group", ["", "config", "policy", "store", "token"])
 def test_a_list_of_commands_has_a_whole_sentence_for_each(group: str) -> None:
     said = run(*group.split(), "--help").stdout.partition("Commands:")[2].splitlines()[1:]
     assert said
