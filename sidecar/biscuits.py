@@ -44,7 +44,7 @@ class Biscuits:
 
         Raises `TokenRequestError`, `RootKeyError`, and what `deliver` raises.
         """
-        check(wanted, wanted.ttl or 0.0, self._max_ttl)
+        check(wanted, self._max_ttl if wanted.ttl is None else wanted.ttl, self._max_ttl)
         if wanted.path is not None and (wrong := key_problem(wanted.path)) is not None:
             raise TokenRequestError([f"path {wanted.path!r}: {wrong}"])
         from sidecar.credentials.biscuit.library import LibraryError  # few make Biscuits

@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from sidecar.errors import DocumentError, SidecarError
+from sidecar.model import Person
 
 
 class PeopleUnreadable(SidecarError):
@@ -12,6 +13,12 @@ class PeopleUnreadable(SidecarError):
 
 def owner_id(subject: str, file: Path) -> str:
     """Empty for who isn't known there or has none. Raises `PeopleUnreadable`."""
+    found = person(subject, file)
+    return "" if found is None else found.id
+
+
+def person(subject: str, file: Path) -> Person | None:
+    """The directory's row. Raises `PeopleUnreadable`."""
     from sidecar.directory.file import read_people  # loads the reader of documents: few commands need it
 
     try:
@@ -20,8 +27,7 @@ def owner_id(subject: str, file: Path) -> str:
         raise PeopleUnreadable(f"directory.file {file}: {error.strerror}; it says whose a token is") from None
     except DocumentError as error:
         raise PeopleUnreadable(f"directory.file {error.problems[0]}; it says whose a token is") from None
-    person = people.get(subject)
-    return "" if person is None else person.id
+    return people.get(subject)
 
 
 def stranger(subject: str, file: Path) -> list[str]:
@@ -32,11 +38,11 @@ def stranger(subject: str, file: Path) -> list[str]:
         people = read_people(file.read_bytes(), file.name)
     except (OSError, DocumentError):
         return []
-    person = people.get(subject)
-    if person is None:
+    found = people.get(subject)
+    if found is None:
         near = difflib.get_close_matches(subject, sorted(people), n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return [f"note: {file} doesn't know {subject!r}, so the token opens nothing{hint}"]
-    if not person.active:
+    if not found.active:
         return [f"note: {subject!r} is not active in {file}, so the token opens nothing"]
     return []

@@ -21,6 +21,7 @@ from sidecar.credentials.pepper import PepperUnusable
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import Secret
 from sidecar.reasons import REASONS
+from sidecar.root_keys import RootKeyError
 from sidecar.settings import Settings, TokenSettings
 from sidecar.tokens import CannotRotate, TokenRequestError, UnknownToken
 
@@ -55,7 +56,7 @@ def run(settings: TokenSettings, work: Callable[["OpenStore"], Awaitable[T]]) ->
         code, problems = Exit.MISSING, [error]
     except UnknownToken as error:
         code, problems = Exit.FAILED, [f"{error}; sidecar token list --all shows those that there are"]
-    except CannotRotate as error:
+    except (CannotRotate, RootKeyError) as error:
         code, problems = Exit.FAILED, [error]
     except DeliveryError as error:
         code, problems = Exit.FAILED, [error, "The token could not be handed over, so it was revoked."]

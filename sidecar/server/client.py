@@ -77,6 +77,7 @@ class ClientConnection(RequestHandler):
         "named",
         "peer",
         "tls",
+        "vouched",
     )
 
     def __init__(self, listener: "Listener", **kwargs: Any) -> None:
@@ -92,6 +93,8 @@ class ClientConnection(RequestHandler):
         self.peer = ""
         self.named: str | None = None
         """The address that a trusted balancer named in place of its own."""
+        self.vouched = False
+        """Whether it is a trusted balancer that named `peer`."""
         self.tls = NO_TLS
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -238,10 +241,10 @@ class Listener(web.Server):
     def __call__(self) -> ClientConnection:
         return ClientConnection(self, loop=self._loop, **self._kwargs)
 
-    def introduced(self, peer: str) -> ClientConnection:
-        """For a connection whose client's address is known to be `peer`."""
+    def introduced(self, peer: str, vouched: bool = False) -> ClientConnection:
+        """For a connection whose client's address is known to be `peer`; `vouched`: a trusted balancer said so."""
         connection = self()
-        connection.named = peer
+        connection.named, connection.vouched = peer, vouched
         return connection
 
     @property

@@ -101,13 +101,13 @@ class Entrance:
         return True
 
     async def _greet(self, sock: socket.socket, peer: str) -> None:
-        passed = False
+        passed = vouched = False
         try:
             async with asyncio.timeout(self._listener.limits.head_timeout):
                 if self._trusted is not None and peer in self._trusted:
                     said = await self._header(sock)
-                    peer = peer if said is None else said
-                await self._hand_over(sock, peer)
+                    peer, vouched = (peer, False) if said is None else (said, True)
+                await self._hand_over(sock, peer, vouched)
             passed = True
         except BadProxyHeader as bad:
             self._complain(peer, bad)
@@ -131,15 +131,15 @@ class Entrance:
                 whole = FIXED + follows(have)
         return source(have)
 
-    async def _hand_over(self, sock: socket.socket, peer: str) -> None:
+    async def _hand_over(self, sock: socket.socket, peer: str, vouched: bool) -> None:
         """Raises `OSError` where the handshake fails."""
         listener = self._listener
         if self._context is None:
-            await self._loop.connect_accepted_socket(lambda: listener.introduced(peer), sock)
+            await self._loop.connect_accepted_socket(lambda: listener.introduced(peer, vouched), sock)
             return
         try:
             await self._loop.connect_accepted_socket(
-                lambda: listener.introduced(peer),
+                lambda: listener.introduced(peer, vouched),
                 sock,
                 ssl=self._context(),
                 ssl_handshake_timeout=2 * listener.limits.head_timeout,  # ours comes first

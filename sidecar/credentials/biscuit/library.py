@@ -5,6 +5,7 @@ The law: nothing of it gets out but what is said here. It is Rust: a defect in i
 """
 
 import asyncio
+import base64
 import datetime
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum, auto
@@ -140,6 +141,12 @@ def run(builder: Any, token: Any) -> Judgement:
 def verify(content: bytes, key_of: Callable[[int | None], PublicKey]) -> Verified:
     """`key_of`: the root key by its id; what it raises arrives as a `LibraryError` like everything else."""
     return Verified(contained(lambda: biscuit_auth.Biscuit.from_bytes(content, lambda number: key_of(number).key)))
+
+
+def unverified_ids(content: bytes) -> tuple[str, ...]:
+    """The revocation ids of a token that nobody has verified: for showing. Raises `LibraryError`."""
+    text = base64.urlsafe_b64encode(content).decode()
+    return contained(lambda: tuple(biscuit_auth.UnverifiedBiscuit.from_base64(text).revocation_ids))
 
 
 def fact(source: str, values: Mapping[str, Any]) -> Any:

@@ -121,6 +121,11 @@ def count_blocks(token: bytes, most: int) -> int:
     return count
 
 
+def key_id(token: bytes) -> int:
+    """Of the root key that it names, which nothing signs; 0 where it names none. Raises `Malformed`."""
+    return next((value for number, value in _read_fields(token) if number == 1 and isinstance(value, int)), 0)
+
+
 def blocks(token: bytes) -> tuple[Block, ...]:
     """The first block and those that narrow it. Raises `Malformed`."""
     fields = _message(token, {1: int, 2: bytes, 4: bytes}, repeated={3: bytes})
