@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
+from sidecar.cli.token_attenuate import attenuate
 from sidecar.cli.token_create import create
+from sidecar.cli.token_inspect import inspect
 from sidecar.cli.token_list import list_
 from sidecar.cli.token_revoke import revoke
 from sidecar.cli.token_rotate import rotate
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 app = commands("Create, list, show, rotate and revoke personal and CI tokens.")
 app.command()(create)
+app.command()(attenuate)
+app.command()(inspect)
 app.command(name="list")(list_)
 app.command()(rotate)
 app.command()(revoke)
