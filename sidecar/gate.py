@@ -4,6 +4,7 @@ Here and nowhere else the steps follow one another: target, headers, route, cred
 A refusal is a value, never an exception: `decide` returns for whatever it is given.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
@@ -11,7 +12,9 @@ from urllib.parse import unquote_to_bytes
 from msgspec import Struct
 
 from sidecar import headers, mapping, target
+from sidecar.aws_chunked import ChunkSigning
 from sidecar.credentials import carriers
+from sidecar.credentials.access_key import AccessKeys, chunk_signing
 from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import CacheResult, Identities, Known, KnownBad
 from sidecar.credentials.legacy import OldPasswords
@@ -37,6 +40,8 @@ from sidecar.ports import Directory, HeaderList
 from sidecar.profiles import Errand, LocalAnswer, Operation, Profile
 from sidecar.profiles.tenant import check_tenant
 from sidecar.reasons import REASONS, Reason
+from sidecar.s3 import query
+from sidecar.sigv4_verify import Presented
 from sidecar.trees import settle
 
 log = logging.getLogger(__name__)
@@ -65,6 +70,10 @@ class Decision(Struct):
     """The credential that was sent, for the HMAC of one that was refused."""
     carrier: str = ""
     """Where it sat; empty where there was none."""
+    signed: Presented | None = None
+    """The AWS signature, where one was verified."""
+    chunks: ChunkSigning | None = None
+    """What the signatures of the body's chunks are held to, where they are."""
     actions: tuple[Action, ...] = ()
     answer: LocalAnswer | None = None
     """Set where the profile answers by itself and the store is not asked."""
@@ -147,15 +156,19 @@ class Gate:
         brand: str | None = None,
         failures: Failures | None = None,
         old_passwords: OldPasswords | None = None,
+        access_keys: AccessKeys | None = None,
     ) -> None:
         """`token_headers`, `set_names`: see `headers.read`. `brand`: of the tokens that are issued here, if any are. `failures`:
-        what throttles bad credentials, if anything does."""
+        what throttles bad credentials, if anything does. `access_keys`: what S3 clients sign with, if any are issued."""
         self._snapshot = snapshot
         self._profiles = profiles
         self._identities = identities
         self._directory = directory
         self._existence = existence
         self._old_passwords = old_passwords
+        self._access_keys = access_keys
+        self._signed = frozenset(name for name, profile in profiles.items() if getattr(profile, "signed", False))
+        """The profiles whose clients may sign their requests."""
         self.let_through = {Reason.NO_RULE: 0, Reason.NO_TOKEN: 0}
         """What report mode let through, by the reason that will refuse it."""
         self._token_headers = tuple(name.lower() for name in token_headers)
@@ -231,29 +244,7 @@ class Gate:
         if parsed.oddities & _JOINING and snapshot.match(target.flat(parsed)) is not route:
             raise Refused(Reason.BAD_TARGET, "it lies in another route for a store that reads %2f and // as one slash")
 
-        holder = None if workspace.legacy is None else self._old_password(decision, workspace, head, now)
-        if holder is not None:
-            principal = holder
-        else:
-            if not repeated:
-                token = carriers.find(head, self._token_headers)
-                last.raw, last.headers, last.token, last.known = raw_headers, read, token, None
-                last.carrier = carriers.carrier(head, self._token_headers) if token is not None else ""
-            token = decision.token = last.token
-            decision.carrier = last.carrier
-            principal = ANONYMOUS
-            if token is not None:
-                decision.cache = "hit"
-                last.known = last.known or self._identities.recall(token)
-                known = self._identities.still(last.known, now) if last.known is not None else None
-                if known is not None:
-                    principal = known
-                else:
-                    decision.cache = "miss"
-                    lane = None if self._failures is None else self._failures.lane(peer, now)
-                    principal, decision.cache = await self._identities.identify(token, now, lane)
-                    last.known = self._identities.recall(token)
-        decision.principal = principal
+        decision.principal = principal = await self._who(decision, head, raw_headers, repeated, peer, now, last)
         if principal.limits.checks is not None:
             last.circumstances = Circumstances(method, now, peer if vouched else "")
 
@@ -280,6 +271,72 @@ class Gate:
             decision.reason = Reason.NO_TOKEN
         if report and (will_refuse := decision.would_deny) is not None:
             self.let_through[will_refuse] += 1
+
+    async def _who(
+        self,
+        decision: Decision,
+        head: Head,
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        repeated: bool,
+        peer: str,
+        now: float,
+        last: LastRead,
+    ) -> Principal:
+        """Who asks. `decision` has the profile, and the workspace where there is one. `repeated`: `raw_headers` are `last`'s."""
+        profile, workspace = decision.profile, decision.workspace
+        if profile is not None and profile.name in self._signed:
+            signer = await self._signer(decision, head, peer, now)
+            if signer is not None:
+                return signer
+        holder = None
+        if workspace is not None and workspace.legacy is not None:
+            holder = self._old_password(decision, workspace, head, now)
+        if holder is not None:
+            return holder
+        if not repeated:
+            token = carriers.find(head, self._token_headers)
+            last.raw, last.headers, last.token, last.known = raw_headers, head.headers, token, None
+            last.carrier = carriers.carrier(head, self._token_headers) if token is not None else ""
+        token = decision.token = last.token
+        decision.carrier = last.carrier
+        if token is None:
+            return ANONYMOUS
+        decision.cache = "hit"
+        last.known = last.known or self._identities.recall(token)
+        known = self._identities.still(last.known, now) if last.known is not None else None
+        if known is not None:
+            return known
+        decision.cache = "miss"
+        principal, decision.cache = await self._identities.identify(token, now, self._lane(peer, now))
+        last.known = self._identities.recall(token)
+        return principal
+
+    async def _signer(self, decision: Decision, head: Head, peer: str, now: float) -> Principal | None:
+        """Who signed the request of an S3 client, or sends a session token; `None` where it has neither.
+
+        Nothing here is the connection's to repeat: a signed URL's credential stands in no header.
+        """
+        parameters = query.pairs(head.target.raw_query)
+        token = carriers.session_token(head, parameters, self._token_headers)
+        if token is not None:
+            decision.token, decision.carrier, decision.cache = token, "session_token", "miss"
+            principal, decision.cache = await self._identities.identify(token, now, self._lane(peer, now))
+            return principal
+        region = self._access_keys.region if self._access_keys is not None else None
+        presented = carriers.signature(head, parameters, now, self._token_headers, region=region)
+        if presented is None:
+            return None
+        decision.token = Secret(presented.access_key_id)
+        decision.carrier, decision.cache = "sigv4_query" if presented.in_url else "sigv4_header", "miss"
+        if self._access_keys is None:
+            raise CredentialRefused(Reason.UNKNOWN_ACCESS_KEY, "tokens.access_key_master_file is not set")
+        verified = await self._access_keys.identify(presented, now, self._lane(peer, now))
+        decision.cache, decision.signed = verified.cache, presented
+        decision.chunks = chunk_signing(presented, verified.key)
+        return verified.principal
+
+    def _lane(self, peer: str, now: float) -> asyncio.Semaphore | None:
+        return None if self._failures is None else self._failures.lane(peer, now)
 
     async def _settle(
         self,

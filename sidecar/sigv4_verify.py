@@ -46,7 +46,8 @@ _EXPIRES = re.compile(r"[0-9]{1,7}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PARTS = ("Credential", "SignedHeaders", "Signature")
 _V2_PARAMETERS = frozenset({"AWSAccessKeyId", "Signature"})
-_SIGNING_PARAMETERS = QUERY_NAMES | _V2_PARAMETERS | {"X-Amz-Security-Token"}
+SIGNING_PARAMETERS = QUERY_NAMES | _V2_PARAMETERS | {"X-Amz-Security-Token"}
+"""Any of these makes a query a signed one, or one that claims to be."""
 
 
 class Presented(Struct, frozen=True):
@@ -79,7 +80,7 @@ def read(head: Head, parameters: Mapping[str, str], now: float, *, region: str |
     """
     authorization = head.headers.values.get("authorization", "")
     in_header = authorization.startswith("AWS")
-    in_url = not _SIGNING_PARAMETERS.isdisjoint(parameters)
+    in_url = not SIGNING_PARAMETERS.isdisjoint(parameters)
     if not in_header and not in_url:
         return None
     if in_url and authorization:

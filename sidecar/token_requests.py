@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from sidecar.document import suggestion
 from sidecar.errors import SidecarError
-from sidecar.model import Permission, Permissions, PrincipalKind, Scope
+from sidecar.model import NOTHING, Permission, Permissions, PrincipalKind, Scope
 from sidecar.policy import glob
 from sidecar.settings import DAY
 
@@ -60,6 +60,12 @@ class NewToken(Struct, frozen=True):
     """Instead of `permissions` and `path`; `workspaces` may repeat theirs."""
     owner_id: str = ""
     """The directory's id of a personal token's owner."""
+    all_permissions: bool = False
+    """Said aloud: not narrowed to some."""
+    owned: bool = False
+    """Of a Biscuit: its subject is a person of the directory."""
+    s3: bool = False
+    """With an access key, for S3 tools."""
 
 
 class TokenFilter(Struct, frozen=True):
@@ -103,6 +109,21 @@ def scopes_of(wanted: NewToken) -> tuple[Scope, ...]:
     return tuple(dict.fromkeys(found))
 
 
+class NamedPermissions(Struct, frozen=True):
+    permissions: Permissions
+    problems: tuple[str, ...]
+
+
+def permissions_named(names: Sequence[str]) -> NamedPermissions:
+    """Of names that were not checked yet."""
+    problems = tuple(_permission_problems(names))
+    return NamedPermissions(NOTHING if problems else permissions_of(names) or NOTHING, problems)
+
+
+def workspace_problem(name: str) -> str | None:
+    return next(iter(_workspace_problems(name)), None)
+
+
 def ttl_problems(ttl: float, longest: float) -> list[str]:
     if not ttl >= SHORTEST_TTL:
         return ["ttl: at least 1s"]
@@ -113,13 +134,29 @@ def ttl_problems(ttl: float, longest: float) -> list[str]:
 
 def _identity_problems(wanted: NewToken) -> list[str]:
     problems = []
-    if wanted.kind not in (PrincipalKind.PERSONAL, PrincipalKind.CI):
-        problems.append("kind: personal or ci")
+    if wanted.kind not in (PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.BISCUIT):
+        problems.append("kind: personal, ci or biscuit")
+    if wanted.all_permissions and wanted.permissions:
+        problems.append("all-permissions: it can't stand beside permission; leave one out")
+    if wanted.kind is PrincipalKind.BISCUIT:
+        problems += _biscuit_problems(wanted)
     if not wanted.subject:
         problems.append("subject: who the token belongs to is needed")
     problems += _text_problems("subject", wanted.subject, LONGEST_SUBJECT)
     problems += _text_problems("name", wanted.name, LONGEST_NAME)
     return problems
+
+
+def _biscuit_problems(wanted: NewToken) -> Iterator[str]:
+    """Whoever holds one can't ask for it anew, so that what it may and until when is said when it is made."""
+    if not wanted.permissions and not wanted.all_permissions:
+        yield "permission: a Biscuit says what it may; name some, or say --all-permissions"
+    if wanted.ttl is None:
+        yield "ttl: a Biscuit says when it ends, and there is no default; say --ttl 30d, or --ttl-seconds"
+    if wanted.scopes:
+        yield "scope: a Biscuit has none; make one for each place"
+    if wanted.s3:
+        yield "s3: a Biscuit has no access key; make a CI token with one"
 
 
 def _narrowing_problems(wanted: NewToken) -> list[str]:

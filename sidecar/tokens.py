@@ -12,6 +12,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from sidecar.credentials.master_key import AccessKey, MasterKey
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.credentials.pepper import Peppers
 from sidecar.credentials.token_row import TokenRow, intact, scopes_text, sealed
@@ -62,6 +63,9 @@ class ChangeKind(StrEnum):
     """Another was made to replace it: its `expires_at` has come nearer."""
     REUSED = "reused"
     """It was used after its replacement had taken over."""
+    KEY_CREATED = "key_created"
+    KEY_RETIRED = "key_retired"
+    """A root key of Biscuits: what is named is the key."""
 
 
 class Status(StrEnum):
@@ -88,8 +92,9 @@ class TokenStore(Protocol):
     async def announce(self, token_id: str, kind: ChangeKind, at: int, actor: str, expires_at: int) -> None: ...
 
 
-Deliver = Callable[[Secret, TokenRow], None]
-"""Brings a new token to where it is kept. Raises a `SidecarError` where that failed: the token is then revoked."""
+Deliver = Callable[[Secret, TokenRow, AccessKey | None], None]
+"""Brings a new token, and its access key, to where they are kept. Raises a `SidecarError` where that failed: the token is then
+revoked."""
 
 
 class Tokens:
@@ -104,19 +109,23 @@ class Tokens:
         default_ttl: float,
         max_ttl: float,
         revoke_reused: bool = False,
+        master_key: Callable[[], MasterKey] | None = None,
     ) -> None:
-        """`revoke_reused`: a replaced token that is used takes its whole family along."""
+        """`revoke_reused`: a replaced token that is used takes its whole family along. `master_key`: reads what access keys are
+        made of, where they are; it raises `MasterKeyUnusable`."""
         self._store = store
         self._spelling = spelling
         self._peppers = peppers
         self._default_ttl = default_ttl
         self._max_ttl = max_ttl
         self._revoke_reused = revoke_reused
+        self._master_key = master_key
 
     async def create(
         self, wanted: NewToken, *, actor: str, now: int, deliver: Deliver | None = None
     ) -> tuple[Secret, TokenRow]:
-        """The token, which nobody can read again, and its row. Raises `TokenRequestError`, and what `deliver` raises."""
+        """The token, which nobody can read again, and its row. Raises `TokenRequestError`, `MasterKeyUnusable`, and what
+        `deliver` raises."""
         ttl = self._default_ttl if wanted.ttl is None else wanted.ttl
         check(wanted, ttl, self._max_ttl)
         scopes = scopes_of(wanted)
@@ -139,23 +148,37 @@ class Tokens:
                 mac="",
                 owner_id=wanted.owner_id or None,
                 scopes=scopes_text(scopes) if scopes else None,
-            )
+            ),
+            wanted.s3,
         )
+        pair = self.access_key(row)
         await self._store.create(row, actor)
         try:
             if deliver is not None:
-                deliver(token, row)
+                deliver(token, row, pair)
         except SidecarError:
             await self.revoke(row.id, actor=actor, now=now)
             raise
         return token, row
 
-    def _mint(self, like: TokenRow) -> tuple[Secret, TokenRow]:
+    def _mint(self, like: TokenRow, s3: bool) -> tuple[Secret, TokenRow]:
         """A fresh id, secret and seal for a row that says everything else."""
         token_id, token = self._spelling.mint(PrincipalKind(like.kind))
+        access_key = self._master().id_for(token_id) if s3 else None
         pepper = self._peppers.current
-        row = replace(like, id=token_id, pepper_id=pepper.id, digest=pepper.digest(token.reveal()))
-        return token, sealed(row, pepper)
+        digest = pepper.digest(token.reveal())
+        return token, sealed(
+            replace(like, id=token_id, pepper_id=pepper.id, digest=digest, access_key=access_key), pepper
+        )
+
+    def access_key(self, row: TokenRow) -> AccessKey | None:
+        """Of a row that was made just now; `None` where it has none. Raises as `create` does."""
+        return None if row.access_key is None else AccessKey(row.access_key, self._master().secret(row.access_key))
+
+    def _master(self) -> MasterKey:
+        if self._master_key is None:
+            raise TokenRequestError(["s3: no access keys are made here; name a file as tokens.access_key_master_file"])
+        return self._master_key()
 
     def _sealed(self, row: TokenRow) -> TokenRow:
         """Under the pepper that its digest is under."""
@@ -194,7 +217,7 @@ class Tokens:
         and lives as long as that was made for, or `ttl` seconds. It belongs to whom the old one belongs to; `owner_id` counts
         where that was never recorded. The old one isn't touched before the new one has been delivered.
 
-        Raises `UnknownToken`, `CannotRotate`, `TokenRequestError`, and what `deliver` raises.
+        Raises `UnknownToken`, `CannotRotate`, `TokenRequestError`, `MasterKeyUnusable`, and what `deliver` raises.
         """
         old = await self.show(token_id)
         self._check_can_rotate(old, now)
@@ -214,12 +237,14 @@ class Tokens:
                 owner_id=old.owner_id or owner_id or None,
                 parent=old.id,
                 family=old.family or old.id,
-            )
+            ),
+            old.access_key is not None,
         )
+        pair = self.access_key(new)
         await self._store.create(new, actor)
         try:
             if deliver is not None:
-                deliver(token, new)
+                deliver(token, new, pair)
             ending = await self._retire(token_id, overlap, actor, now)
         except SidecarError:
             await self.revoke(new.id, actor=actor, now=now)
@@ -237,6 +262,8 @@ class Tokens:
 
     def _check_can_rotate(self, row: TokenRow, now: int) -> None:
         status = self.status(row, now)
+        if row.kind == PrincipalKind.BISCUIT:
+            raise CannotRotate(f"{row.id} is a Biscuit: create another one, exchange them, and revoke this one")
         if row.rotated_at is not None and status is not Status.ALTERED:
             raise CannotRotate(f"{row.id} was replaced already; rotate the one that replaced it")
         if status is not Status.ACTIVE:

@@ -1,4 +1,4 @@
-"""`sidecar init`: a minimal configuration to start from, with a pepper made on the spot. It overwrites nothing."""
+"""`sidecar init`: a minimal configuration to start from, with fresh secrets made on the spot. It overwrites nothing."""
 
 import os
 import secrets
@@ -23,6 +23,7 @@ upstreams:
 tokens:
   store: sqlite:///./sidecar.db
   pepper_file: ./secrets/pepper   # keep it: without it no token that was made here is valid
+  access_key_master_file: ./secrets/access-key-master  # likewise, for the access keys of S3 tools (token create --s3)
 
 audit:
   - file: ./audit.jsonl
@@ -73,15 +74,16 @@ def init(
     ] = Path(),
     json: JsonOption = False,
 ) -> None:
-    """Write a configuration to start from, with a fresh pepper.
+    """Write a configuration to start from, with fresh secrets.
 
-    That is: a minimal sidecar.yaml, the pepper, an example workspace, a directory for the embedded store, and a .gitignore
+    That is: a minimal sidecar.yaml, the pepper and the access keys' master key, an example workspace, a directory for the embedded store, and a .gitignore
     for what doesn't belong into version control (an existing one stays as it is).
 
     Refuses to overwrite: if any of the files exists, nothing is written.
     """
     files = {
         folder / "secrets" / "pepper": (secrets.token_hex(32) + "\n", PRIVATE),
+        folder / "secrets" / "access-key-master": (secrets.token_hex(32) + "\n", PRIVATE),
         folder / "policies" / "example.yaml": (POLICY, PUBLIC),
         folder / "sidecar.yaml": (CONFIG, PUBLIC),
     }

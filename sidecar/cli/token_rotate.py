@@ -17,6 +17,7 @@ from sidecar.cli.token_create import (
     place_of,
 )
 from sidecar.cli.token_work import actor, given, id_of, life, loaded, now, refused, run, seconds
+from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
 from sidecar.model import PrincipalKind, Secret
 from sidecar.tokens import TokenRequestError
@@ -47,7 +48,7 @@ def rotate(
 ) -> None:
     """Make a token that replaces another, and print it, once.
 
-    It may what the old one may. Both work until the overlap ends; who uses the old one after that leaves an event in the audit
+    It may what the old one may, and has an access key if that has one. Both work until the overlap ends; who uses the old one after that leaves an event in the audit
     log.
     """
     settings, token_settings = loaded(config)
@@ -58,11 +59,11 @@ def rotate(
         raise refused(error) from None
     named = given(which)
 
-    async def work(opened: "OpenStore") -> tuple[Secret, TokenRow, TokenRow]:
+    async def work(opened: "OpenStore") -> tuple[Secret, TokenRow, TokenRow, AccessKey | None]:
         old = await opened.tokens.show(id_of(opened, named))
         personal = old.kind == PrincipalKind.PERSONAL and old.owner_id is None
         try:
-            return await opened.tokens.rotate(
+            token, row, ending = await opened.tokens.rotate(
                 old.id,
                 overlap=asked,
                 ttl=lasting,
@@ -71,9 +72,10 @@ def rotate(
                 owner_id=owner(settings, PrincipalKind.PERSONAL, old.subject) if personal else "",
                 deliver=None if place is None else place.put,
             )
+            return token, row, ending, opened.tokens.access_key(row)
         except TokenRequestError as error:
             raise TokenRequestError([f"--{problem}" for problem in error.problems]) from None
 
-    token, row, ending = run(token_settings, work)
+    token, row, ending, pair = run(token_settings, work)
     left = ending.expires_at - now()
-    hand_out(token, row, place, json, f"The old one, {ending.id}, works for another {max(0, left)} s.")
+    hand_out(token, row, pair, place, json, f"The old one, {ending.id}, works for another {max(0, left)} s.")

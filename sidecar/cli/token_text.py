@@ -12,6 +12,7 @@ _HEADINGS = ("ID", "KIND", "SUBJECT", "NAME", "LIMITS", "EXPIRES", "USED", "STAT
 _MAY_BE_CUT = (2, 3, 4)
 """The columns that somebody has written."""
 _NARROWEST = 8
+_UNBOUND = {"biscuit": "those whose rules grant it something"}
 
 
 def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
@@ -27,17 +28,18 @@ def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
         "scopes": _scopes(row),
         "owner_id": row.owner_id,
         "status": status,
-        "created_at": _iso(row.created_at),
+        "created_at": iso(row.created_at),
         "created_by": row.created_by,
-        "expires_at": _iso(row.expires_at),
-        "revoked_at": _iso(row.revoked_at),
+        "expires_at": iso(row.expires_at),
+        "revoked_at": iso(row.revoked_at),
         "revoked_by": row.revoked_by,
-        "last_used_at": _iso(row.last_used_at),
+        "last_used_at": iso(row.last_used_at),
         "parent": row.parent,
         "family": row.family or row.id,
-        "rotated_at": _iso(row.rotated_at),
-        "reused_at": _iso(row.reused_at),
+        "rotated_at": iso(row.rotated_at),
+        "reused_at": iso(row.reused_at),
         "pepper": row.pepper_id,
+        "access_key_id": row.access_key,
     }
 
 
@@ -48,7 +50,7 @@ def lines(row: TokenRow, status: Status, now: int) -> Iterable[str]:
     facts["name"] = row.name or "-"
     if row.scopes is None:
         facts |= {
-            "workspaces": row.workspaces or "every one of its person",
+            "workspaces": row.workspaces or _UNBOUND.get(row.kind, "every one of its person"),
             "permissions": row.permissions or "all that the policy grants",
             "path": row.path or "every key",
         }
@@ -64,6 +66,8 @@ def lines(row: TokenRow, status: Status, now: int) -> Iterable[str]:
         "revoked": f"{_when(row.revoked_at, now)} by {row.revoked_by}" if row.revoked_at is not None else "no",
         "last used": _when(row.last_used_at, now) if row.last_used_at is not None else "never",
     }
+    if row.access_key is not None:
+        facts["access key"] = row.access_key
     if row.parent is not None:
         facts["replaces"] = row.parent
     if row.rotated_at is not None:
@@ -115,10 +119,10 @@ def _names(text: object) -> list[str] | None:
 
 
 def _when(at: object, now: int) -> str:
-    return f"{_iso(at)} ({_distance(at, now)})"
+    return f"{iso(at)} ({_distance(at, now)})"
 
 
-def _iso(at: object) -> str | None:
+def iso(at: object) -> str | None:
     """`None` for what is not a time, as an edited row may hold."""
     if not isinstance(at, int):
         return None

@@ -15,12 +15,21 @@ from typing import Final
 from msgspec import Struct
 
 from sidecar.credentials import jwk
+from sidecar.credentials.master_key import MasterKey, MasterKeyUnusable
 from sidecar.credentials.pepper import Pepper, PepperUnusable
 from sidecar.directory.file import read_people
 from sidecar.errors import DocumentError, Problem
 from sidecar.policy.source import SUFFIXES
 from sidecar.server.certificate import MAX_PEM, BadPair, load_pair
-from sidecar.settings import IssuerSettings, KiB, ListenerSettings, Settings, TlsSettings, UpstreamSettings
+from sidecar.settings import (
+    IssuerSettings,
+    KiB,
+    ListenerSettings,
+    Settings,
+    TlsSettings,
+    TokenSettings,
+    UpstreamSettings,
+)
 from sidecar.upstream import own_files
 from sidecar.yaml_tree import MAX_BYTES, Problems, lines_by_path, read_tree
 
@@ -40,6 +49,8 @@ _SQLITE: Final = b"SQLite format 3\0"
 _CONTENTS: Final = {
     "pepper_file": "a random secret (`openssl rand -hex 32`)",
     "previous_pepper_files": "the pepper from before, or take the line out once no token is under it",
+    "access_key_master_file": "a random secret (`openssl rand -hex 32`)",
+    "previous_access_key_master_files": "the master key from before, or take the line out once no access key is of it",
     "secret_file": "the secret that the issuer signs with",
     "password_file": "the store's password",
     "bearer_file": "the store's token",
@@ -84,6 +95,7 @@ def inspect_files(settings: Settings) -> FileReport:
         check.secret("$.tokens.pepper_file", settings.tokens.pepper_file, _pepper_flaw)
         for index, file in enumerate(settings.tokens.previous_pepper_files):
             check.secret(f"$.tokens.previous_pepper_files[{index}]", file, _pepper_flaw)
+        _master_keys(check, settings.tokens)
         check.database("$.tokens.store", Path(settings.tokens.store.removeprefix("sqlite:///")))
     for name, issuer in settings.issuers.items():
         _issuer(check, f"$.issuers.{name}", issuer)
@@ -101,6 +113,17 @@ def _listener(check: "_Check", index: int, listener: ListenerSettings) -> None:
         check.parent(check.written(f"{setting}.address", setting), listener.address.unix)
     if listener.tls is not None:
         check.pair(f"{setting}.tls", listener.tls)
+
+
+def _master_keys(check: "_Check", tokens: TokenSettings) -> None:
+    if tokens.access_key_master_file is None:
+        return
+    named = {"$.tokens.access_key_master_file": tokens.access_key_master_file}
+    for index, file in enumerate(tokens.previous_access_key_master_files):
+        named[f"$.tokens.previous_access_key_master_files[{index}]"] = file
+    versions: dict[int, Path] = {}
+    for setting, file in named.items():
+        check.secret(setting, file, lambda content, file=file: _master_key_flaw(content, file, versions))  # type: ignore[misc]
 
 
 def _upstream(check: "_Check", setting: str, upstream: UpstreamSettings) -> None:
@@ -142,6 +165,17 @@ def _pepper_flaw(content: bytes) -> str | None:
         Pepper(content)
     except PepperUnusable as error:
         return str(error)
+    return _known_flaw(content)
+
+
+def _master_key_flaw(content: bytes, file: Path, versions: dict[int, Path]) -> str | None:
+    """`versions`: those of the files that were read before; this one's is added."""
+    try:
+        version = MasterKey(content).version
+    except MasterKeyUnusable as error:
+        return str(error)
+    if versions.setdefault(version, file) != file:
+        return f"{_short(versions[version])} has the same key, or one that is alike by chance; make another"
     return _known_flaw(content)
 
 

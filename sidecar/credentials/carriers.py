@@ -1,16 +1,20 @@
 """Where a request carries its credential. Law: at most one credential, and one that is present is never overlooked.
 
-Read here: `Authorization` (Bearer, Basic) and the configured headers. Nothing else is a carrier: not the query
-(it ends up in access logs), not a cookie, not `Proxy-Authorization`. A carrier that is present and can't be read is
+Read here: `Authorization` (Bearer, Basic) and the configured headers; for S3 clients its AWS signatures and their session token,
+too. Nothing else is a carrier: not the query
+(it ends up in access logs), but for signed URLs of S3 clients, not a cookie, not `Proxy-Authorization`. A carrier that is present and can't be read is
 a refused token, never anonymous (`POLICY.md` rule 4). Whose token it is, the verifiers say.
 """
 
 import base64
 import re
+from collections.abc import Mapping
 
+from sidecar import sigv4_verify
 from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import Head, Secret
 from sidecar.reasons import Reason
+from sidecar.sigv4_verify import SIGNING_PARAMETERS, Presented
 
 MAX_TOKEN = 8192
 """Characters. Checked before anything whose cost grows with the token."""
@@ -55,6 +59,42 @@ def carrier(head: Head, extra_headers: tuple[str, ...] = ()) -> str:
     if any(name in values for name in extra_headers):
         return "header"
     return "basic" if values.get("authorization", "")[:5].lower() == "basic" else "bearer"
+
+
+def session_token(head: Head, parameters: Mapping[str, str], extra_headers: tuple[str, ...] = ()) -> Secret | None:
+    """The token in `X-Amz-Security-Token`, where S3 tools send what they know as `AWS_SESSION_TOKEN`; `None` where there is none.
+
+    Their signature beside it is made with whatever key pair they were given: the two are one credential, and the token
+    alone is judged. `parameters`: the query's, decoded. Raises `Refused(TWO_CREDENTIALS | SIGNATURE_V2 | MALFORMED_SIGNATURE)`
+    and `CredentialRefused(BAD_TOKEN)`.
+    """
+    values = head.headers.values
+    token = values.get("x-amz-security-token")
+    if token is None:
+        return None
+    authorization = values.get("authorization", "AWS4")
+    signed_url = not SIGNING_PARAMETERS.isdisjoint(parameters)
+    if signed_url or not authorization.startswith("AWS") or any(name in values for name in extra_headers):
+        raise Refused(Reason.TWO_CREDENTIALS, "a session token beside another credential")
+    if authorization.startswith("AWS "):
+        raise Refused(Reason.SIGNATURE_V2)
+    return _token(token)
+
+
+def signature(
+    head: Head,
+    parameters: Mapping[str, str],
+    now: float,
+    extra_headers: tuple[str, ...] = (),
+    *,
+    region: str | None = None,
+) -> Presented | None:
+    """The AWS signature, in `Authorization` or the query, of which nothing is proven; `None` where there is none. For routes of S3
+    clients alone: elsewhere the scheme is unknown and the parameters mean nothing. Raises as `sigv4_verify.read`."""
+    presented = sigv4_verify.read(head, parameters, now, region=region)
+    if presented is not None and any(name in head.headers.values for name in extra_headers):
+        raise Refused(Reason.TWO_CREDENTIALS, "a signature beside another credential")
+    return presented
 
 
 def old_password(head: Head, extra_headers: tuple[str, ...] = ()) -> tuple[str, bytes] | None:

@@ -50,6 +50,8 @@ class TokenRow(Struct, frozen=True):
     """When another was made to replace it; it goes on to its `expires_at`."""
     reused_at: int | None = None
     """When it was last used after its replacement had taken over, as far as that was reported."""
+    access_key: str | None = None
+    """The id of its access key for S3 tools, where it was made with one."""
 
     @property
     def limits(self) -> Limits:
@@ -62,7 +64,7 @@ class TokenRow(Struct, frozen=True):
         )
 
 
-_ADDED = ("owner_id", "scopes", "parent", "family", "rotated_at", "reused_at")
+_ADDED = ("owner_id", "scopes", "parent", "family", "rotated_at", "reused_at", "access_key")
 _FIRST = tuple(name for name in TokenRow.__struct_fields__ if name not in ("mac", "last_used_at", *_ADDED))
 
 

@@ -1,7 +1,8 @@
 """Whether a rule is about a principal (rules 14 and 15); its `path` is about the key and is asked elsewhere.
 
 Law: identity is issuer and subject together. Without `issuer` a rule's `users` and `groups` are those of personal tokens;
-with it, those of that issuer's tokens; a name never crosses over.
+with it, those of that issuer's tokens; a name never crosses over. An access key is its token in another form, so that a rule about
+its token's kind is about the key as well.
 """
 
 from collections.abc import Mapping
@@ -18,12 +19,13 @@ def rule_mismatch(rule: Rule, principal: Principal, groups: frozenset[str]) -> s
 
     `groups` are the directory's for this principal.
     """
-    if rule.kinds is not None and principal.kind not in rule.kinds:
+    if rule.kinds is not None and principal.kind not in rule.kinds and principal.token_kind not in rule.kinds:
         return "kinds"
     ours = rule.issuer is None
     if not ours and principal.issuer != rule.issuer:
         return "issuer"
-    if ours and principal.kind is not _PERSONAL and (rule.users is not None or rule.groups is not None):
+    kind = principal.token_kind or principal.kind
+    if ours and kind is not _PERSONAL and (rule.users is not None or rule.groups is not None):
         return "users" if rule.users is not None else "groups"
     if rule.users is not None and principal.subject not in rule.users:
         return "users"

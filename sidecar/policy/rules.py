@@ -22,7 +22,9 @@ Issuers = Mapping[str, IssuerSettings] | None
 
 PERMISSION_WORDS = (*(permission.value for permission in Permission), "read-write")
 _KINDS = tuple(kind.value for kind in PrincipalKind)
-_PERSONAL, _JWT, _LEGACY = PrincipalKind.PERSONAL, PrincipalKind.JWT, PrincipalKind.LEGACY
+_JWT, _LEGACY = PrincipalKind.JWT, PrincipalKind.LEGACY
+_PEOPLE = frozenset({PrincipalKind.PERSONAL, PrincipalKind.ACCESS_KEY})
+"""Whose subjects are people of the directory, where no issuer is named; an access key's is its token's."""
 
 
 class _Provider(Struct, frozen=True):
@@ -130,11 +132,11 @@ def _check_identity(block: Block, rule: Rule) -> None:
         return
     if rule.claims is not None:
         block.problem("'claims' are those of one issuer's JWTs; say which 'issuer'")
-    if rule.groups is not None and kinds != {_PERSONAL}:
+    if rule.groups is not None and not (kinds and kinds <= _PEOPLE):
         block.problem(
             "'groups' of JWTs need their 'issuer'; for the directory's groups of personal tokens say 'kinds: [personal]'"
         )
-    if rule.users is not None and rule.kinds is not None and kinds != {_PERSONAL}:
+    if rule.users is not None and not kinds <= _PEOPLE:
         block.problem("'users' without 'issuer' are those of personal tokens; leave 'kinds' out, or say which 'issuer'")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from sidecar.biscuits import Biscuits
+from sidecar.credentials.access_key import AccessKeyVerifier
 from sidecar.credentials.biscuit.verifier import BiscuitVerifier, RootKeys
 from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat
 from sidecar.credentials.pepper import Pepper, Peppers, PepperUnusable
@@ -43,10 +44,16 @@ class OpenStore(Struct, frozen=True):
     """It believes no key before `read_root_keys`."""
     masters: MasterFiles | None
     """What access keys are made of, where they are."""
+    access_key_verifier: AccessKeyVerifier
 
     async def read_root_keys(self) -> None:
         """For a `ChangeFeed`, or once. Raises `Unavailable`."""
         self.biscuit_verifier.believe(RootKeys(await self.root_keys.believed()))
+
+    def reread(self) -> None:
+        """A token's life has been made shorter: what was said of tokens must be looked up again."""
+        self.verifier.reread()
+        self.access_key_verifier.reread()
 
     def onlooker(self) -> OpaqueVerifier:
         """Judges as `verifier` does, and leaves no trace: for whoever asks what would be."""
@@ -100,6 +107,7 @@ async def open_token_store(settings: TokenSettings) -> OpenStore:
         biscuits=Biscuits(store, tokens, root_keys, peppers, max_ttl=settings.max_ttl),
         biscuit_verifier=BiscuitVerifier(),
         masters=masters,
+        access_key_verifier=AccessKeyVerifier(peppers, store),
     )
 
 

@@ -7,9 +7,13 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
 from sidecar.errors import SidecarError
 from sidecar.model import Secret
+
+KEY_ID, KEY_SECRET = "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"
+"""As the SDKs read them from the environment."""
 
 
 class DeliveryError(SidecarError):
@@ -25,6 +29,13 @@ class Wish(Struct, frozen=True):
     file: Path | None = None
     environment: Mapping[str, str] = {}
 
+    def values(self, default_key: str, token: Secret, pair: AccessKey | None) -> dict[str, str]:
+        """What goes there, by name. Where there is an access key that is it, by AWS's names, and the token only by a `key`."""
+        named = {} if pair is None else {KEY_ID: pair.id, KEY_SECRET: pair.secret.reveal()}
+        if pair is None or self.key is not None:
+            named[self.key or default_key] = token.reveal()
+        return named
+
     def refuse(self, *options: str) -> None:
         """Raises `DeliveryError` for the first of these that was given: it would do nothing there."""
         for option in options:
@@ -35,7 +46,7 @@ class Wish(Struct, frozen=True):
 class Destination(Protocol):
     """Made before the token is, so that what is wrong is known before."""
 
-    def put(self, token: Secret, row: TokenRow) -> None:
+    def put(self, token: Secret, row: TokenRow, pair: AccessKey | None = None) -> None:
         """Raises `DeliveryError`."""
 
     @property

@@ -9,6 +9,7 @@ import secrets
 from pathlib import Path
 
 from sidecar.cli.delivery.destination import DeliveryError, Wish
+from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
 from sidecar.model import Secret
 
@@ -23,19 +24,23 @@ class EnvFile:
 
     def __init__(self, wish: Wish) -> None:
         wish.refuse("secret", "namespace")
+        self._wish = wish
         self._file, self._key = wish.file or DEFAULT_FILE, wish.key or DEFAULT_KEY
         if _KEY.fullmatch(self._key) is None:
             raise DeliveryError(f"--key {self._key!r}: letters, digits and '_', a digit not at the beginning")
+        self._names: tuple[str, ...] = (self._key,)
         self._others()
         if not self._file.parent.is_dir() or not os.access(self._file.parent, os.W_OK | os.X_OK):
             raise DeliveryError(f"--file {self._file}: its directory is not there, or not writable for this user")
 
     @property
     def where(self) -> str:
-        return f"{self._key} in {self._file}"
+        return f"{', '.join(self._names)} in {self._file}"
 
-    def put(self, token: Secret, row: TokenRow) -> None:
-        content = self._others() + f"{self._key}={token.reveal()}\n".encode()
+    def put(self, token: Secret, row: TokenRow, pair: AccessKey | None = None) -> None:
+        values = self._wish.values(self._key, token, pair)
+        self._names = tuple(values)
+        content = self._others() + "".join(f"{name}={value}\n" for name, value in values.items()).encode()
         beside = self._file.with_name(f".{self._file.name}.{secrets.token_hex(8)}")
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE), "wb") as file:
@@ -48,7 +53,7 @@ class EnvFile:
             raise DeliveryError(f"{self._file}: {error.strerror}") from None
 
     def _others(self) -> bytes:
-        """The lines that are there already, without this one's. Raises `DeliveryError`."""
+        """The lines that are there already, without these. Raises `DeliveryError`."""
         try:
             if self._file.exists() and not self._file.is_file():
                 raise DeliveryError(f"--file {self._file}: this is not a file")
@@ -60,6 +65,6 @@ class EnvFile:
             raise DeliveryError(f"--file {self._file}: {error.strerror}") from None
         if len(content) > _LONGEST:
             raise DeliveryError(f"--file {self._file}: larger than {_LONGEST} bytes, which no file of variables is")
-        ours = re.compile(rb"[ \t]*(?:export[ \t]+)?" + self._key.encode() + rb"[ \t]*=")
+        ours = re.compile(rb"[ \t]*(?:export[ \t]+)?(?:" + "|".join(self._names).encode() + rb")[ \t]*=")
         kept = b"".join(line for line in content.splitlines(keepends=True) if ours.match(line) is None)
         return kept if not kept or kept.endswith(b"\n") else kept + b"\n"

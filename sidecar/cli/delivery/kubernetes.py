@@ -7,6 +7,7 @@ import base64
 import re
 
 from sidecar.cli.delivery.destination import DeliveryError, Wish, expires
+from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
 from sidecar.model import Secret
 
@@ -22,6 +23,7 @@ DEFAULT_NAME, DEFAULT_KEY = "sidecar-token", "token"
 class KubernetesSecret:
     def __init__(self, wish: Wish) -> None:
         wish.refuse("file")
+        self._wish = wish
         self._name, self._key, self._namespace = wish.secret or DEFAULT_NAME, wish.key or DEFAULT_KEY, wish.namespace
         if len(self._name) > _LONGEST_NAME or _SUBDOMAIN.fullmatch(self._name) is None:
             raise DeliveryError(
@@ -40,10 +42,11 @@ class KubernetesSecret:
     def where(self) -> str:
         return f"a manifest of the Secret {self._name} on standard output; pipe it into kubectl apply -f -"
 
-    def put(self, token: Secret, row: TokenRow) -> None:
+    def put(self, token: Secret, row: TokenRow, pair: AccessKey | None = None) -> None:
         # Every value is in quotes: a name such as `1.0` or `null` would be something else than text to YAML.
         namespace = f'  namespace: "{self._namespace}"\n' if self._namespace is not None else ""
-        encoded = base64.b64encode(token.reveal().encode()).decode()
+        values = self._wish.values(self._key, token, pair)
+        data = "".join(f'  "{name}": "{base64.b64encode(value.encode()).decode()}"\n' for name, value in values.items())
         self.manifest = (
             "apiVersion: v1\n"
             "kind: Secret\n"
@@ -57,5 +60,5 @@ class KubernetesSecret:
             f'    sidecar-token-expires: "{expires(row)}"\n'
             "type: Opaque\n"
             "data:\n"
-            f'  "{self._key}": "{encoded}"\n'
+            f"{data}"
         )

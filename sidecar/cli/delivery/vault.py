@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from sidecar.cli.delivery.destination import DeliveryError, Wish, expires
+from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
 from sidecar.model import Secret
 
@@ -32,7 +33,9 @@ class Vault:
     def __init__(self, wish: Wish) -> None:
         wish.refuse("file", "namespace")
         environment = wish.environment
+        self._wish = wish
         self._secret, self._key = wish.secret or DEFAULT_SECRET, wish.key or DEFAULT_KEY
+        self._names: tuple[str, ...] = (self._key,)
         segments = self._secret.split("/")
         if len(segments) < 2 or not all(map(_SEGMENT.fullmatch, segments)):
             raise DeliveryError(
@@ -79,10 +82,12 @@ class Vault:
 
     @property
     def where(self) -> str:
-        return f"{self._key} in Vault's secret {self._secret} at {self._authority}"
+        return f"{', '.join(self._names)} in Vault's secret {self._secret} at {self._authority}"
 
-    def put(self, token: Secret, row: TokenRow) -> None:
-        values = {self._key: token.reveal(), **{name: describe(row) for name, describe in _DESCRIBING.items()}}
+    def put(self, token: Secret, row: TokenRow, pair: AccessKey | None = None) -> None:
+        secret = self._wish.values(self._key, token, pair)
+        self._names = tuple(secret)
+        values = {**secret, **{name: describe(row) for name, describe in _DESCRIBING.items()}}
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self._url, msgspec.json.encode({"data": values}), self._headers, method="POST"
         )
@@ -91,7 +96,7 @@ class Vault:
                 answer.read(_LONGEST_ANSWER)
                 status = answer.status
         except urllib.error.HTTPError as error:
-            said = _said(error, token)
+            said = _said(error, tuple(secret.values()))
             error.close()
             hint = "; is it mounted, and version 2 of the key-value engine?" if error.code == 404 else ""
             raise DeliveryError(f"Vault answered {error.code} for {self._secret}{said}{hint}") from None
@@ -124,12 +129,12 @@ def _trust(ca_file: str | None) -> ssl.SSLContext:
         raise DeliveryError(f"VAULT_CACERT: no certificates can be read from {ca_file}") from None
 
 
-def _said(error: urllib.error.HTTPError, token: Secret) -> str:
-    """Vault's own words (`{"errors": [...]}`), as far as they are printable and hold no token."""
+def _said(error: urllib.error.HTTPError, secrets: tuple[str, ...]) -> str:
+    """Vault's own words (`{"errors": [...]}`), as far as they are printable and hold none of what was sent."""
     try:
         found = msgspec.json.decode(error.read(_LONGEST_ANSWER), type=dict[str, Any]).get("errors")
         text = "; ".join(map(str, found)) if isinstance(found, list) else ""
     except (OSError, ValueError, http.client.HTTPException):
         text = ""
     text = "".join(character if character.isprintable() else " " for character in text)[:300].strip()
-    return f": {text}" if text and token.reveal() not in text else ""
+    return f": {text}" if text and not any(secret in text for secret in secrets) else ""

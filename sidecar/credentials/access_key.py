@@ -1,0 +1,173 @@
+"""Who signed: from an access key id and a signature to a principal. An access key lives and dies with its token.
+
+Three things are looked at, and none stands for another. Whose id it is comes through the identity cache, of which there is one for
+access keys alone: an id is no secret, and in the cache of tokens it would pass for one. The revoked set is asked at every request.
+The signature is verified at every request too, as no cache's key could hold all that it covers.
+
+The law: until the signature has matched nobody has proved anything. Then alone a token counts as used, and is anybody told that it
+was revoked or has expired. Day keys are all that is kept of a secret; a new one is made by whoever holds the master key.
+"""
+
+from asyncio import Semaphore
+from collections.abc import Awaitable, Callable
+
+from cachetools import LRUCache
+from msgspec import Struct
+from msgspec.structs import replace
+
+from sidecar import sigv4, sigv4_verify
+from sidecar.aws_chunked import ChunkSigning
+from sidecar.credentials import master_key
+from sidecar.credentials.identities import CacheResult, Identities
+from sidecar.credentials.opaque import Reused, TokenLookup, ended, principal_of
+from sidecar.credentials.pepper import Peppers
+from sidecar.credentials.token_row import TokenRow, intact
+from sidecar.errors import CredentialRefused
+from sidecar.model import Principal, PrincipalKind, Secret
+from sidecar.reasons import Reason
+from sidecar.sigv4_verify import STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, Presented
+
+DAY_KEY_LIFE = 3600.0
+"""Seconds that a day key is used before it is made anew: as long as a master key that was taken away may go on."""
+_ISSUED = frozenset({PrincipalKind.PERSONAL.value, PrincipalKind.CI.value})
+
+DayKeyOf = Callable[[str, str], Awaitable[bytes | None]]
+"""An access key id of ours and a day -> its `sigv4.day_key`; `None` where its master key isn't known. Raises `Unavailable`."""
+
+
+class AccessKeyVerifier:
+    """`ports.Verifier` of access key ids, which only name somebody; the signature is `AccessKeys`'s."""
+
+    def __init__(self, peppers: Peppers, lookup: TokenLookup) -> None:
+        self._peppers = peppers
+        self._lookup = lookup
+        self._rereads = 0
+        self.generation = self._generation()
+
+    def reread(self) -> None:
+        """As `OpaqueVerifier.reread`."""
+        self._rereads += 1
+        self.generation = self._generation()
+
+    def _generation(self) -> str:
+        return f"access_key/{'+'.join(self._peppers.ids)}/{self._rereads}"
+
+    async def verify(self, token: Secret, now: float) -> Principal | None:
+        """`token` is the id. A refusal with a principal is for whoever proves to have the secret."""
+        text = token.reveal()
+        named = master_key.parse(text)
+        if named is None:
+            raise CredentialRefused(Reason.UNKNOWN_ACCESS_KEY, "no access key id of this sidecar")
+        row = await self._lookup.get(named.token_id)
+        if row is None:
+            raise CredentialRefused(Reason.UNKNOWN_ACCESS_KEY, f"{text}: unknown id")
+        if not intact(row, self._peppers):
+            raise CredentialRefused(Reason.UNKNOWN_ACCESS_KEY, f"{text}: row MAC, or made under another pepper")
+        if row.access_key != text or row.kind not in _ISSUED:
+            raise CredentialRefused(Reason.UNKNOWN_ACCESS_KEY, f"{text}: its token has another access key, or none")
+        principal = _principal(row, now)
+        refusal = ended(row, principal, now)
+        if refusal is not None:
+            raise refusal
+        return principal
+
+
+class Verified(Struct, frozen=True):
+    principal: Principal
+    cache: CacheResult
+    key: bytes
+    """`sigv4.signing_key`, for the signatures of chunks."""
+
+
+class _DayKey(Struct, frozen=True):
+    key: bytes
+    until: float
+
+
+class AccessKeys:
+    """What the gate asks of a signature."""
+
+    def __init__(
+        self,
+        identities: Identities,
+        day_key_of: DayKeyOf,
+        lookup: TokenLookup,
+        *,
+        reused: Reused,
+        used: Callable[[Principal, float], None],
+        size: int,
+        region: str | None = None,
+    ) -> None:
+        """`identities`: with an `AccessKeyVerifier` alone, telling nobody of use. `size`: how many day keys are kept. `region`:
+        the only one that clients may sign for, if given."""
+        self.identities = identities
+        self.region = region
+        self._day_key_of = day_key_of
+        self._lookup = lookup
+        self._reused = reused
+        self._used = used
+        self._day_keys: LRUCache[tuple[str, str], _DayKey] = LRUCache(max(1, size))
+
+    def __repr__(self) -> str:
+        return f"<access keys, {len(self._day_keys)} day keys>"
+
+    async def identify(self, presented: Presented, now: float, lane: Semaphore | None = None) -> Verified:
+        """Raises `CredentialRefused` (`UNKNOWN_ACCESS_KEY`, `BAD_SIGNATURE`, and as their tokens `REVOKED` and `EXPIRED`), and
+        `Unavailable`. `lane` as for `Identities.identify`."""
+        named = Secret(presented.access_key_id)
+        try:
+            principal, cache = await self.identities.identify(named, now, lane)
+        except CredentialRefused as refusal:
+            if refusal.principal is not None:
+                await self._key(presented, now)  # else whoever has the id alone would learn it
+                if refusal.reason is Reason.EXPIRED:
+                    await self._report(refusal.principal, now)
+            raise
+        key = await self._key(presented, now)
+        self._used(principal, now)
+        return Verified(principal, cache, key)
+
+    async def _key(self, presented: Presented, now: float) -> bytes:
+        """The key that made the signature. Raises `CredentialRefused(BAD_SIGNATURE)` for one that was made otherwise."""
+        key = sigv4.signing_key(await self._day_key(presented, now), presented.scope.region)
+        if not sigv4_verify.matches(presented, key):
+            raise CredentialRefused(
+                Reason.BAD_SIGNATURE, f"{presented.access_key_id}: signature of another key or request"
+            )
+        return key
+
+    async def _day_key(self, presented: Presented, now: float) -> bytes:
+        wanted = presented.access_key_id, presented.scope.day
+        known = self._day_keys.get(wanted)
+        if known is not None and now < known.until:
+            return known.key
+        key = await self._day_key_of(*wanted)
+        if key is None:
+            raise CredentialRefused(
+                Reason.UNKNOWN_ACCESS_KEY, f"{presented.access_key_id}: made under a master key that is not configured"
+            )
+        self._day_keys[wanted] = _DayKey(key, now + DAY_KEY_LIFE)
+        return key
+
+    async def _report(self, principal: Principal, now: float) -> None:
+        """A replaced token's access key may have been used after its replacement had taken over."""
+        row = await self._lookup.get(principal.token_id)
+        if row is not None and row.rotated_at is not None:
+            await self._reused(row, int(now))
+
+
+def chunk_signing(presented: Presented, key: bytes) -> ChunkSigning | None:
+    """For the signatures of a body's chunks; `None` where it has none. `key`: what made the request's own signature."""
+    if presented.payload not in (STREAMING_SIGNED, STREAMING_SIGNED_TRAILER):
+        return None
+    return ChunkSigning(key, presented.date, str(presented.scope), presented.signature)
+
+
+def _principal(row: TokenRow, now: float) -> Principal:
+    kind = PrincipalKind(row.kind)
+    return replace(
+        principal_of(row, kind, now),
+        kind=PrincipalKind.ACCESS_KEY,
+        token_kind=kind,
+        owned=kind is PrincipalKind.PERSONAL,
+    )
