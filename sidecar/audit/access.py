@@ -74,6 +74,8 @@ class Completion(Struct, frozen=True, kw_only=True, gc=False):
     outcome: Outcome | None = None
     detail: str = ""
     """As in `Access`, of such an end."""
+    digest: str | None = None
+    """Of the body that the store took, as `sha256:HEX`."""
 
 
 class Delivery(Enum):

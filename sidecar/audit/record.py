@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from sidecar import provenance
 from sidecar.audit import redact
 from sidecar.audit.access import Access, Completion
 from sidecar.audit.frame import HOLE, Frame
@@ -31,6 +32,7 @@ from sidecar.audit.schema import (
     Response,
     Trace,
 )
+from sidecar.credentials.revocation_names import blocks
 from sidecar.model import Action, Permission, Principal, PrincipalKind, Secret
 from sidecar.reasons import Outcome
 
@@ -88,6 +90,7 @@ def rfc3339(now: float) -> str:
 
 def _describe(principal: Principal, carrier: str) -> Actor:
     limits, expires = principal.limits, principal.expires_at
+    chain = blocks(principal.revocation_ids)
     scopes = limits.permissions if limits.scopes is None else map(str, limits.scopes)
     return Actor(
         principal.kind,
@@ -99,6 +102,11 @@ def _describe(principal: Principal, carrier: str) -> Actor:
         carrier or None,
         None if scopes is None else sorted(scopes),
         None if expires is None else rfc3339(expires),
+        root_id=principal.family or (principal.token_id if chain else None),
+        parent=principal.parent or None,
+        blocks=chain or None,
+        jti=principal.token_id or None if principal.kind is PrincipalKind.JWT else None,
+        claims=provenance.claims_of(principal.claims) if principal.claims else None,
     )
 
 
@@ -178,7 +186,9 @@ class Records:
             if len(actions) > 1:
                 strongest = max([item.permission for item in actions], key=_STRENGTH.__getitem__)
                 changes = next(({"destination": _name(item)} for item in actions if item.creates), None)
-            action, resource = _ACTION_NAMES[strongest], Resource(access.upstream or None, None, _name(first))
+            digest = None if end is None else end.digest
+            action = _ACTION_NAMES[strongest]
+            resource = Resource(access.upstream or None, None, _name(first), None, digest)
         outcome, reason, bytes_in, duration_ms, response = access.outcome, access.reason, None, None, _NO_RESPONSE
         if end is not None:
             outcome, reason, bytes_in = end.outcome or outcome, end.reason or reason, end.bytes_in

@@ -57,6 +57,11 @@ class Actor(Struct, frozen=True, gc=False):
     scopes: list[str] | None = None
     token_expires: str | None = None
     unknown_token_hmac: str | None = None
+    root_id: str | None = None
+    parent: str | None = None
+    blocks: tuple[str, ...] | None = None
+    jti: str | None = None
+    claims: dict[str, str] | None = None
 
 
 class Resource(Struct, frozen=True, gc=False):

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from sidecar import __version__
-from sidecar.cli import config, key, policy, store, token
+from sidecar.cli import audit, config, key, policy, store, token
 from sidecar.cli.demo import demo
 from sidecar.cli.init import init
 from sidecar.cli.options import Exit, commands, complain
@@ -27,6 +27,7 @@ app = commands(HELP, "sidecar")
 app.command()(demo)
 app.command()(init)
 app.command()(serve)
+app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(key.app, name="key")
 app.add_typer(policy.app, name="policy")

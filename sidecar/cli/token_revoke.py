@@ -15,7 +15,7 @@ from sidecar.credentials.token_row import TokenRow
 from sidecar.model import PrincipalKind, Secret
 from sidecar.revoking import Revoked
 from sidecar.settings import Settings
-from sidecar.tokens import TokenRequestError
+from sidecar.tokens import TokenRequestError, UnknownToken
 
 if TYPE_CHECKING:
     from sidecar.store.open import OpenStore
@@ -158,11 +158,23 @@ async def _one(
 
 async def revoke_pasted(opened: "OpenStore", found: Pasted, by: str, at: int) -> Revoked:
     """What has no row of its own. A JWT without `jti` takes along what its subject was issued by then."""
+    if found.root_id:
+        await _mark_root(opened, found, by, at)
     if found.name:
         return await opened.revoking.name(found.name, actor=by, now=at, expires_at=found.expires_at)
     return await opened.revoking.identity(
         found.subject, actor=by, now=at, issuer=found.issuer, before=at if found.issued_at is None else found.issued_at
     )
+
+
+async def _mark_root(opened: "OpenStore", found: Pasted, by: str, at: int) -> None:
+    """The row of a Biscuit that nobody has narrowed is revoked with it, where it is that one's."""
+    try:
+        row = await opened.tokens.show(found.root_id)
+    except UnknownToken:
+        return
+    if row.digest == found.token_id:
+        await opened.tokens.revoke(row.id, actor=by, now=at)
 
 
 async def _key(opened: "OpenStore", key: str, by: str, at: int) -> Revoked:

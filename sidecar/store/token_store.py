@@ -36,6 +36,8 @@ from sidecar.tokens import ChangeKind, TokenFilter
 PAGE = 500
 NEVER = 2**53
 _AUDITED = "audited"
+_UNDER_PEPPER = (PrincipalKind.PERSONAL, PrincipalKind.CI)
+"""Kinds whose tokens are verified by their row's digest; of a Biscuit the row's seal alone is under the pepper."""
 _COLUMNS = [tokens.c[name] for name in TokenRow.__struct_fields__]
 _FIELDS = RevocationRow.__struct_fields__
 _REVOCATION = [revocations.c[name] for name in _FIELDS]
@@ -141,7 +143,8 @@ class TokenStore:
         """A page of those that aren't revoked, by id."""
         query = (
             select(*_COLUMNS)
-            .where(tokens.c.pepper_id == pepper_id, tokens.c.revoked_at.is_(None), tokens.c.id > after)
+            .where(tokens.c.kind.in_(_UNDER_PEPPER), tokens.c.pepper_id == pepper_id)
+            .where(tokens.c.revoked_at.is_(None), tokens.c.id > after)
             .order_by(tokens.c.id)
             .limit(PAGE)
         )

@@ -193,11 +193,11 @@ async def test_everything_under_a_pepper_ends_and_moves_to_no_other(opened: Open
     secret, row = await token(opened)
     old = opened.peppers.current
     both = Peppers(NEW, old)
-    moved = opened.tokens._mint(row)[1]  # a row that a sidecar was about to write under the other pepper
     done = await Revoking(opened.store, opened.tokens, both, max_ttl=DAY).pepper(old.id, actor="root", now=NOW)
     assert (done.changed, done.count) == (True, 1)
     assert (await opened.tokens.show(row.id)).revoked_at == NOW
-    await opened.store.move([(await opened.tokens.show(row.id), replace(moved, id=row.id, pepper_id=NEW.id))])
+    marked = await opened.tokens.show(row.id)
+    await opened.store.move([(marked, replace(marked, pepper_id=NEW.id))])  # as a sidecar was about to
     assert (await opened.tokens.show(row.id)).pepper_id == old.id
     async with following(opened) as feed:
         assert feed.revoked(Principal(PrincipalKind.CI, "x", revocation_ids=("opaque:x", f"key:pepper:{old.id}")))

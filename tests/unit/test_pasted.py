@@ -4,6 +4,7 @@ import time
 
 import pytest
 from biscuit_auth import Biscuit, BiscuitBuilder, BlockBuilder, KeyPair
+from sidecar.credentials.master_key import AccessKeyId
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.credentials.pasted import Pasted, recognise
 from sidecar.errors import CredentialRefused
@@ -32,6 +33,11 @@ def test_an_id_and_a_whole_token_name_the_same() -> None:
     assert asked(token.reveal()) == Pasted(PrincipalKind.CI, token_id)
 
 
+def test_an_access_key_goes_with_its_token() -> None:
+    token_id, _ = SPELLING.mint(PrincipalKind.CI)
+    assert asked(str(AccessKeyId(3, token_id))) == Pasted(None, token_id)
+
+
 def test_a_token_of_ours_with_a_typo_is_refused() -> None:
     _, token = SPELLING.mint(PrincipalKind.CI)
     with pytest.raises(CredentialRefused):
@@ -56,7 +62,8 @@ def test_a_biscuit_goes_by_its_last_block() -> None:
     for biscuit in (root, narrowed):
         last = biscuit.revocation_ids[-1]
         for text in (biscuit.to_base64(), biscuit.to_base64().rstrip("=")):
-            assert asked(text) == Pasted(PrincipalKind.BISCUIT, last, f"biscuit:{last}")
+            root_id = "t" if biscuit is root else ""
+            assert asked(text) == Pasted(PrincipalKind.BISCUIT, last, f"biscuit:{last}", root_id=root_id)
         assert asked(last) == Pasted(PrincipalKind.BISCUIT, last, f"biscuit:{last}")
     assert isinstance(root, Biscuit)
 
