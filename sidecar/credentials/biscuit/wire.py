@@ -16,6 +16,7 @@ DEFAULT_SYMBOLS = (
 )  # fmt: skip
 FIRST_OWN_SYMBOL = 1024
 """Symbols of the token itself are counted from here, over all of its blocks."""
+_ED25519 = 0
 _OTHER_FIELDS = 3
 """A token's key id, its first block and its proof."""
 UNARY = {0: "!", 1: "()", 2: "length", 3: "type"}
@@ -135,6 +136,10 @@ def blocks(token: bytes) -> tuple[Block, ...]:
 
 def _signed(content: bytes, symbols: list[str]) -> Block:
     fields = _message(content, {1: bytes, 2: bytes, 3: bytes, 4: bytes, 5: int})
+    algorithm, *_ = _message(_one(fields, 2), {1: int, 2: bytes})[1] or [_ED25519]
+    if algorithm != _ED25519:
+        # A signature on another curve has two forms. A block's id is its signature: in its other form it would be another block.
+        raise Malformed("signed with a key that is not Ed25519")
     if fields[4]:
         return Block(third_party=True)  # it has symbols of its own
     return _block(_one(fields, 1), symbols)
