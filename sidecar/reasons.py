@@ -35,6 +35,7 @@ class Reason(StrEnum):
     BODY_TIMEOUT = "body_timeout"
     MALFORMED_BODY = "malformed_body"
     BODY_MISMATCH = "body_mismatch"
+    LENGTH_REQUIRED = "length_required"
 
     NO_ROUTE = "no_route"
 
@@ -115,6 +116,9 @@ REASONS: dict[Reason, Row] = {
     Reason.BODY_TIMEOUT: Row(408, _DENY, "The request's body stopped arriving."),
     Reason.MALFORMED_BODY: Row(400, _DENY, "The body is not in the form that this operation asks for."),
     Reason.BODY_MISMATCH: Row(400, _DENY, "The body is not what its hash, checksum or length says; send it again."),
+    Reason.LENGTH_REQUIRED: Row(
+        411, _DENY, "This store takes no body of unknown length; send it with Content-Length instead of in chunks."
+    ),
     Reason.NO_ROUTE: Row(404, _DENY, "No workspace is served at this path; check the URL's first segments."),
     Reason.NO_TOKEN: Row(401, _UNAUTH, "A token is needed: send it as Bearer, or as the password of Basic."),
     Reason.BAD_TOKEN: Row(401, _UNAUTH, "The token is not valid here; create a new one or check that it is complete."),

@@ -7,6 +7,8 @@ Source: S3 API Reference, "Error responses".
 
 from xml.sax.saxutils import escape
 
+from msgspec.structs import replace
+
 from sidecar.model import Head
 from sidecar.profiles import denial
 from sidecar.profiles.profile import LocalAnswer
@@ -24,6 +26,7 @@ CODES: dict[Reason, tuple[int, str]] = {
     Reason.BODY_TIMEOUT: (400, "RequestTimeout"),
     Reason.MALFORMED_BODY: (400, "IncompleteBody"),
     Reason.BODY_MISMATCH: (400, "BadDigest"),
+    Reason.LENGTH_REQUIRED: (411, "MissingContentLength"),
     Reason.NO_ROUTE: (404, "NoSuchBucket"),
     Reason.NO_TOKEN: (403, "AccessDenied"),
     Reason.BAD_TOKEN: (400, "InvalidToken"),
@@ -72,6 +75,13 @@ def refusal(
         return LocalAnswer(status, tuple(headers))
     resource = head.target.raw_path if head is not None else "/"
     return LocalAnswer(status, tuple(headers), document(code, f"{hint} ({reason.value})", resource, request_id))
+
+
+def numbered(answer: LocalAnswer, request_id: str) -> LocalAnswer:
+    """A refusal, with the id that the audit record has."""
+    number = request_id.encode()
+    body = answer.body.replace(b"<RequestId></RequestId>", b"<RequestId>%b</RequestId>" % number)
+    return replace(answer, headers=(*answer.headers, (b"x-amz-request-id", number)), body=body)
 
 
 def is_signed(head: Head) -> bool:

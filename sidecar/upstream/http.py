@@ -6,9 +6,9 @@ from sidecar.errors import Refused, Unavailable
 from sidecar.ports import Downstream
 from sidecar.reasons import Reason
 from sidecar.settings import UpstreamSettings
-from sidecar.upstream.address import Lookup, look_up
+from sidecar.upstream.address import Address, Lookup, look_up
 from sidecar.upstream.connection import DeadConnection
-from sidecar.upstream.own_files import OwnFiles
+from sidecar.upstream.own_files import Material, OwnFiles
 from sidecar.upstream.pool import Pool
 from sidecar.upstream.request import Question, head
 
@@ -22,7 +22,7 @@ class HttpUpstream:
         """`open()` it before its files have to be followed. Raises `OSError` or `OwnFilesUnusable` where one of them can't be
         used."""
         self._settings = settings
-        self.files = OwnFiles(settings, lambda material: self.pool.renew(material))
+        self.files = OwnFiles(settings, self._renew)
         self.pool = Pool(settings, self.files.in_force, lookup)
         credential = self.files.in_force.credential
         self.credential_name = credential[0].lower() if credential is not None else b""
@@ -30,6 +30,13 @@ class HttpUpstream:
 
     async def open(self) -> None:
         await self.files.start()
+
+    def _renew(self, material: Material) -> None:
+        self.pool.renew(material)
+
+    def _written(self, exchange: Downstream, address: Address) -> bytes:
+        """The head of a request, as it is sent there."""
+        return head(exchange, address.preamble)
 
     async def close(self) -> None:
         await self.files.stop()
@@ -40,7 +47,7 @@ class HttpUpstream:
         for attempt in (0, 1):
             connection = (None if attempt else pool.idle()) or await pool.open(fresh=attempt > 0)
             try:
-                await connection.exchange(head(exchange, connection.address.preamble), exchange)
+                await connection.exchange(self._written(exchange, connection.address), exchange)
             except DeadConnection:
                 # A store may close an idle connection just as we write to it. Only what can be asked twice is asked again,
                 # and only of a connection that has been idle: a fresh one that closes is an answer.

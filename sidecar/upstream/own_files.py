@@ -8,6 +8,7 @@ Verification can't be turned off. Neither a secret nor a part of one is in a mes
 import base64
 import logging
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,11 +19,17 @@ from cryptography import x509
 from msgspec import Struct
 
 from sidecar.background import Follower
-from sidecar.settings import KiB, UpstreamSettings
+from sidecar.model import Secret
+from sidecar.settings import KiB, S3Credentials, UpstreamSettings
 
+_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 MAX_BYTES = 256 * KiB
 INTERVAL, SETTLE = 0.5, 0.2
 """Seconds between two looks at the files, and until a change is looked at again."""
+
+_ACCESS_KEY_ID = re.compile(r"[!-+.0-~-]{1,256}")
+"""It stands in a list of `Credential=ID/...,`: no comma, slash or space."""
+_SECRET = re.compile(r"[!-~]+")
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +40,14 @@ class OwnFilesUnusable(ValueError):
     """What is wrong with one of the files, said for the operator."""
 
 
+class Keys(Struct, frozen=True):
+    """A pair for S3, with the session's token where it is a temporary one."""
+
+    access_key_id: str
+    secret: Secret
+    session_token: Secret | None = None
+
+
 class Material(Struct, frozen=True):
     """What is in force."""
 
@@ -41,6 +56,7 @@ class Material(Struct, frozen=True):
     tls: ssl.SSLContext | None = None
     expires: float | None = None
     """When the client certificate ends, in Unix seconds."""
+    keys: Keys | None = None
 
 
 def files_of(settings: UpstreamSettings) -> tuple[Path, ...]:
@@ -50,6 +66,9 @@ def files_of(settings: UpstreamSettings) -> tuple[Path, ...]:
         named.append(credentials.bearer_file)
         named.append(credentials.basic.password_file if credentials.basic is not None else None)
         named.append(credentials.header.value_file if credentials.header is not None else None)
+    if settings.s3 is not None:
+        keys = settings.s3.credentials
+        named += [keys.access_key_id_file, keys.secret_access_key_file, keys.session_token_file]
     return tuple(path for path in named if path is not None)
 
 
@@ -69,7 +88,35 @@ def material(settings: UpstreamSettings, contents: Contents) -> Material:
     tls = context(settings, contents) if settings.url.startswith("https:") else None
     certificate = settings.client_certificate_file
     expires = expiry(contents[certificate]) if certificate is not None else None
-    return Material(credential_header(settings, contents), tls, expires)
+    keys = own_keys(settings.s3.credentials, contents) if settings.s3 is not None else None
+    return Material(credential_header(settings, contents), tls, expires, keys)
+
+
+def own_keys(credentials: S3Credentials, contents: Contents) -> Keys | None:
+    """From the files or the environment; `None` where somebody else finds them. Raises `OwnFilesUnusable`."""
+    if credentials.source == "environment":
+        found = [os.environ.get(name, "") for name in _VARIABLES]
+        for name, text in zip(_VARIABLES[:2], found, strict=False):
+            if not text:
+                raise OwnFilesUnusable(f"the variable {name} is not set")
+        return checked_keys(*found)
+    if credentials.access_key_id_file is None or credentials.secret_access_key_file is None:
+        return None
+    token = credentials.session_token_file
+    return checked_keys(
+        _secret(credentials.access_key_id_file, contents).decode(),
+        _secret(credentials.secret_access_key_file, contents).decode(),
+        _secret(token, contents).decode() if token is not None else "",
+    )
+
+
+def checked_keys(access_key_id: str, secret: str, session_token: str) -> Keys:
+    """Raises `OwnFilesUnusable` for what can't be keys. An empty `session_token` is none."""
+    if _ACCESS_KEY_ID.fullmatch(access_key_id) is None:
+        raise OwnFilesUnusable("the access key id holds what none does: a space, a comma, a slash")
+    if _SECRET.fullmatch(secret) is None or (session_token and _SECRET.fullmatch(session_token) is None):
+        raise OwnFilesUnusable("the secret access key, or the session token, holds what none does: a space")
+    return Keys(access_key_id, Secret(secret), Secret(session_token) if session_token else None)
 
 
 def credential_header(settings: UpstreamSettings, contents: Contents) -> tuple[bytes, bytes] | None:

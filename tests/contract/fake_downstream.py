@@ -74,6 +74,14 @@ class FakeDownstream:
         assert data, "an empty piece would end a chunked answer"
         self.pieces.append(data)
 
+    congested = False
+
+    async def sink(self) -> int | None:
+        return None
+
+    def sank(self, size: int) -> None:
+        raise AssertionError("there is no sink")
+
     async def drain(self) -> None:
         await asyncio.sleep(0)
         self.drains += 1
