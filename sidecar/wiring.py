@@ -331,7 +331,8 @@ def _failures(settings: FailedCredentialSettings) -> Failures | None:
 
 def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
     origins = tuple(_origin(url.lower()) for url in settings.urls or (settings.url,))
-    return Place(upstream, origins, settings.redirects == "pass", keeps_headers=isinstance(upstream, FileStore))
+    ours = isinstance(upstream, FileStore)
+    return Place(upstream, origins, settings.redirects == "pass", keeps_headers=ours, keeps_provenance=ours)
 
 
 def _origin(url: str) -> str:

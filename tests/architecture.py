@@ -29,6 +29,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.proxy_header",
         "sidecar.quotas",
         "sidecar.profiles",
+        "sidecar.provenance",
         "sidecar.policy",
     ),
     2: ("sidecar.credentials",),

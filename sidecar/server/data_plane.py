@@ -12,18 +12,22 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
+from sidecar import provenance
 from sidecar.answers import EXPIRY_HEADER, AnswerRules
 from sidecar.audit.access import Delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
+from sidecar.buckets import body_of
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Decision, Gate, store_path, upstream_path
 from sidecar.metrics import Metrics
 from sidecar.model import Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream
-from sidecar.profiles import PROFILES, LocalAnswer, Work
+from sidecar.profiles import PROFILES, LocalAnswer, Work, s3_errors
 from sidecar.reasons import REASONS, Reason
+from sidecar.s3.sending import Sending
 from sidecar.server.allowances import Allowances
+from sidecar.server.bucketed import Bucketed, prove_empty
 from sidecar.server.client import Incoming
 from sidecar.server.errands import Errands, take_and_drop
 from sidecar.server.evidence import Evidence, TokenState
@@ -44,6 +48,10 @@ class Place(Struct, frozen=True):
     pass_redirects: bool = False
     keeps_headers: bool = False
     """Whether it keeps an artifact's headers with it."""
+    relay: Callable[[Downstream], Awaitable[None]] | None = None
+    """What takes an S3 client's request in place of `upstream.forward`, where the store is an S3 one."""
+    keeps_provenance: bool = False
+    """Whether it is told who writes, keeps that with the object, and tells no reader."""
 
 
 class DataPlane:
@@ -93,6 +101,7 @@ class DataPlane:
                 now,
                 last=connection.last_read,
                 vouched=connection.vouched,
+                body=exchange.read,
             )
         permit = None
         workspace = decision.workspace
@@ -107,7 +116,7 @@ class DataPlane:
             elif decision.allowed:
                 await self._forward(exchange, decision, evidence)
             else:
-                answer = _rendered(decision, reason)
+                answer = _rendered(decision, reason, evidence)
                 await evidence.refusal(answer, reason)
                 _send(exchange, answer)
         except ClientGone:
@@ -116,7 +125,7 @@ class DataPlane:
             reason, detail = _what_happened(error)
             if not exchange.started:
                 with contextlib.suppress(ClientGone):
-                    _send(exchange, _rendered(decision, reason))
+                    _send(exchange, _rendered(decision, reason, evidence))
         finally:
             # Also where the client left and this task is being cancelled.
             self.in_flight -= 1
@@ -156,23 +165,32 @@ class DataPlane:
             began = time.perf_counter()
             await evidence.intent()
             self._metrics.stage("audit", time.perf_counter() - began)
+            if exchange.method == "PUT" and decision.sending is None and (errand is None or errand.sha256 is None):
+                exchange.watch_body()
         notice = decision.principal.expiry_notice if decision.principal is not None else b""
         public = not notice and self._gate.is_public(decision)
         rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed, notice)
         client: Downstream = exchange
-        if decision.forward is not None:
+        if decision.sending is not None:
+            exchange.hand_over(decision.sending.path, decision.sending.headers, rules)
+            client = await _bucketed(exchange, decision, decision.sending)
+        elif decision.forward is not None:
             exchange.hand_over(upstream_path(route, head), decision.forward, rules)
             client = Mapped(exchange, route, place.origins, profile.allowed)
         else:
-            forward = head.headers.forward if errand is None else errand.forward
-            exchange.hand_over(store_path(decision), _creating(forward) if decision.only_creates else forward, rules)
+            forward: HeaderList = head.headers.forward if errand is None else errand.forward
+            if decision.only_creates:
+                forward = _creating(forward)
+            if place.keeps_provenance and exchange.method == "PUT":
+                forward = _signed(forward, provenance.header(decision.principal, evidence.request_id))
+            exchange.hand_over(store_path(decision), forward, rules)
         store, failed = self.stores[route.upstream], False
         try:
             if self._running is None:
-                await self._way(decision, exchange, client, place.upstream)
+                await self._way(decision, exchange, client, place)
             else:
                 with self._running.entered(exchange, decision.principal):
-                    await self._way(decision, exchange, client, place.upstream)
+                    await self._way(decision, exchange, client, place)
         except Refused as refusal:
             if not exchange.started:
                 failed = refusal.reason in STORE_FAILED
@@ -187,11 +205,13 @@ class DataPlane:
                 status = exchange.status if exchange.started else None
                 self._metrics.upstream_answered(route.upstream, status, answered_at - exchange.handed_over_at)
 
-    def _way(self, decision: Decision, exchange: Exchange, client: Downstream, upstream: Upstream) -> Awaitable[None]:
+    def _way(self, decision: Decision, exchange: Exchange, client: Downstream, place: Place) -> Awaitable[None]:
+        if decision.sending is not None and place.relay is not None:
+            return place.relay(client)
         if decision.errand is None:
-            return upstream.forward(client)
+            return place.upstream.forward(client)
         assert decision.profile is not None
-        return self._errands.carry(decision.errand, decision, decision.profile, exchange, upstream)
+        return self._errands.carry(decision.errand, decision, decision.profile, exchange, place.upstream)
 
 
 def _what_happened(error: Exception) -> tuple[Reason, str]:
@@ -207,6 +227,11 @@ def _creating(headers: HeaderList) -> HeaderList:
     return [*kept, (b"If-None-Match", b"*")]
 
 
+def _signed(headers: HeaderList, by: bytes) -> HeaderList:
+    """Only the sidecar says who writes."""
+    return [*(pair for pair in headers if not pair[0].lower().startswith(provenance.PREFIX)), (provenance.HEADER, by)]
+
+
 def _send(exchange: Exchange, answer: LocalAnswer) -> None:
     exchange.answer(answer.status, answer.headers, answer.body)
 
@@ -217,13 +242,26 @@ def _noticed(answer: LocalAnswer, decision: Decision) -> LocalAnswer:
     return replace(answer, headers=(*answer.headers, (EXPIRY_HEADER, decision.principal.expiry_notice)))
 
 
-def _rendered(decision: Decision, reason: Reason) -> LocalAnswer:
+async def _bucketed(exchange: Exchange, decision: Decision, sending: Sending) -> Bucketed:
+    head, body = decision.head, None
+    if sending.body is None and head is not None and head.method in ("PUT", "POST"):
+        body = body_of(sending.asked, head, decision.signed, decision.chunks)
+        if body is not None and body.length == 0:
+            await prove_empty(body, exchange.read)
+            body = None
+            exchange.content_length = 0
+    return Bucketed(exchange, sending, body)
+
+
+def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAnswer:
     profile = decision.profile or PROFILES["plain"]
     if decision.exists and reason is decision.reason and profile.tells_existence:
         reason = Reason.EXISTS  # what the client can do something with; the record says why it may not replace it
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""
     answer = _noticed(profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace), decision)
+    if profile.name == "s3":
+        answer = s3_errors.numbered(answer, evidence.request_id)
     if not decision.retry_after or reason is not decision.reason:
         return answer
     return replace(answer, headers=(*answer.headers, (b"retry-after", b"%d" % decision.retry_after)))

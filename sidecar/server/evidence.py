@@ -62,6 +62,11 @@ class Evidence:
             REASONS[reason].outcome, reason, decision.principal or decision.holder, decision.actions
         )
 
+    @property
+    def request_id(self) -> str:
+        """By which the records of the request are found."""
+        return self._access().request_id
+
     async def intent(self) -> None:
         """Before the store is asked for something strict. Raises `Unavailable(AUDIT_UNAVAILABLE)`: then it isn't asked."""
         self._follows = True
@@ -102,12 +107,22 @@ class Evidence:
             reason=reason,
             outcome=REASONS[reason].outcome,
             detail=detail,
+            digest=self._digest(exchange),
         )
         if self.delivery is Delivery.COUNTED:
             peer = self._incoming.connection.peer
             self._audit.refused_unknown(lambda: self._records.access(self._access(), self._now, end), peer)
         else:
             self._audit.put(self._records.access(self._access(), self._now, end, follows=self._follows))
+
+    def _digest(self, exchange: Exchange) -> str | None:
+        """Of what the store has taken."""
+        if exchange.upstream_status is None or not 200 <= exchange.upstream_status < 300:
+            return None
+        errand = self._decision.errand
+        known = errand.sha256 if errand is not None else None  # the body was held to it
+        found = known or exchange.body_sha256
+        return None if found is None else f"sha256:{found}"
 
     def _told_like_the_last(self, exchange: Exchange, ended: float) -> bool:
         """Most requests of a connection are for other keys and the same in all else: then the last one's record serves as a frame."""

@@ -5,6 +5,7 @@ every kind of store. An answer that was not finished breaks the connection off.
 """
 
 import asyncio
+import hashlib
 import socket
 import time
 from http import HTTPStatus
@@ -12,7 +13,7 @@ from http import HTTPStatus
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestPayloadError
 
-from sidecar.answers import AnswerRules, passed_on
+from sidecar.answers import AnswerRules, lines, written
 from sidecar.errors import ClientGone, Refused
 from sidecar.ports import HeaderList
 from sidecar.reasons import Reason
@@ -31,6 +32,7 @@ class Exchange:
         "_chunked",
         "_connection",
         "_continue",
+        "_digest",
         "_finished",
         "_head",
         "_length",
@@ -84,6 +86,7 @@ class Exchange:
         self.upstream_status: int | None = None
         """What the store answered, passed on or not."""
         self.bytes_in = self.bytes_out = 0
+        self._digest: hashlib._Hash | None = None
 
     # --- the request's body -----------------------------------------------------------------------------------------------
 
@@ -104,7 +107,18 @@ class Exchange:
         except ConnectionError:
             raise ClientGone from None
         self.bytes_in += len(data)
+        if self._digest is not None:
+            self._digest.update(data)
         return data
+
+    def watch_body(self) -> None:
+        """From now on, so that its digest is known at its end."""
+        self._digest = hashlib.sha256()
+
+    @property
+    def body_sha256(self) -> str | None:
+        """In lower-case hex; `None` where nobody watched, or the body did not come to its end."""
+        return self._digest.hexdigest() if self._digest is not None and self._payload.is_eof() else None
 
     # --- the answer -------------------------------------------------------------------------------------------------------
 
@@ -116,11 +130,11 @@ class Exchange:
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         if self._rules is not None:
             self.upstream_status = status
-            headers = passed_on(self._rules, status, headers)
+            block = lines(self._rules, status, headers)
+        else:
+            block = written(headers)
         self.started, self.started_at, self.status, self._length = True, time.perf_counter(), status, length
-        head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status]
-        if headers:
-            head += (b"\r\n".join(map(b": ".join, headers)), b"\r\n")
+        head = [_STATUS_LINES.get(status) or b"HTTP/1.1 %d Unassigned\r\n" % status, block]
         self._body = self.method != "HEAD" and status not in _NO_BODY
         if length is not None and status != 204:
             head.append(b"Content-Length: %d\r\n" % length)

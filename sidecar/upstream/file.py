@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
+from sidecar import provenance
 from sidecar.errors import Refused, Unavailable
 from sidecar.ports import Downstream, HeaderList
 from sidecar.reasons import Reason
@@ -47,6 +48,8 @@ _KEPT = frozenset(
     }
 )
 _KEPT_PREFIXES = (b"x-artifact-", b"x-amz-meta-")
+_SAID_BY_US = (provenance.HEADER, provenance.DIGEST_HEADER)
+"""Kept with the object and told to nobody who reads it."""
 _SENT_WITH_304 = frozenset({b"ETag", b"Last-Modified", b"cache-control", b"expires"})
 """RFC 9110 §15.4.5."""
 
@@ -194,7 +197,7 @@ class FileStore:
             self._refuse_beyond(exchange.content_length)
         if guard is not None and not await _told(self._writers.run(self._allows, key, guard)):
             return _PRECONDITION_FAILED  # before the body is invited; the commit looks again
-        upload = self._layout.upload(key)
+        upload = self._layout.upload(key, digests=any(name == provenance.HEADER for name, _ in kept))
         total = 0
         writing: asyncio.Future[None] | None = None
         try:
@@ -309,6 +312,8 @@ def _kept_of(headers: HeaderList, key: bytes) -> list[tuple[bytes, bytes]]:
         if name in _KEPT or name.startswith(_KEPT_PREFIXES):
             kept.append((name, value))
             size += len(name) + len(value)
+        elif name == provenance.HEADER:
+            kept.append((name, value))
         elif name == b"content-range":
             # RFC 9110 §14.5: a store that can't replace a part must refuse, or it would take the part for the whole.
             raise Refused(Reason.BAD_HEADER, "Content-Range in a PUT")
@@ -322,7 +327,8 @@ def _validators_of(meta: Meta) -> list[tuple[bytes, bytes]]:
 
 
 def _headers_of(meta: Meta) -> list[tuple[bytes, bytes]]:
-    headers = [*_validators_of(meta), (b"Accept-Ranges", b"bytes"), *meta.headers]
+    kept = [pair for pair in meta.headers if pair[0] not in _SAID_BY_US]
+    headers = [*_validators_of(meta), (b"Accept-Ranges", b"bytes"), *kept]
     if all(name != b"content-type" for name, _ in meta.headers):
         headers.append((b"Content-Type", b"application/octet-stream"))
     return headers

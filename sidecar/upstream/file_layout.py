@@ -21,6 +21,7 @@ from enum import Enum, auto
 from pathlib import Path
 
 from sidecar.ports import HeaderList
+from sidecar.provenance import DIGEST_HEADER
 from sidecar.upstream.file_format import Meta, Stored, open_object, tail_of
 from sidecar.upstream.file_index import SHARDS, Index, forget
 
@@ -94,8 +95,9 @@ class Layout:
         stored.close()
         return stored.meta
 
-    def upload(self, key: bytes) -> "Upload":
-        return Upload(self, key)
+    def upload(self, key: bytes, *, digests: bool = False) -> "Upload":
+        """`digests`: what the body hashes to is kept among the object's headers."""
+        return Upload(self, key, digests=digests)
 
     def note_use(self, key: bytes) -> None:
         if self._index is not None:
@@ -242,13 +244,14 @@ class Layout:
 class Upload:
     """A body on its way in. Whatever becomes of it, `discard()` at the end leaves nothing but a committed object."""
 
-    def __init__(self, layout: Layout, key: bytes) -> None:
+    def __init__(self, layout: Layout, key: bytes, *, digests: bool = False) -> None:
         self._layout = layout
         self._key = key
         self._fd = -1
         self._path = ""
         self._size = 0
         self._done = False
+        self._hash = hashlib.sha256() if digests else None
         # A cancelled upload is discarded while its last write may still run, or wait for its thread.
         self._lock = threading.Lock()
 
@@ -260,15 +263,18 @@ class Upload:
     def write(self, pieces: Sequence[bytes]) -> None:
         """Append. Raises `OSError`."""
         with self._lock:
-            self._append(pieces)
+            self._append_body(pieces)
 
     def commit(
         self, pieces: Sequence[bytes], headers: HeaderList, now: float, guard: Guard | None
     ) -> tuple[Change, Meta]:
         """Append the last pieces and put the object in place, durably. Raises `Damaged` (only with a guard) or `OSError`."""
         with self._lock:
-            self._append(pieces)
-            meta = Meta(self._key, self._size, f'"{secrets.token_hex(16)}"', int(now), tuple(headers))
+            self._append_body(pieces)
+            kept = tuple(headers)
+            if self._hash is not None:
+                kept = (*kept, (DIGEST_HEADER, self._hash.hexdigest().encode()))
+            meta = Meta(self._key, self._size, f'"{secrets.token_hex(16)}"', int(now), kept)
             self._append([tail_of(meta)])
             if self._done:
                 raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
@@ -287,6 +293,12 @@ class Upload:
                     os.close(self._fd)
                     with contextlib.suppress(FileNotFoundError):
                         os.unlink(self._path)
+
+    def _append_body(self, pieces: Sequence[bytes]) -> None:
+        if self._hash is not None:
+            for piece in pieces:
+                self._hash.update(piece)
+        self._append(pieces)
 
     def _append(self, pieces: Sequence[bytes]) -> None:
         if self._done:
