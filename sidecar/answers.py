@@ -20,6 +20,7 @@ from sidecar.errors import Refused
 from sidecar.headers import fold
 from sidecar.model import Oddity
 from sidecar.policy.compiled import Route
+from sidecar.ports import HeaderList
 from sidecar.reasons import Reason
 
 STORE_REFUSED_US = frozenset({401, 407})
@@ -51,10 +52,16 @@ OURS = (
 EXPIRY_HEADER = b"sidecar-token-expires"
 """When the caller's token ends, where that is soon: an RFC 3339 time in UTC."""
 _PRIVATE = (b"cache-control", b"private")
+_PRIVATE_AND_OURS = b"".join(b"%b: %b\r\n" % pair for pair in (_PRIVATE, *OURS))
+REPEATED = frozenset({"server", "date", "content-type", "accept-ranges", "vary", "content-encoding"})
+"""What a store says alike of many objects; the rest (`ETag`, `Last-Modified`, ...) would only crowd them out."""
+_known_lines: dict[tuple[bytes, bytes], bytes] = {}
+_MAX_KNOWN_LINES, MAX_QUICK = 1024, 8 * 1024
 _PLAIN_CONNECTION = (b"keep-alive", b"close")
 """What most stores say there; it names no header."""
 
-_KEEP, _DROP, _CONNECTION, _CACHE_CONTROL = range(4)
+_KEEP, _REPEATED, _DROP, _CONNECTION, _CACHE_CONTROL = range(5)
+"""`_REPEATED` is kept, too."""
 _MAX_REMEMBERED_LENGTH = 64
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
@@ -97,6 +104,46 @@ def passed_on(rules: AnswerRules, status: int, raw_headers: Sequence[tuple[bytes
     return kept
 
 
+def lines(rules: AnswerRules, status: int, raw_headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """`passed_on` as it is written, each line with its end. Stores say the same again and again, so most lines are known."""
+    if rules.public or rules.expiry_notice or status in STORE_REFUSED_US or status == 201 or 300 <= status < 400:
+        return written(passed_on(rules, status, raw_headers))
+    kept: list[bytes] = []
+    values: list[bytes] = []
+    for pair in raw_headers:
+        line = _known_lines.get(pair)
+        if line is not None:
+            kept.append(line)
+            continue
+        name, value = pair
+        fate = _fate(name) if len(name) <= _MAX_REMEMBERED_LENGTH else _judge(name)
+        values.append(value)
+        if fate == _KEEP:
+            kept += (name, b": ", value, b"\r\n")
+        elif fate != _DROP:
+            if fate == _CACHE_CONTROL or (fate == _CONNECTION and value.lower() not in _PLAIN_CONNECTION):
+                return written(passed_on(rules, status, raw_headers))
+            kept.append(_remembered(pair, b"" if fate == _CONNECTION else b"%b: %b\r\n" % pair))
+    said = b"".join(values)
+    if len(said) > MAX_QUICK or said.translate(None, _FIELD_VALUE):
+        return written(passed_on(rules, status, raw_headers))
+    kept.append(_PRIVATE_AND_OURS)
+    return b"".join(kept)
+
+
+def _remembered(pair: tuple[bytes, bytes], line: bytes) -> bytes:
+    if len(pair[1]) <= _MAX_REMEMBERED_LENGTH and not pair[1].translate(None, _FIELD_VALUE):
+        if len(_known_lines) >= _MAX_KNOWN_LINES:  # values invented by a store must neither grow it nor keep it full
+            _known_lines.clear()
+        _known_lines[pair] = line
+    return line
+
+
+def written(headers: HeaderList) -> bytes:
+    """Header lines, each with its end."""
+    return b"".join([b"%b: %b\r\n" % pair for pair in headers])
+
+
 def _located(rules: AnswerRules, status: int, name: bytes, value: bytes) -> tuple[bytes, bytes] | None:
     """A `Location` is mapped. One that leaves the route is refused in a redirect, and taken out of a 201, where it informs."""
     if fold(name.decode("ascii")) != "location":
@@ -128,7 +175,7 @@ def filter_headers(raw_headers: Sequence[tuple[bytes, bytes]], *, public: bool) 
     cache_control: list[bytes] = []
     for pair in raw_headers:
         fate = _fate(pair[0]) if len(pair[0]) <= _MAX_REMEMBERED_LENGTH else _judge(pair[0])
-        if fate == _KEEP or (public and fate == _CACHE_CONTROL):
+        if fate <= _REPEATED or (public and fate == _CACHE_CONTROL):
             kept.append(pair)
         elif fate == _CACHE_CONTROL:
             cache_control.append(pair[1])
@@ -159,7 +206,7 @@ def _judge(name: bytes) -> int:
         return _CACHE_CONTROL
     if folded in DROP or folded.startswith(DROP_PREFIXES) or folded.endswith(DROP_SUFFIXES):
         return _DROP
-    return _KEEP
+    return _REPEATED if folded in REPEATED else _KEEP
 
 
 _fate = lru_cache(maxsize=1024)(_judge)

@@ -299,3 +299,38 @@ def test_other_answers_are_held_to_the_same_laws(status: int) -> None:
     lines = [(b"Set-Cookie", b"a=b"), (b"X-A", b"1")]
     assert answers.passed_on(rules(), status, lines) == [lines[1], PRIVATE, NOSNIFF, SANDBOX]
     assert answers.passed_on(rules(public=True), status, lines) == [lines[1], NOSNIFF, SANDBOX]
+
+
+NAMES = [b"Server", b"Date", b"Content-Type", b"content-type", b"ETag", b"X-A", b"Connection", b"Cache-Control", b"Location",
+         b"Set-Cookie", b"Content-Length", b"Vary", b"X" * 65, b"bad name"]  # fmt: skip
+VALUES = [b"", b"a", b"nginx/1.22", b"close", b"keep-alive", b"X-A", b"no-store", b"/upstream/x", b"\x00", b"\r\n", b"\xff", b"y" * 65,
+          b"z" * 9000]  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=12),
+    st.sampled_from([200, 201, 206, 302, 304, 401, 404, 500]),
+    st.booleans(),
+    st.sampled_from([b"", b"2027-01-15T08:00:00Z"]),
+)
+def test_lines_are_what_is_passed_on_as_it_is_written(
+    raw: list[Line], status: int, public: bool, notice: bytes
+) -> None:
+    held = answers.AnswerRules(route(), ORIGINS, public, False, expiry_notice=notice)
+    for _ in range(2):  # the second time much of it is known
+        try:
+            expected: bytes | Reason = b"".join(b"%b: %b\r\n" % pair for pair in answers.passed_on(held, status, raw))
+        except Refused as refusal:
+            expected = refusal.reason
+        try:
+            said: bytes | Reason = answers.lines(held, status, raw)
+        except Refused as refusal:
+            said = refusal.reason
+        assert said == expected
+
+
+def test_lines_that_a_store_invents_do_not_pile_up() -> None:
+    held = answers.AnswerRules(route(), ORIGINS, False, False)
+    for number in range(5000):
+        answers.lines(held, 200, [(b"Server", b"%d" % number), (b"ETag", b"%d" % number)])
+    assert len(answers._known_lines) <= 1024
