@@ -25,7 +25,7 @@ MAX_SIZE = 256 * 1024
 ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz"
 """Nix's base 32: without e, o, t and u."""
 _LINE = re.compile(r"([A-Za-z]+): ([ -~]*)")
-_STORE_PATH = re.compile(rf"(/[!-9;-~]+)/([{ALPHABET}]{{32}})-([0-9a-zA-Z+._?=-]{{1,211}})")
+_STORE_PATH = re.compile(rf"((?:/[0-9a-zA-Z+._?=-]+)+)/([{ALPHABET}]{{32}})-([0-9a-zA-Z+._?=-]{{1,211}})")
 _REFERENCE = re.compile(rf"[{ALPHABET}]{{32}}-[0-9a-zA-Z+._?=-]{{1,211}}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,17}")
 _REQUIRED = ("StorePath", "URL", "NarHash", "NarSize")
