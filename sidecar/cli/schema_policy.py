@@ -160,6 +160,10 @@ def _policy_parts() -> dict[str, Schema]:
         content_address=described(
             {"const": "sha256"}, "Each key that is written ends in the digest of what is written."
         ),
+        host=described(
+            {"type": "string", "pattern": "^\\*(\\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)+$"},
+            "Of s3: '*.' before the host behind which clients write the bucket, as '*.s3.internal'.",
+        ),
         cas_writes=described(
             one_of(("open", "granted")), "Of bazel: open lets whoever may read write what its digest proves."
         ),
@@ -229,6 +233,7 @@ def _case_parts() -> dict[str, Schema]:
     row: Schema = {"anyOf": [{"const": "unknown"}, block(active=BOOLEAN, groups=several(TEXT), id=TEXT)]}
     not_both: Schema = {"not": {"required": ["scopes", "workspaces"]}}
     sent: Schema = {"type": "object", "minProperties": 1}
+    by_access_key = described(BOOLEAN, "Not the token is sent, its access key signs.")
     who: Schema = {
         "oneOf": [
             {"const": "anonymous"},
@@ -239,11 +244,15 @@ def _case_parts() -> dict[str, Schema]:
                     personal=described(TEXT, "The token's owner."),
                     id=described(TEXT, "The owner's id in the directory, when the token was made."),
                     directory=described(row, "The owner's row in the directory; no directory if left out."),
+                    access_key=by_access_key,
                     **_LIMITS,
                 ),
                 **not_both,
             },
-            {**block("", ["ci"], ci=described(TEXT, "The token's workspace."), **_LIMITS), **not_both},
+            {
+                **block("", ["ci"], ci=described(TEXT, "The token's workspace."), access_key=by_access_key, **_LIMITS),
+                **not_both,
+            },
             block(
                 "",
                 ["jwt"],

@@ -14,7 +14,7 @@ their own; `sidecar.trial` runs them, by the road that requests take.
 
 `who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}`, `{jwt: ISSUER, subject, groups, claims}` and
 `{legacy: WORKSPACE}`, who sends that workspace's old shared password. Tokens issued here may have limits (`workspaces`, `permissions`, `path`, or `scopes: [{workspace, permissions, path}]`), and a personal one its owner's `id`
-when it was made; `directory: {active: true, groups: [], id: "7"}` is the person's row there,
+when it was made; with `access_key: true` it is their access key that signs, as S3 tools do; `directory: {active: true, groups: [], id: "7"}` is the person's row there,
 `directory: unknown` is a person without one; without the key no directory is configured. Report mode counts as over, unless a case
 expects `would_deny` or is about a day.
 
@@ -28,6 +28,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar.document import Block, Value, parse
 from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind, Scope
@@ -171,14 +172,23 @@ def _read_who(value: Value, issuers: Collection[str] | None) -> tuple[Principal,
         block.get("path", _read_path, None),
         scopes,
     )
+    by_access_key = block.get("access_key", Value.boolean, False)
     if ci is not None:
         bound = ci.text()
-        return Principal(PrincipalKind.CI, f"ci of {bound}", workspace=bound, limits=limits), None, False
+        caller = Principal(PrincipalKind.CI, f"ci of {bound}", workspace=bound, limits=limits)
+        return _by_access_key(caller) if by_access_key else caller, None, False
     subject = personal.text() if personal is not None else ""
     owner_id = block.get("id", Value.text, "")
     row = block.find("directory")
     person = _read_person(row) if row is not None else None
-    return Principal(PrincipalKind.PERSONAL, subject, limits=limits, owner_id=owner_id), person, row is not None
+    caller = Principal(PrincipalKind.PERSONAL, subject, limits=limits, owner_id=owner_id)
+    return _by_access_key(caller) if by_access_key else caller, person, row is not None
+
+
+def _by_access_key(caller: Principal) -> Principal:
+    """Who signs with the access key of a token, in the place of who sends it."""
+    personal = caller.kind is PrincipalKind.PERSONAL
+    return replace(caller, kind=PrincipalKind.ACCESS_KEY, token_kind=caller.kind, owned=personal)
 
 
 def _read_scope(value: Value) -> Scope:

@@ -109,10 +109,11 @@ def _is_here(principal: Principal, person: Person | None) -> bool:
 
 def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str]) -> Permissions:
     """What membership or the CI binding gives (rules 6 to 9), or the old shared password's level."""
-    if principal.kind is _CI or (principal.kind is _BISCUIT and principal.bound):
+    kind = principal.token_kind or principal.kind
+    if kind is _CI or (kind is _BISCUIT and principal.bound):
         # A Biscuit that was made for some workspaces is bound to them as a CI token is to its one.
         return workspace.ci_tokens
-    if principal.kind is _PERSONAL and (
+    if kind is _PERSONAL and (
         principal.subject in workspace.users or not workspace.groups.isdisjoint(groups)
     ):
         return workspace.personal_tokens
