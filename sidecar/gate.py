@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from msgspec import Struct
 
-from sidecar import headers, mapping, target
+from sidecar import buckets, headers, mapping, target
 from sidecar.aws_chunked import ChunkSigning
 from sidecar.credentials import carriers
 from sidecar.credentials.access_key import AccessKeys, chunk_signing
@@ -33,6 +33,7 @@ from sidecar.model import (
     Secret,
     Verdict,
 )
+from sidecar.policy import buckets as bucket_routes
 from sidecar.policy.compiled import Route, Rule, Workspace
 from sidecar.policy.evaluate import Trace, evaluate, rules_about
 from sidecar.policy.routes import Snapshot
@@ -41,6 +42,10 @@ from sidecar.profiles import Errand, LocalAnswer, Operation, Profile
 from sidecar.profiles.tenant import check_tenant
 from sidecar.reasons import REASONS, Reason
 from sidecar.s3 import query
+from sidecar.s3 import request as s3_request
+from sidecar.s3.place import Store
+from sidecar.s3.request import Asked
+from sidecar.s3.sending import Sending
 from sidecar.sigv4_verify import Presented
 from sidecar.trees import settle
 
@@ -85,6 +90,8 @@ class Decision(Struct):
     """It was decided on the key's not being there: the store is asked to hold to that (rule 17)."""
     forward: HeaderList | None = None
     """The headers for the store where they aren't those that were read; its answer may be a multistatus then."""
+    sending: Sending | None = None
+    """Of an S3 client's request: what the store gets, all of it written anew."""
     cache: CacheResult | None = None
     generation: int = 0
     """The policy snapshot's number."""
@@ -157,15 +164,18 @@ class Gate:
         failures: Failures | None = None,
         old_passwords: OldPasswords | None = None,
         access_keys: AccessKeys | None = None,
+        stores: Mapping[str, Store] | None = None,
     ) -> None:
         """`token_headers`, `set_names`: see `headers.read`. `brand`: of the tokens that are issued here, if any are. `failures`:
-        what throttles bad credentials, if anything does. `access_keys`: what S3 clients sign with, if any are issued."""
+        what throttles bad credentials, if anything does. `access_keys`: what S3 clients sign with, if any are issued.
+        `stores`: by upstream, where S3 clients' keys lie."""
         self._snapshot = snapshot
         self._profiles = profiles
         self._identities = identities
         self._directory = directory
         self._existence = existence
         self._old_passwords = old_passwords
+        self._stores = stores or {}
         self._access_keys = access_keys
         self._signed = frozenset(name for name, profile in profiles.items() if getattr(profile, "signed", False))
         """The profiles whose clients may sign their requests."""
@@ -188,15 +198,21 @@ class Gate:
         last: LastRead | None = None,
         trace: Trace | None = None,
         vouched: bool = False,
+        body: buckets.Receive | None = None,
     ) -> Decision:
         """`now` in Unix seconds; `peer` the TCP peer's address; `last` is the connection's, to be read and written.
         `trace` gathers why each rule did or didn't match. `vouched`: a trusted peer has named `peer` as its client's address.
+        `body` gives the request's body, for what says there which keys it is about; nothing is read of any other.
         """
         decision = Decision(Reason.INTERNAL_ERROR)
         try:
-            await self._walk(decision, method, raw_target, raw_headers, peer, now, last or LastRead(), trace, vouched)
+            await self._walk(
+                decision, method, raw_target, raw_headers, peer, now, last or LastRead(), trace, vouched, body
+            )
         except Refused as refusal:
             decision.reason, decision.detail = refusal.reason, refusal.detail
+            if decision.profile is None and self._snapshot().routes.buckets and _by_s3(raw_target, raw_headers):
+                decision.profile = self._profiles[bucket_routes.CLIENT]  # nobody's route, but they read no other answer
             if isinstance(refusal, CredentialRefused):
                 decision.holder = refusal.principal
                 if isinstance(refusal, KnownBad):
@@ -222,6 +238,7 @@ class Gate:
         last: LastRead,
         trace: Trace | None,
         vouched: bool,
+        body: buckets.Receive | None,
     ) -> None:
         snapshot = self._snapshot()
         decision.generation = snapshot.generation
@@ -233,15 +250,24 @@ class Gate:
             raise Refused(Reason.BAD_REQUEST, f"a body on {method}")
         if parsed.raw_query:
             self._check_query(parsed.raw_query)
-        decision.route = route = snapshot.match(parsed.segments)
+        decision.route = route = (
+            bucket_routes.find(snapshot.routes, head) if snapshot.routes.buckets else snapshot.match(parsed.segments)
+        )
         if route is None:
+            if bucket_routes.is_service(snapshot.routes, head):
+                await self._list_buckets(decision, head, snapshot, raw_headers, repeated, peer, now, last)
+                return
             raise Refused(Reason.NO_ROUTE)
         decision.workspace = workspace = snapshot.workspaces[route.workspace]
         decision.profile = profile = self._profiles[route.client]
         if parsed.oddities is not Oddity.NONE and parsed.oddities & ~profile.allowed:
             met = target.in_words(parsed.oddities & ~profile.allowed)
             raise Refused(Reason.BAD_TARGET, f"client {route.client} takes no path with {met}")
-        if parsed.oddities & _JOINING and snapshot.match(target.flat(parsed)) is not route:
+        if (
+            parsed.oddities & _JOINING
+            and route.client != bucket_routes.CLIENT
+            and snapshot.match(target.flat(parsed)) is not route
+        ):
             raise Refused(Reason.BAD_TARGET, "it lies in another route for a store that reads %2f and // as one slash")
 
         decision.principal = principal = await self._who(decision, head, raw_headers, repeated, peer, now, last)
@@ -255,7 +281,9 @@ class Gate:
             decision.reason, decision.answer = Reason.ANSWERED_HERE, classified
             return
         report = workspace.report_until is not None and now < workspace.report_until
-        if isinstance(classified, Operation):
+        if isinstance(classified, Asked):
+            verdict = await self._bucket(decision, classified, snapshot, principal, last, now, trace, body)
+        elif isinstance(classified, Operation):
             verdict = await self._settle(decision, classified, snapshot, principal, last, report, trace)
         else:
             if isinstance(classified, Errand):
@@ -337,6 +365,72 @@ class Gate:
 
     def _lane(self, peer: str, now: float) -> asyncio.Semaphore | None:
         return None if self._failures is None else self._failures.lane(peer, now)
+
+    async def _list_buckets(
+        self,
+        decision: Decision,
+        head: Head,
+        snapshot: Snapshot,
+        raw_headers: Sequence[tuple[bytes, bytes]],
+        repeated: bool,
+        peer: str,
+        now: float,
+        last: LastRead,
+    ) -> None:
+        """What names no bucket is answered here: no store is to say which there are."""
+        decision.profile = self._profiles[bucket_routes.CLIENT]
+        decision.principal = principal = await self._who(decision, head, raw_headers, repeated, peer, now, last)
+
+        def judge(workspace: str, actions: tuple[Action, ...], exists: bool | None) -> Verdict:
+            return self._evaluate(snapshot.workspaces[workspace], principal, actions, exists, LastRead(), False, None)
+
+        decision.answer = buckets.visible(s3_request.read(head), snapshot.routes, judge)
+        if decision.answer is not None:
+            decision.reason = Reason.ANSWERED_HERE
+        else:
+            decision.reason = Reason.NO_TOKEN if principal is ANONYMOUS else Reason.NO_RULE
+
+    async def _bucket(
+        self,
+        decision: Decision,
+        asked: Asked,
+        snapshot: Snapshot,
+        principal: Principal,
+        last: LastRead,
+        now: float,
+        trace: Trace | None,
+        body: buckets.Receive | None,
+    ) -> Verdict:
+        """The verdict on an S3 client's request."""
+        route, head = decision.route, decision.head
+        assert route is not None
+        assert head is not None
+
+        def judge(name: str, actions: tuple[Action, ...], exists: bool | None) -> Verdict:
+            workspace = snapshot.workspaces[name]
+            report = workspace.report_until is not None and now < workspace.report_until
+            return self._evaluate(workspace, principal, actions, exists, last, report, None)
+
+        async def keys(most: int) -> bytes:
+            assert body is not None
+            return await buckets.received(buckets.body_of(asked, head, decision.signed, decision.chunks), body, most)
+
+        settled = await buckets.settle(
+            asked,
+            head,
+            route,
+            snapshot.routes,
+            self._stores,
+            judge,
+            self._existence,
+            keys if body is not None else None,
+        )
+        decision.route, decision.actions, decision.sending = settled.route, settled.actions, settled.sending
+        decision.workspace = workspace = snapshot.workspaces[settled.route.workspace]
+        decision.detail, decision.exists = settled.detail, settled.exists is True
+        if trace is not None:
+            self._evaluate(workspace, principal, settled.actions, settled.exists, LastRead(), False, trace)
+        return settled.verdict
 
     async def _settle(
         self,
@@ -439,6 +533,12 @@ class Gate:
             trace=trace,
             circumstances=last.circumstances,
         )
+
+
+def _by_s3(raw_target: str, raw_headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    """Whether the request comes from an S3 client, as far as can be told before it was read."""
+    signed = any(name.lower() == b"authorization" and value.startswith(b"AWS") for name, value in raw_headers)
+    return signed or "X-Amz-Signature=" in raw_target
 
 
 def _has_body(values: Mapping[str, str]) -> bool:

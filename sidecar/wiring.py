@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -33,6 +33,7 @@ from sidecar.policy.passwords import PasswordFiles
 from sidecar.policy.source import PolicySource
 from sidecar.ports import Upstream, Verifier
 from sidecar.profiles import PROFILES
+from sidecar.s3.place import Store
 from sidecar.server.allowances import Allowances
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
@@ -48,6 +49,7 @@ from sidecar.tokens import ChangeKind
 from sidecar.upstream.file import FileStore
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.own_files import OwnFilesUnusable
+from sidecar.upstream.s3_relay import S3Relay
 from sidecar.wiring_access_keys import access_keys
 from sidecar.wiring_listeners import Entrances
 
@@ -136,6 +138,7 @@ class Sidecar:
             brand=settings.tokens.brand if settings.tokens is not None else None,
             failures=_failures(settings.failed_credentials),
             old_passwords=old_passwords,
+            stores=_stores(settings.upstreams),
             access_keys=keys,
         )
         metrics.read("would_deny_total", lambda: {(reason,): count for reason, count in gate.let_through.items()})
@@ -306,6 +309,8 @@ class Sidecar:
             self._closing.append(upstream.close)
         over_http = {name: upstream for name, upstream in upstreams.items() if isinstance(upstream, HttpUpstream)}
         readings.of_upstreams(self.metrics, self.checks, over_http)
+        buckets = {name: upstream for name, upstream in upstreams.items() if isinstance(upstream, S3Relay)}
+        readings.of_buckets(self.metrics, self.checks, buckets)
         embedded = {name: upstream for name, upstream in upstreams.items() if isinstance(upstream, FileStore)}
         readings.of_embedded_stores(self.metrics, embedded)
         return upstreams
@@ -315,10 +320,10 @@ async def _upstream(settings: UpstreamSettings) -> Upstream:
     parts = urlsplit(settings.url)
     if parts.scheme != "file":
         try:
-            upstream = HttpUpstream(settings)
+            upstream = HttpUpstream(settings) if settings.s3 is None else S3Relay(settings)
+            await upstream.open()
         except OwnFilesUnusable as error:
             raise StartError(f"`upstreams.{settings.name}`: {error}") from None
-        await upstream.open()
         return upstream
     store = FileStore(Path(unquote(parts.path)), max_size=settings.max_size)
     await store.open()
@@ -332,7 +337,21 @@ def _failures(settings: FailedCredentialSettings) -> Failures | None:
 def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
     origins = tuple(_origin(url.lower()) for url in settings.urls or (settings.url,))
     ours = isinstance(upstream, FileStore)
-    return Place(upstream, origins, settings.redirects == "pass", keeps_headers=ours, keeps_provenance=ours)
+    keeps = ours or isinstance(upstream, S3Relay)
+    relay = upstream.relay if isinstance(upstream, S3Relay) else None
+    return Place(upstream, origins, settings.redirects == "pass", keeps, relay, keeps_provenance=ours)
+
+
+def _stores(upstreams: Mapping[str, UpstreamSettings]) -> dict[str, Store]:
+    """Where S3 clients' keys lie, by upstream."""
+    return {
+        name: Store(
+            settings.s3.bucket if settings.s3 is not None else "",
+            frozenset(settings.urls or (settings.url,)),
+            settings.s3 is None or settings.s3.conditional_writes,
+        )
+        for name, settings in upstreams.items()
+    }
 
 
 def _origin(url: str) -> str:

@@ -35,6 +35,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     2: ("sidecar.credentials",),
     3: (
         "sidecar.gate",
+        "sidecar.buckets",
         "sidecar.trees",
         "sidecar.trial",
         "sidecar.tokens",

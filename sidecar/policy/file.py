@@ -14,6 +14,7 @@ from msgspec import Struct
 from sidecar.document import Document, Value, parse
 from sidecar.model import LEVELS, NOTHING, Permission, Permissions, Quotas
 from sidecar.narinfo import TRUSTED_PUBLIC_KEYS, read_key
+from sidecar.policy import bucket_file, buckets
 from sidecar.policy.cases import read_cases
 from sidecar.policy.compiled import Legacy, Route, TrustedKey, Workspace
 from sidecar.policy.names import known_name, method_name, plain_path, workspace_name
@@ -111,14 +112,20 @@ def read_routes(
         path_value = block.need("path")
         path = plain_path(path_value)
         client = known_name(block.need("client"), profiles, "client")
-        upstream = known_name(block.need("upstream"), upstreams, "upstream")
+        upstream_value = block.need("upstream")
+        upstream = known_name(upstream_value, upstreams, "upstream")
         keys = block.get("upstream_path", plain_path, path) or path
         verbs = block.get("verbs", _read_verbs, {})
         content_address = block.get("content_address", _read_content_address, False)
         cas_writes_open = block.get("cas_writes", partial(_read_cas_writes, client), False)
+        host = block.get("host", partial(bucket_file.read_host, client), "")
         block.refuse("legacy", "the old shared password is the workspace's; write it beside 'routes'")
         if not path:
             continue
+        if client == buckets.CLIENT:
+            if verbs:
+                block.problem("what S3's methods mean is settled by the operation; leave 'verbs' out")
+            bucket_file.check(path_value, keys, upstream_value, upstream, upstreams)
         if path in lines:
             path_value.problem(f"the route {path} is in line {lines[path]} already")
         lines.setdefault(path, path_value.line)
@@ -135,6 +142,7 @@ def read_routes(
                 content_address=content_address,
                 cas_writes_open=cas_writes_open,
                 trusted_keys=trusted_keys if client == "nix" else None,
+                host=host,
                 line=item.line,
             )
         )

@@ -27,6 +27,10 @@ class Routes(Struct, frozen=True, gc=False):
 
     paths: Node = _EMPTY
     keys: Node = _EMPTY
+    buckets: int = 0
+    """How many of them are for S3 clients, whose requests find theirs by `policy.buckets`."""
+    hosts: Mapping[str, int] = {}
+    """How many of those have each `Route.host`; the longest first."""
 
     def match(self, segments: Sequence[str]) -> Route | None:
         """The longest route at or above this path. One dict look-up for each segment, none past the longest route."""
@@ -51,14 +55,23 @@ class Routes(Struct, frozen=True, gc=False):
         for route in routes:
             paths = _with(paths, route.segments, route)
             keys = _with(keys, _key_place(route), route)
-        return Routes(paths, keys)
+        return Routes(paths, keys, *self._counted(routes, 1))
 
     def removing(self, routes: Sequence[Route]) -> "Routes":
         paths, keys = self.paths, self.keys
         for route in routes:
             paths = _without(paths, route.segments, route)
             keys = _without(keys, _key_place(route), route)
-        return Routes(paths, keys)
+        return Routes(paths, keys, *self._counted(routes, -1))
+
+    def _counted(self, routes: Sequence[Route], each: int) -> tuple[int, Mapping[str, int]]:
+        buckets, hosts = self.buckets, dict(self.hosts)
+        for route in routes:
+            buckets += each * (route.client == "s3")
+            if route.host:
+                hosts[route.host] = hosts.get(route.host, 0) + each
+        longest_first = sorted(hosts.items(), key=lambda pair: -len(pair[0]))
+        return buckets, {host: count for host, count in longest_first if count}
 
 
 class FileStatus(Struct, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from msgspec import Struct
 from sidecar.model import Action, Head, Oddity, Target
 from sidecar.policy.compiled import Route
 from sidecar.reasons import Reason
+from sidecar.s3.request import Asked
 
 
 class LocalAnswer(Struct, frozen=True):
@@ -76,7 +77,7 @@ class Profile(Protocol):
     def tells_existence(self) -> bool:
         """Whether a write that is refused because its key is there is answered as `EXISTS`, not as what refused it."""
 
-    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | Errand | LocalAnswer:
+    def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | Errand | Asked | LocalAnswer:
         """The non-empty set of actions that the request comes to, or the answer where the store isn't asked.
 
         Raises `Refused` (`UNKNOWN_OPERATION`, `KEY_REQUIRED`, `WRONG_WORKSPACE`, `BAD_HEADER`, `BAD_TARGET`).

@@ -22,6 +22,7 @@ class S3:
     allowed = _EVERY
     signed = True
     """Its clients sign their requests instead of sending a token."""
+    tells_existence = False
 
     def classify(self, head: Head, route: Route) -> Asked:
         """What is asked; what it comes to, `buckets.settle` says. Raises `Refused` as `s3.request.read` does."""
@@ -29,3 +30,6 @@ class S3:
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
         return s3_errors.refusal(head, reason, hint, challenge, workspace)
+
+    def answered(self, method: str, status: int) -> int | Reason:
+        return status

@@ -37,6 +37,11 @@ class Asked(Struct, frozen=True):
     source: CopySource | None
     """The other object that is read; a renamed one is deleted too."""
 
+    @property
+    def lists(self) -> bool:
+        """Whether it lists keys, from the query's `prefix` on."""
+        return self.operation.name in _SCOPED
+
 
 def read(head: Head, *, before: int = 0, bucket: str | None = None) -> Asked:
     """`before`: how many of the path's segments stand in front of the bucket's. `bucket`: where the host names it.

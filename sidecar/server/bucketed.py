@@ -1,0 +1,113 @@
+"""An S3 client's exchange, between the data plane and the store: its body verified and unwrapped, its answer in its own names.
+
+Laws. The bytes that make an upload whole reach the store only when all that the client said of it has proved right; a body of no
+bytes at all has to prove right before the store is asked. What is said to the client of a store's XML was read and written anew.
+"""
+
+from sidecar.buckets import Receive
+from sidecar.ports import Downstream, HeaderList
+from sidecar.s3.answer import DECLARATION, Answer
+from sidecar.s3.body import Body
+from sidecar.s3.operations import Level
+from sidecar.s3.sending import Sending
+
+_OF_THE_OLD_BODY = frozenset({
+    b"etag", b"content-type", b"content-encoding", b"content-md5", b"accept-ranges", b"content-range", b"content-length",
+})  # fmt: skip
+_PATIENT = "CompleteMultipartUpload"
+"""Its answer may begin long before it is known: a store keeps the connection awake with spaces (S3 API Reference)."""
+_NAMES_KEYS = frozenset({"CompleteMultipartUpload", "CreateMultipartUpload", "ListParts"})
+
+
+class Bucketed:
+    """Implements `ports.Downstream` over another one."""
+
+    def __init__(self, exchange: Downstream, sending: Sending, body: Body | None) -> None:
+        self._exchange = exchange
+        self._sending = sending
+        self._body = body
+        self._own = sending.body
+        self._ended = False
+        self.method, self.upstream_path, self.headers = exchange.method, sending.path, sending.headers
+        self.content_length = exchange.content_length
+        if sending.body is not None:
+            self.content_length = len(sending.body)
+        elif body is not None:
+            self.content_length = body.length
+        self._answer: Answer | None = None
+        self._head: tuple[int, HeaderList] | None = None
+
+    # --- the request's body -----------------------------------------------------------------------------------------------
+
+    async def read(self) -> bytes:
+        if self._own is not None:
+            own, self._own = self._own, b""
+            return own
+        if self._body is None:
+            return await self._exchange.read()
+        while not self._ended:
+            data = await self._exchange.read()
+            self._ended = not data
+            if pieces := self._body.feed(data) if data else self._body.finish():
+                return b"".join(pieces) if len(pieces) > 1 else pieces[0]
+        return b""
+
+    # --- the answer -------------------------------------------------------------------------------------------------------
+
+    def start(self, status: int, headers: HeaderList, length: int | None) -> None:
+        asked = self._sending.asked
+        if self._sending.place.same or self.method == "HEAD" or status == 304 or not self._names(status):
+            self._exchange.start(status, headers, length)
+            return
+        self._answer = Answer(self._sending.place, asked.bucket, asked.key, asked.query)
+        kept = [pair for pair in headers if pair[0].lower() not in _OF_THE_OLD_BODY]
+        self._head = status, [*kept, (b"Content-Type", b"application/xml")]
+
+    def _names(self, status: int) -> bool:
+        """Whether the body names a bucket or a key."""
+        operation = self._sending.asked.operation
+        return status >= 300 or operation.level is Level.BUCKET or operation.name in _NAMES_KEYS
+
+    def write(self, data: bytes) -> None:
+        answer = self._answer
+        if answer is None:
+            self._exchange.write(data)
+            return
+        answer.feed(data)
+        if self._sending.asked.operation.name == _PATIENT and not answer.begun:
+            if self._head is not None:
+                self._exchange.start(*self._head, None)
+                self._exchange.write(DECLARATION)
+                self._head = None
+            self._exchange.write(b" ")
+
+    @property
+    def congested(self) -> bool:
+        return self._exchange.congested
+
+    async def drain(self) -> None:
+        await self._exchange.drain()
+
+    async def sink(self) -> int | None:
+        return None if self._answer is not None else await self._exchange.sink()
+
+    def sank(self, size: int) -> None:
+        self._exchange.sank(size)
+
+    def finish(self) -> None:
+        if self._answer is not None:
+            written = self._answer.close()
+            if self._head is None:
+                written = written.removeprefix(DECLARATION)
+            else:
+                self._exchange.start(*self._head, len(written))
+            if written:
+                self._exchange.write(written)
+        self._exchange.finish()
+
+
+async def prove_empty(body: Body, receive: Receive) -> None:
+    """Reads a body from which the store is to get nothing. Raises `Refused` unless it is what the client said."""
+    while data := await receive():
+        body.feed(data)
+    body.finish()

@@ -1,0 +1,116 @@
+"""A bucket of an S3-compatible store, for clients that speak S3 themselves as well as for those that don't.
+
+What such a client asks was written anew already (`s3.sending`); here the bucket's name and the signature come to it, and nothing
+is taken away. Answers pass as they come. Of errors the body is read first: a refusal of the sidecar's own keys or clock must
+not reach the client as one of its own.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.errors import Refused
+from sidecar.ports import Downstream, HeaderList
+from sidecar.reasons import Reason
+from sidecar.upstream.http import HttpUpstream
+from sidecar.upstream.s3 import S3Upstream
+from sidecar.upstream.s3_errors import MAX_BODY, TOO_SKEWED, Said
+
+_OURS = frozenset({
+    "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "NotSignedUp",
+    "SignatureDoesNotMatch", "TokenRefreshRequired", "XAdminUserNotFound",
+})  # fmt: skip
+"""Codes that speak of who signed: that is the sidecar. `AccessDenied` isn't among them, since it may be about an object's lock."""
+
+
+class S3Relay(S3Upstream):
+    async def relay(self, exchange: Downstream) -> None:
+        """Carries an S3 client's request to its end; its path is the key's, or `/` for the bucket. Raises as `forward` does."""
+        if exchange.content_length is None:
+            raise Refused(Reason.LENGTH_REQUIRED)
+        path, question, query = exchange.upstream_path.partition("?")
+        path = self._prefix + path if path != "/" else self._prefix or "/"
+        asked = _Relayed(exchange, path + question + query, self.hear)
+        await HttpUpstream.forward(self, asked)
+        said = asked.error
+        if said is None:
+            return
+        code = said.code
+        if code in _OURS or said.status in (401, 407):
+            raise Refused(Reason.UPSTREAM_CREDENTIALS, f"the store answered {said.status} {code}".rstrip())
+        if code == TOO_SKEWED:
+            raise Refused(
+                Reason.UPSTREAM_ERROR, "the store's clock differs from ours; the difference is heeded from now on"
+            )
+        if 300 <= said.status < 400:
+            why = f"the store answered {said.status} {code}: mend `s3.region` and `url`"
+            raise Refused(Reason.UPSTREAM_REDIRECT, why)
+        exchange.start(said.status, said.headers, None if exchange.method == "HEAD" else len(said.body))
+        if exchange.method != "HEAD" and said.body:
+            exchange.write(said.body)
+        exchange.finish()
+
+
+class _Relayed:
+    """Implements `ports.Downstream` over another one. After it has ended, `error` is the store's, if it answered with one."""
+
+    __slots__ = (
+        "_client",
+        "_collected",
+        "_error_head",
+        "_heard",
+        "content_length",
+        "drain",
+        "error",
+        "finish",
+        "headers",
+        "method",
+        "read",
+        "sank",
+        "sink",
+        "upstream_path",
+        "write",
+    )
+
+    def __init__(self, client: Downstream, path: str, heard: Callable[[bytes], None]) -> None:
+        """`heard` is told the store's `Date`."""
+        self._client = client
+        self._heard = heard
+        self.method = client.method
+        self.upstream_path = path
+        self.headers = client.headers
+        self.content_length = client.content_length
+        self.read: Callable[[], Any] = client.read
+        self.write: Callable[[bytes], None] = client.write
+        self.drain: Callable[[], Any] = client.drain
+        self.sink: Callable[[], Any] = client.sink
+        self.sank: Callable[[int], None] = client.sank
+        self.finish: Callable[[], None] = client.finish
+        self.error: Said | None = None
+        self._error_head: tuple[int, HeaderList] = (0, ())
+        self._collected = b""
+
+    @property
+    def congested(self) -> bool:
+        return self._client.congested
+
+    def start(self, status: int, headers: HeaderList, length: int | None) -> None:
+        for name, value in headers:
+            if name.lower() == b"date":
+                self._heard(value)
+        if status < 300 or status == 304:
+            self._client.start(status, headers, None if status == 304 else length)
+        else:
+            self._error_head = status, headers
+            self.write, self.finish, self.drain, self.sink = self._collect, self._ended, _nothing, _nothing
+
+    def _collect(self, data: bytes) -> None:
+        if len(self._collected) + len(data) > MAX_BODY:
+            raise Refused(Reason.UPSTREAM_BROKEN, "an error without end")
+        self._collected += data
+
+    def _ended(self) -> None:
+        self.error = Said(*self._error_head, self._collected)
+
+
+async def _nothing() -> Any:
+    return None
