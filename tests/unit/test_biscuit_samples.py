@@ -18,8 +18,6 @@ from sidecar.credentials.biscuit.profile import OutOfProfile
 from sidecar.credentials.biscuit.verifier import Refusal, RootKeys
 from sidecar.credentials.biscuit.wire import Malformed
 
-from tests.programs import require_file
-
 SAMPLES = Path(__file__).parents[3] / "shared" / "corpora" / "biscuit-samples"
 
 VOCABULARY = {
@@ -110,8 +108,8 @@ def judged(file: str, root: str, code: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _suite() -> None:
-    require_file(SAMPLES / "samples.json", "the sample suite of Biscuit")
+def _suite(corpora: Path) -> None:
+    """Skips by name where there is none."""
 
 
 @pytest.mark.parametrize(("file", "root", "validation"), validations())

@@ -1,0 +1,174 @@
+"""Which checks are accepted, and what each of the others is refused with: the published subset, case by case."""
+
+import pytest
+from sidecar.credentials.biscuit import meaning, wire
+from sidecar.credentials.biscuit.facts import FACTS, NAMES, OPERATIONS
+from sidecar.credentials.biscuit.profile import MOST_BLOCKS, OutOfProfile, examine
+from sidecar.credentials.biscuit.spelling import decoded
+from sidecar.errors import CredentialRefused
+from sidecar.model import Permission
+
+from tests.biscuits import holds, made, narrowed, principal, signed
+
+ACCEPTED = [
+    'check if operations($ops), {"store:read"}.contains($ops)',
+    'check if operations($ops), !$ops.contains("store:write")',
+    'check if operations($ops), !$ops.contains("account:write")',
+    'check if operations($ops), !($ops.contains("store:write"))',
+    'check if operations($ops), !$ops.contains({"store:write"})',
+    'check if operations($ops), $ops == {"store:read"}',
+    'check if operations({"store:read"})',
+    "check if time($t), $t < 2030-01-01T00:00:00Z",
+    "check if time($t), $t >= 2020-01-01T00:00:00Z, $t <= 2030-01-01T00:00:00Z",
+    'check if workspace("web")',
+    'check if workspace($w), $w == "web"',
+    'check if path("a/b")',
+    'check if path($p), $p.starts_with("a/") or path($p), $p.ends_with(".zip")',
+    'check if path($p), $p.contains("-rc")',
+    'check if path($p), $p.matches("^releases/[^/]*/v[0-9]+\\\\.(zip|tgz)$")',
+    'check if method("GET") or method("HEAD")',
+    'check if setting("channel", "stable")',
+    'check if setting("channel", $c), $c != "beta"',
+    'check if setting("prefix", $p), path($key), $key.starts_with($p)',
+    'check if setting("own", $key), path($key)',
+    'check if token_id("Abcdefgh1234")',
+    'check if client_ip($ip), $ip.starts_with("10.1.")',
+]
+
+REFUSED = [
+    ('check if operations($ops), !($ops.contains(["account:write"]))', '!$ops.contains("account:write")'),
+    ('check if operations($ops), !$ops.contains(["a:b", "c:d"])', '!$ops.contains("a:b")'),
+    ('check if operations($ops), $ops == ["store:read"]', "array"),
+    ('check if operations(["store:read"])', "array"),
+    ('check if operations($ops), !$ops.contains({"store:write", "store:delete"})', '!$ops.contains("store:delete")'),
+    (
+        'check if operations($ops), $ops.contains({"store:read", "store:write"})',
+        '{"store:read", "store:write"}.contains($ops)',
+    ),
+    ('check if operations($ops), !{"store:write"}.contains($ops)', '!$ops.contains("store:write")'),
+    ('check if operations($ops), $ops != {"store:write"}', '!$ops.contains("store:write")'),
+    ('check if operations($ops), !($ops == {"store:write"})', '!$ops.contains("store:write")'),
+    ('check if operations($ops), !$ops.contains("write")', 'write "store:write"'),
+    ('check if operations($ops), !$ops.contains("store:wirte")', "there are: store:read"),
+    ('check if path($p), $p.starts_with("/releases/")', 'write "releases/"'),
+    ('check if path("/releases/a")', 'write "releases/a"'),
+    ('check if path($p), $p.matches("releases/.*")', 'write "^releases/.*$"'),
+    ('check if path($p), $p.matches("^/releases/.*$")', "no leading slash"),
+    ('check if path($p), $p.matches("^a|b$")', "^(a|b)$"),
+    ('check if path($p), !$p.matches("^(a$")', "parenthesis"),
+    ('check if path($p), !$p.matches("^a)$")', "parentheses"),
+    ('check if path($p), $p.matches("^a{100}$")', "'{'"),
+    ('check if path($p), $p.matches("^\\\\w+$")', "not accepted in a regular expression"),
+    ('check if path($p), $p.matches("^(?i)a$")', "not accepted in a regular expression"),
+    ('check if path($p), $p.matches("^*$")', "not accepted in a regular expression"),
+    (f'check if path($p), $p.matches("^{"." * 60}$")', "too long together"),
+    ('check if path($p), setting("e", $e), $p.matches($e)', "written in the check itself"),
+    ('check if method("get")', '"GET"'),
+    ("check if time($t)", "narrows nothing"),
+    ('check if setting("channel", $c)', "narrows nothing"),
+    ("check if true", "says nothing about the request"),
+    ('check if "a" == "a"', "says nothing about the request"),
+    ('check if time($t), $t < 2030-01-01T00:00:00Z, "a" == "a"', "says nothing about the request"),
+    ('check if pth($p), $p == "a"', "no fact 'pth'"),
+    ('check if resource("a")', "there are: time"),
+    ('check if path($p, $q), $p == "a"', "1 term"),
+    ('check if setting($n, $v), $v == "x"', "by its name"),
+    ('check if path($p), $p == "a" || $p == "b"', "'or' between two alternatives"),
+    ('check if path($p), $p.starts_with("a") && $p.ends_with("b")', "write a comma"),
+    ('check if operations($ops), $ops.all($o -> $o == "store:read")', "instead of &&"),
+    ("check if path($p), $p < 3", "a number"),
+    ("check if path($p), $p.length() < 3", "the operator length"),
+    ('check if time($t), $t == "2030"', "not accepted for a date and a text"),
+    ('check if workspace({"web"})', "a set of texts"),
+    ('check if path($p), time($p), $p == "a"', "that is never so"),
+    ('check all operations($ops), $ops.contains("store:read")', "'check if'"),
+    ('reject if path($p), $p == "a"', "'check if'"),
+    ('check if path($p), $p == "a" trusting previous', "trust"),
+    ("check if path($p), $p.extern::f()", "another library"),
+    ("check if path(null)", "null"),
+    ('check if workspace("a"), path($p), method($m), time($t), $p == "a"', "at most 3 facts"),
+    (" or ".join(['check if path("a")', *['path("b")'] * 4]).replace("or check if", "or"), "at most 4 alternatives"),
+    ('check if path($p), $p != "a", $p != "b", $p != "c", $p != "d", $p != "e"', "at most 4 conditions"),
+    ("; ".join(f'check if path("{number}")' for number in range(9)), "at most 8 checks"),
+    ('operations({"store:write"})', "holds checks alone"),
+    ("path($p) <- method($p)", "holds checks alone"),
+]
+
+
+@pytest.mark.parametrize("check", ACCEPTED)
+def test_accepted(check: str) -> None:
+    assert principal(narrowed(made(), check)).limits.checks is not None
+
+
+@pytest.mark.parametrize(("check", "reason"), REFUSED)
+def test_refused_with_what_was_meant(check: str, reason: str) -> None:
+    with pytest.raises(CredentialRefused) as refused:
+        principal(narrowed(made(), check))
+    assert reason in refused.value.detail
+
+
+def test_the_set_fails_closed_where_the_array_would_allow_everything() -> None:
+    """The well-known example, in the form that works."""
+    safe = narrowed(made(permissions=None), 'check if operations($ops), !$ops.contains("store:write")')
+    assert {permission for permission in Permission if holds(safe, permission)} == {
+        Permission.READ,
+        Permission.DELETE,
+        Permission.ADMIN,
+    }
+
+
+def test_a_token_is_narrowed_so_often_and_not_more() -> None:
+    checks = ['check if path($p), $p.starts_with("a")'] * (MOST_BLOCKS + 1)
+    assert principal(narrowed(made(), *checks[:-1]))
+    with pytest.raises(CredentialRefused, match="more than 8 times"):
+        principal(narrowed(made(), *checks))
+
+
+def test_a_token_has_so_many_checks_in_all() -> None:
+    block = "; ".join(f'check if path($p), $p != "{number}"' for number in range(7))
+    assert principal(narrowed(made(), block))
+    with pytest.raises(CredentialRefused, match="at most 16 checks in all"):
+        principal(narrowed(made(), block, block))
+
+
+def test_facts_of_the_first_block_are_few_and_named() -> None:
+    with pytest.raises(OutOfProfile, match="at most 8 facts"):
+        examine((wire.Block(facts=(wire.Predicate("a", ("b",)),) * 9),))
+    with pytest.raises(CredentialRefused, match="token_id"):
+        principal(signed('subject("build"); check if time($t), $t < 2030-01-01T00:00:00Z'))
+
+
+def test_every_permission_has_its_operations_and_no_other_is_known() -> None:
+    assert set().union(*OPERATIONS.values()) == set(NAMES)
+    assert OPERATIONS.keys() == set(Permission)
+    assert all(f"store:{permission}" in OPERATIONS[permission] for permission in Permission)
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ("check if time($t), $t < 2030-01-01T00:00:00Z", "until 2030-01-01T00:00:00Z"),
+        ("check if time($t), $t <= 2030-01-01T00:00:00Z", "until 2030-01-01T00:00:01Z"),
+        ('check if operations($o), {"store:read", "store:delete"}.contains($o)', "only store:delete, store:read"),
+        ('check if workspace("web")', "only in workspace web"),
+        ('check if workspace($w), {"web", "docs"}.contains($w)', "only in workspaces docs, web"),
+        (
+            'check if path($p), $p == "a" or path($p), $p.starts_with("a/")',
+            'only the key "a" or keys that begin with "a/"',
+        ),
+        ('check if path($p), $p.matches("^a$")', 'only keys that match "^a$"'),
+        ('check if method("GET")', 'only if the check holds: check if method("GET")'),
+        (
+            'check if path($p), !($p.starts_with("a\\n\\"b"))',
+            'only if the check holds: check if path($p), !($p.starts_with("a\ufffd\\"b"))',
+        ),
+    ],
+)
+def test_checks_in_plain_words(check: str, words: str) -> None:
+    content = decoded(narrowed(made(), check))
+    assert content is not None
+    assert [meaning.in_words(each) for each in wire.blocks(content)[-1].checks] == [words]
+
+
+def test_every_fact_is_published_with_its_meaning() -> None:
+    assert all(fact.meaning for fact in FACTS.values())
