@@ -92,8 +92,11 @@ class Errands:
                 raise Refused(Reason.UPSTREAM_ERROR, f"the store answered {own.status}")
             return turborepo.found(own.length, own.answer_headers)
 
-        async with asyncio.TaskGroup() as group:
-            tasks = {each: group.create_task(ask(each)) for each in hashes}
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = {each: group.create_task(ask(each)) for each in hashes}
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
         answer = turborepo.answer_to_query({each: task.result() for each, task in tasks.items()})
         exchange.answer(answer.status, answer.headers, answer.body)
 
