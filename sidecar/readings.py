@@ -33,6 +33,7 @@ from sidecar.upstream.file import FileStore
 from sidecar.upstream.file_index import Index, Totals
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.pool import Pool
+from sidecar.upstream.s3 import S3Upstream
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,21 @@ def of_upstreams(metrics: Metrics, checks: Checks, upstreams: Mapping[str, HttpU
     for name, upstream in upstreams.items():
         checks.add(f"upstream {name} addresses", upstream.pool.addresses.problem, required=False)
         checks.add(f"upstream {name} files", lambda files=upstream.files: files.problem, required=False)  # type: ignore[misc]
+
+
+def of_buckets(metrics: Metrics, checks: Checks, buckets: Mapping[str, S3Upstream]) -> None:
+    """Those whose keys somebody else finds and renews."""
+    chains = {name: bucket.chain for name, bucket in buckets.items() if bucket.chain is not None}
+    if not chains:
+        return
+
+    def refreshes() -> _Labelled:
+        good: _Labelled = {(name, "ok"): chain.refreshes for name, chain in chains.items()}
+        return good | {(name, "error"): chain.failures for name, chain in chains.items()}
+
+    metrics.read("upstream_key_refreshes_total", refreshes)
+    for name, chain in chains.items():
+        checks.add(f"upstream {name} keys", lambda chain=chain: chain.problem, required=False)  # type: ignore[misc]
 
 
 def of_embedded_stores(metrics: Metrics, stores: Mapping[str, FileStore]) -> None:

@@ -184,9 +184,8 @@ def test_every_rule_is_told_to_authors_and_those_without_a_case_as_not_yet() -> 
 def test_every_library_has_its_reason_and_is_asked_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     sections = TEXTS["docs/dependencies.md"].split("\n## ")[1:]
-    for section, asked in zip(
-        sections, (project["dependencies"], project["optional-dependencies"]["dev"]), strict=True
-    ):
+    extras = project["optional-dependencies"]
+    for section, asked in zip(sections, (project["dependencies"], extras["aws"], extras["dev"]), strict=True):
         described = [docs.codes(cells[0])[0] for cells in docs.rows(section)]
         assert described == sorted(re.split(r"[^\w.-]", each)[0] for each in asked)
 

@@ -34,6 +34,8 @@ _GATHERED = {"audit[].rotate_size": ("rotate", "size"), "audit[].keep": ("rotate
 """Written one level deeper than they are kept."""
 _CHOICES = {
     "upstreams.NAME.redirects": ("refuse", "pass"),
+    "upstreams.NAME.s3.addressing": ("path", "virtual"),
+    "upstreams.NAME.s3.credentials.source": ("files", "environment", "aws"),
     "audit[].fsync": ("group", "none"),
     "tokens.reuse": ("event", "revoke_family"),
     "revocation.running": ("finish", "cut"),

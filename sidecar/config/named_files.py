@@ -55,6 +55,9 @@ _CONTENTS: Final = {
     "password_file": "the store's password",
     "bearer_file": "the store's token",
     "value_file": "the header's value",
+    "access_key_id_file": "the id of the bucket's access key",
+    "secret_access_key_file": "the secret of the bucket's access key",
+    "session_token_file": "the session token that belongs to the keys",
     "jwks_file": "the issuer's key set (JSON)",
     "pem_file": "the issuer's public key (PEM)",
     "cert_file": "the certificate and its chain (PEM)",
@@ -137,6 +140,11 @@ def _upstream(check: "_Check", setting: str, upstream: UpstreamSettings) -> None
         check.certificates(f"{setting}.ca_file", upstream.ca_file)
     if upstream.client_certificate_file is not None and upstream.client_key_file is not None:
         check.client_certificate(setting, upstream.client_certificate_file, upstream.client_key_file)
+    if upstream.s3 is not None:
+        keys, at = upstream.s3.credentials, f"{setting}.s3.credentials"
+        for name in ("access_key_id_file", "secret_access_key_file", "session_token_file"):
+            if (file := getattr(keys, name)) is not None:
+                check.secret(f"{at}.{name}", file, _header_flaw)
     if (credentials := upstream.credentials) is None:
         return
     at = f"{setting}.credentials"

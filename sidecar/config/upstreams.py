@@ -3,6 +3,7 @@
 from typing import Final
 
 from sidecar.config.addresses import host_name, upstream_url
+from sidecar.config.s3_store import s3_store
 from sidecar.config.values import Folder, header_name, within
 from sidecar.document import Value
 from sidecar.settings import (
@@ -23,7 +24,7 @@ NOT_STORE_CREDENTIALS: Final = frozenset({
 """Headers that the relay itself sets or takes out."""
 _REMOTE_ONLY: Final = (
     "timeouts", "credentials", "connections", "redirects", "ca_file", "server_name", "client_certificate_file",
-    "client_key_file", "queue", "queue_timeout", "health",
+    "client_key_file", "queue", "queue_timeout", "health", "s3",
 )  # fmt: skip
 _TLS_ONLY: Final = {
     "ca_file": "a certificate to check",
@@ -53,6 +54,8 @@ def upstream(name: str, value: Value, folder: Folder) -> UpstreamSettings:
         for key, what in _TLS_ONLY.items():
             if (found := block.find(key)) is not None:
                 found.problem(f"only an https upstream has {what}; leave the key out")
+    if block.find("s3") is not None and (found := block.find("credentials")) is not None:
+        found.problem("a bucket's keys go under s3.credentials; leave the key out")
     certificate, key_file = block.find("client_certificate_file"), block.find("client_key_file")
     if (given := certificate or key_file) is not None and (certificate is None or key_file is None):
         given.problem("client_certificate_file and client_key_file belong together; name both")
@@ -72,6 +75,7 @@ def upstream(name: str, value: Value, folder: Folder) -> UpstreamSettings:
         queue_timeout=block.get("queue_timeout", within(0.01, DAY), 5.0),
         health=block.get("health", _health, HealthSettings()),
         max_size=block.get("max_size", lambda found: found.size(MiB), None),
+        s3=block.get("s3", lambda found: s3_store(found, urls or (url,), folder), None),
     )
 
 

@@ -49,6 +49,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("upstream_circuit_open", _G, "1 if no address of the store answers, so that requests are refused at once.", ("upstream",)),
     Metric("upstream_circuit_openings_total", _C, "How often a store's circuit opened.", ("upstream",)),
     Metric("upstream_files_reloads_total", _C, "New versions of a store's credentials and certificates.", ("upstream", "result")),
+    Metric("upstream_key_refreshes_total", _C, "New keys for a bucket from the AWS chain, and looks that failed.", ("upstream", "result")),
     Metric("upstream_client_certificate_not_after_timestamp_seconds", _G, "When the certificate shown to a store ends, in Unix time.", ("upstream",)),
     Metric("embedded_store_objects", _G, "Objects of an embedded store with a max_size.", ("upstream",)),
     Metric("embedded_store_bytes", _G, "Bytes of its objects' files.", ("upstream",)),

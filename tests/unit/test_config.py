@@ -375,7 +375,7 @@ def test_one_wrong_line(tmp_path: Path, line: str, message: str) -> None:
 EXPECTED_URL = "expected http://HOST:PORT, https://HOST, unix:/PATH.sock or file://DIRECTORY, not"
 USERINFO = "a user name or password doesn't belong into a URL; an upstream's go under credentials"
 UPSTREAM_KEYS = (
-    "urls, url, max_size, client_certificate_file, client_key_file, timeouts, credentials, connections, redirects, ca_file, "
+    "urls, url, max_size, s3, client_certificate_file, client_key_file, timeouts, credentials, connections, redirects, ca_file, "
     "server_name, queue, queue_timeout, health"
 )
 UPSTREAMS = {
