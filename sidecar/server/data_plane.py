@@ -262,6 +262,7 @@ def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAn
     answer = _noticed(profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace), decision)
     if profile.name == "s3":
         answer = s3_errors.numbered(answer, evidence.request_id)
-    if not decision.retry_after or reason is not decision.reason:
-        return answer
-    return replace(answer, headers=(*answer.headers, (b"retry-after", b"%d" % decision.retry_after)))
+    if not decision.retry_after or reason is not decision.reason or answer.status not in (429, 503):
+        return answer  # a status that the client was given instead says nothing of when to come back
+    others = (pair for pair in answer.headers if pair[0] != b"retry-after")
+    return replace(answer, headers=(*others, (b"retry-after", b"%d" % decision.retry_after)))

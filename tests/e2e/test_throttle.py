@@ -34,10 +34,10 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SidecarProcess
     process.kill()
 
 
-def from_address(sidecar: SidecarProcess, address: str, headers: dict[str, str]) -> Answer:
+def from_address(sidecar: SidecarProcess, address: str, headers: dict[str, str], path: str = "/web/none") -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=20, source_address=(address, 0))
     try:
-        connection.request("GET", "/web/none", headers=headers)
+        connection.request("GET", path, headers=headers)
         response = connection.getresponse()
         body = response.read()
         return Answer(response.status, [(name.lower(), value) for name, value in response.getheaders()], body)
@@ -72,6 +72,31 @@ def test_too_many_bad_tokens_are_a_429_and_a_good_one_passes(sidecar: SidecarPro
         assert from_address(sidecar, "127.0.0.2", bearer(good)).status == 404
     assert from_address(sidecar, "127.0.0.2", basic("x", late)).status == 404
     assert from_address(sidecar, "127.0.0.2", {}).status == 404  # anonymous may read
+
+
+@pytest.mark.parametrize(
+    ("client", "status", "waits"),
+    [
+        ("plain", 429, 1),
+        ("webdav", 429, 1),
+        ("turborepo", 429, 1),
+        ("bazel", 429, 1),
+        ("gradle", 429, 1),
+        ("nix", 503, 1),
+        ("nx", 401, 0),
+    ],
+)
+def test_each_client_is_told_in_its_form_and_at_most_once_how_long_to_wait(
+    sidecar: SidecarProcess, client: str, status: int, waits: int
+) -> None:
+    policy = f"workspace: {client}\nroutes: [{{path: /{client}, client: {client}, upstream: local}}]\n"
+    (sidecar.folder / "policies" / f"{client}.yaml").write_text(policy)
+    until(lambda: ask(sidecar.port, "GET", f"/{client}/a").reason != "no_route", 10)
+    flood(sidecar, "127.0.0.7")
+    path = {"nx": "v1/cache/1", "turborepo": "v8/artifacts/0123456789abcdef", "nix": "nix-cache-info"}.get(client, "a")
+    refused = from_address(sidecar, "127.0.0.7", bearer(NOISE), f"/{client}/{path}")
+    assert (refused.status, refused.reason) == (status, "throttled")
+    assert len(refused.all("retry-after")) == waits
 
 
 def test_another_address_is_another_network(sidecar: SidecarProcess) -> None:

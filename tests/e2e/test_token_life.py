@@ -111,6 +111,8 @@ def test_whose_token_ends_within_a_week_is_told_so_by_every_store(tmp_path: Path
                 assert told(ask(sidecar.port, method, "/web/a", bearer(soon)))
         assert told(ask(sidecar.port, "GET", "/web/none", bearer(soon)))
         assert ask(sidecar.port, "OPTIONS", "/web/a", bearer(soon)).header(name) == shown["expires_at"]
+        refused = ask(sidecar.port, "DELETE", "/web/a", bearer(soon))
+        assert (refused.status, refused.header(name)) == (403, shown["expires_at"]), "who is refused is told as well"
         assert ask(sidecar.port, "GET", "/echo/a", bearer(other)).header(name) is not None
         assert ask(sidecar.port, "GET", "/web/a", bearer(later)).header(name) is None
         anonymous = ask(sidecar.port, "GET", "/web/a")
