@@ -33,7 +33,8 @@ def free_ports(count: int) -> list[int]:
 
 
 class SidecarProcess:
-    """`policies` by file name. `upstreams`, `audit` and `more` are text of the configuration file."""
+    """`policies` by file name. `upstreams`, `audit` and `more` are text of the configuration file, `listen` that of further
+    listeners. `access_keys`: whether tokens may have them."""
 
     def __init__(
         self,
@@ -43,6 +44,8 @@ class SidecarProcess:
         policies: dict[str, str],
         audit: str = "[{file: ./audit.jsonl}]",
         more: str = "",
+        access_keys: bool = False,
+        listen: str = "",
     ) -> None:
         self.folder = folder
         self.port, self.ops_port = free_ports(2)
@@ -53,14 +56,20 @@ class SidecarProcess:
         pepper = folder / "pepper"
         pepper.write_text(secrets.token_hex(32))
         pepper.chmod(0o600)
+        more_of_tokens = ""
+        if access_keys:
+            master = folder / "master"
+            master.write_text(secrets.token_hex(32))
+            master.chmod(0o600)
+            more_of_tokens = ", access_key_master_file: ./master"
         self.config.write_text(
             f"""
-listen: 127.0.0.1:{self.port}
+listen: {f"[127.0.0.1:{self.port}, {listen}]" if listen else f"127.0.0.1:{self.port}"}
 ops: 127.0.0.1:{self.ops_port}
 policies: ./policies
 upstreams:
 {upstreams}
-tokens: {{store: "sqlite:///./sidecar.db", pepper_file: ./pepper}}
+tokens: {{store: "sqlite:///./sidecar.db", pepper_file: ./pepper{more_of_tokens}}}
 audit: {audit}
 {more}
 """
@@ -119,17 +128,26 @@ audit: {audit}
 
     def token(self, **wanted: object) -> str:
         """A fresh token; `wanted` are the fields of `NewToken`."""
+        return self._created(wanted)[0]
+
+    def access_key(self, **wanted: object) -> tuple[str, str, str]:
+        """A fresh token's access key: id and secret, and the token."""
+        token, key_id, secret = self._created({"s3": True, **wanted})
+        return key_id, secret, token
+
+    def _created(self, wanted: dict[str, object]) -> tuple[str, str, str]:
         asked = {"kind": PrincipalKind.CI, "subject": "ci", "workspaces": ("web",), **wanted}
 
-        async def create() -> str:
+        async def create() -> tuple[str, str, str]:
             settings = config.load(self.config).tokens
             assert settings is not None
             opened = await open_token_store(settings)
             try:
-                secret, _ = await opened.tokens.create(
+                secret, row = await opened.tokens.create(
                     msgspec.convert(asked, NewToken), actor="test", now=int(time.time())
                 )
-                return secret.reveal()
+                pair = opened.tokens.access_key(row)
+                return secret.reveal(), "" if pair is None else pair.id, "" if pair is None else pair.secret.reveal()
             finally:
                 await opened.store.close()
 
