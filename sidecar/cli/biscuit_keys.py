@@ -44,12 +44,22 @@ def _read(text: str) -> list[tuple[int, str]]:
     lines = [] if key is not None else _lines(Path(text))
     matches = [key] if key is not None else [_KEY.fullmatch(line) for line in lines]
     found = [(ANY if match[1] is None else int(match[1]), match[2]) for match in matches if match is not None]
-    if not found:
+    if not (found and all(_is_key(digits) for _, digits in found)):
         complain(
             ["--public-key: ed25519/ and 64 hexadecimal digits, as `sidecar key list` shows it, or a file with that"]
         )
         raise typer.Exit(Exit.INVALID)
     return found
+
+
+def _is_key(digits: str) -> bool:
+    from sidecar.credentials.biscuit.library import LibraryError, PublicKey
+
+    try:
+        PublicKey(f"ed25519/{digits}")
+    except LibraryError:
+        return False
+    return True
 
 
 def _lines(file: Path) -> list[str]:
