@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
+from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.opaque import checksum
 from sidecar.credentials.token_row import TokenRow
 from sidecar.errors import CredentialRefused, SidecarError
@@ -168,7 +169,7 @@ async def test_a_token_that_could_not_be_delivered_is_revoked_and_the_old_one_st
 
     seen: list[Secret] = []
 
-    def deliver(token: Secret, row: TokenRow) -> None:
+    def deliver(token: Secret, row: TokenRow, pair: AccessKey | None) -> None:
         seen.append(token)
         raise Lost
 

@@ -93,9 +93,10 @@ def test_init_makes_what_passes_every_check(start: Path) -> None:
     assert workspace.name == "example"
 
 
-def test_init_makes_a_fresh_pepper_that_only_its_owner_reads(start: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["pepper", "access-key-master"])
+def test_init_makes_fresh_secrets_that_only_their_owner_reads(start: Path, tmp_path: Path, name: str) -> None:
     run("init", str(tmp_path / "second"))
-    first, second = (folder / "secrets" / "pepper" for folder in (start, tmp_path / "second"))
+    first, second = (folder / "secrets" / name for folder in (start, tmp_path / "second"))
     assert first.read_text() != second.read_text()
     assert first.stat().st_mode & 0o777 == 0o600
     assert first.parent.stat().st_mode & 0o777 == 0o700
@@ -110,7 +111,7 @@ def test_the_pepper_is_private_whatever_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "x" / "secrets" / "pepper").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("existing", ["sidecar.yaml", "secrets/pepper", "policies/example.yaml"])
+@pytest.mark.parametrize("existing", ["sidecar.yaml", "secrets/pepper", "secrets/access-key-master", "policies/example.yaml"])
 def test_init_overwrites_nothing_and_writes_nothing(tmp_path: Path, existing: str) -> None:
     (tmp_path / existing).parent.mkdir(exist_ok=True)
     (tmp_path / existing).write_text("mine")
@@ -185,7 +186,7 @@ def test_check_of_a_wrong_file_tells_each_problem_on_a_line(start: Path) -> None
     assert done.stderr.splitlines() == [
         f"{path}:2 $: the key 'ops' is missing",
         f"{path}:3 $.opps: unknown key 'opps'; did you mean 'ops'?",
-        f"{path}:16 $.limits: expected a mapping, as key: value, not '3'",
+        f"{path}:17 $.limits: expected a mapping, as key: value, not '3'",
     ]
 
 

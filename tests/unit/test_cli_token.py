@@ -1,5 +1,6 @@
 """`sidecar token`: what a person types, what comes out where, and with which exit code."""
 
+import base64
 import json
 import os
 import re
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from sidecar.cli import token
+from sidecar.cli.options import Exit
 from sidecar.cli.token_text import as_json, lines, table
 from sidecar.credentials.token_row import TokenRow
 from sidecar.store.tables import VERSION
@@ -301,3 +303,85 @@ def test_a_person_whom_the_directory_does_not_know_is_noted_and_gets_the_token(c
     (config.parent / "policies" / "web.yaml").write_text("workspace: web\n")
     ci = run(config, "create", "--kind", "ci", "--subject", "build", "--workspace", "web")
     assert "note: " not in ci.stderr
+
+
+# Access keys, for S3 tools
+
+MASTER = "3f8a1c5e7b9d2046f1e3d5c7b9a8067452310fedcba98765a1b2c3d4e5f60718"
+CI = ("create", "--kind", "ci", "--subject", "build", "--workspace", "web")
+PAIR = re.compile(r"AWS_ACCESS_KEY_ID=(SCK[A-Z2-7]{17})\nAWS_SECRET_ACCESS_KEY=([0-9A-Za-z]{40})\n")
+
+
+@pytest.fixture
+def s3(config: Path) -> Path:
+    (config.parent / "master").write_text(MASTER)
+    config.write_text(f"{CONFIG}  access_key_master_file: ./master\n")
+    return config
+
+
+def test_a_token_for_s3_prints_an_access_key_id_and_a_secret_and_nothing_else(s3: Path) -> None:
+    made = run(s3, *CI, "--s3")
+    found = PAIR.fullmatch(made.stdout)
+    assert found
+    assert found[2] not in made.stderr
+    assert "asc_ci_" not in made.output
+    assert "This is the only time that the secret access key is shown." in made.stderr
+    (row,) = listed(s3)
+    assert row["access_key_id"] == found[1]
+    assert found[1] in run(s3, "show", str(row["id"])).stdout
+    assert found[2] not in run(s3, "show", str(row["id"]), "--json").stdout
+
+
+def test_in_json_the_token_is_beside_its_access_key(s3: Path) -> None:
+    made = json.loads(run(s3, *CI, "--s3", "--json").stdout)
+    assert made["token"].startswith("asc_ci_")
+    assert PAIR.fullmatch(
+        f"AWS_ACCESS_KEY_ID={made['access_key_id']}\nAWS_SECRET_ACCESS_KEY={made['secret_access_key']}\n"
+    )
+    assert "secret_access_key" not in json.loads(run(s3, *CI, "--json").stdout)
+
+
+def test_rotating_it_gives_another_access_key(s3: Path) -> None:
+    first = json.loads(run(s3, *CI, "--s3", "--json").stdout)
+    second = PAIR.fullmatch(run(s3, "rotate", first["id"]).stdout)
+    assert second
+    assert second[1] != first["access_key_id"]
+    assert second[2] != first["secret_access_key"]
+
+
+@pytest.mark.parametrize(("words", "names"), [((), []), (("--key", "TOKEN"), ["TOKEN"])])
+def test_a_file_of_variables_gets_the_pair_and_the_token_where_a_key_is_named(
+    s3: Path, tmp_path: Path, words: tuple[str, ...], names: list[str]
+) -> None:
+    file = tmp_path / "s3.env"
+    file.write_text("OTHER=1\nAWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE\n")
+    done = run(s3, *CI, "--s3", "--to", "env-file", "--file", str(file), *words)
+    values = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    assert list(values) == ["OTHER", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", *names]
+    assert PAIR.search(file.read_text())
+    assert values["AWS_SECRET_ACCESS_KEY"] not in done.output
+    assert f"Written: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY{', TOKEN' if names else ''} in {file}." in done.stderr
+
+
+def test_a_kubernetes_secret_gets_the_pair(s3: Path) -> None:
+    manifest = json.loads(run(s3, *CI, "--s3", "--to", "k8s-secret", "--json").stdout)
+    assert list(manifest["data"]) == ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    assert base64.b64decode(manifest["data"]["AWS_ACCESS_KEY_ID"]).startswith(b"SCK")
+    assert len(base64.b64decode(manifest["data"]["AWS_SECRET_ACCESS_KEY"])) == 40
+
+
+def test_without_a_master_key_it_is_said_what_to_set(config: Path) -> None:
+    refused = run(config, *CI, "--s3", code=Exit.INVALID)
+    assert refused.stderr == "--s3: no access keys are made here; name a file as tokens.access_key_master_file\n"
+    assert listed(config) == []
+
+
+def test_a_master_key_that_is_gone_or_unfit_is_told_and_no_token_is_made(s3: Path) -> None:
+    for text in (None, "short"):
+        (s3.parent / "master").unlink(missing_ok=True)
+        if text is not None:
+            (s3.parent / "master").write_text(text)
+        refused = run(s3, *CI, "--s3", code=Exit.MISSING)
+        assert "access key master file" in refused.stderr
+        assert "openssl rand" in refused.stderr
+    assert listed(s3) == []

@@ -1,4 +1,4 @@
-"""The `tokens:` section: another pepper beside the current one, and what a reused token leads to."""
+"""The `tokens:` section: another pepper beside the current one, what a reused token leads to, and access keys' master keys."""
 
 from pathlib import Path
 
@@ -69,3 +69,52 @@ def test_an_earlier_pepper_is_held_to_what_the_current_one_is(
     assert said in problem.message
     assert (problem.path, problem.line) == ("$.tokens.previous_pepper_files[0]", 5)
     assert content is None or content not in str(problem)
+
+
+MASTER = ", access_key_master_file: ./master"
+
+
+def test_there_are_no_access_keys_unless_a_master_key_is_named(tmp_path: Path) -> None:
+    tokens = loaded(tmp_path, "")
+    assert (tokens.access_key_master_file, tokens.access_key_region) == (None, None)
+    named = loaded(tmp_path, f"{MASTER}, previous_access_key_master_files: [./older], access_key_region: eu-central-1")
+    assert named.access_key_master_file == tmp_path / "master"
+    assert named.previous_access_key_master_files == (tmp_path / "older",)
+    assert named.access_key_region == "eu-central-1"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (", access_key_region: eu-central-1", "it says nothing without access_key_master_file"),
+        (", previous_access_key_master_files: [./older]", "it says nothing without access_key_master_file"),
+        (f"{MASTER}, access_key_region: EU Central", "a region as in signatures"),
+    ],
+)
+def test_what_would_do_nothing_is_a_problem(tmp_path: Path, tokens: str, said: str) -> None:
+    with pytest.raises(DocumentError, match=said):
+        loaded(tmp_path, tokens)
+
+
+@pytest.mark.parametrize(
+    ("files", "problems"),
+    [
+        ({"master": NEW, "older": OLD}, []),
+        ({"older": OLD}, [("access_key_master_file", "no such file; put a random secret")]),
+        ({"master": NEW}, [("previous_access_key_master_files[0]", "no such file; put the master key from before")]),
+        ({"master": "short", "older": OLD}, [("access_key_master_file", "needs at least 32")]),
+        ({"master": "changeme" * 8, "older": OLD}, [("access_key_master_file", "placeholder")]),
+        ({"master": NEW, "older": f"{NEW}\n"}, [("previous_access_key_master_files[0]", "has the same key")]),
+    ],
+)
+def test_master_keys_are_fit_and_told_apart_before_the_start(
+    tmp_path: Path, files: dict[str, str], problems: list[tuple[str, str]]
+) -> None:
+    for name, text in {"new": NEW, **files}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+    report = inspect_files(config.load(written(tmp_path, f"{MASTER}, previous_access_key_master_files: [./older]")))
+    assert [problem.path for problem in report.problems] == [f"$.tokens.{setting}" for setting, _ in problems]
+    for problem, (_, said) in zip(report.problems, problems, strict=True):
+        assert said in problem.message
+        assert NEW not in str(problem)
