@@ -147,7 +147,7 @@ class ChangeFeed:
             self.noticed += 1
             self._behind = True
         if sight is Sight.REPLACED:
-            self._replaced = self._keys_moved = True
+            self._replaced = True
             self._seq = 0
         if self._replaced:
             # Each sight is told once: until the old file is let go of, nothing that is read or not read is news.
@@ -188,6 +188,7 @@ class ChangeFeed:
         if self._seq == 0:
             # The number first: what is committed in between is then read twice, not missed.
             last = await self._store.last_change()
+            self._keys_moved = True
             async for row in self._store.every_revocation():
                 self._bar(row)
             async for change in self._store.revocations(now):
