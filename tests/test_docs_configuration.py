@@ -13,7 +13,7 @@ from sidecar.document import Value, parse
 from sidecar.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-ROWS = re.compile(r"^\| `([a-z_A-Z.\[\]]+)` \| *([^|]*?) *\|", re.MULTILINE)
+ROWS = re.compile(r"^\| `([a-z_A-Z0-9.\[\]]+)` \| *([^|]*?) *\|", re.MULTILINE)
 NOT_IN_THE_FILE = {"path", "upstreams.NAME.name", "issuers.NAME.name"}
 WRITTEN = {"audit[].rotate_size": "audit[].rotate.size", "audit[].keep": "audit[].rotate.keep"}
 READ = {float: Value.duration, int: Value.number, str: Value.text, bool: Value.boolean}

@@ -218,10 +218,6 @@ class S3Upstream(HttpUpstream):
         )
         return head(exchange, b"%b%b\r\n" % (address.preamble, b"\r\n".join(map(b": ".join, signed))))
 
-    def address_of(self, path: str) -> str:
-        """A path below the bucket (`/` is the bucket's own), and a query, as the store is asked for them."""
-        return self._prefix + path
-
     def _path(self, upstream_path: str) -> str | None:
         """What to ask S3 for: with the bucket, in the one spelling that is signed, without the query. `None`: no key."""
         path = upstream_path.partition("?")[0]
