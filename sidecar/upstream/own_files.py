@@ -156,6 +156,8 @@ def context(settings: UpstreamSettings, contents: Contents) -> ssl.SSLContext:
             made = ssl.create_default_context(cadata=trusted)
         except (ssl.SSLError, ValueError):
             raise OwnFilesUnusable(f"no PEM certificates can be read from {ca.name}") from None
+        # Whatever is in the file is trusted: an intermediate's certificate or the store's own, too, as Python 3.13 has it by itself.
+        made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     made.set_alpn_protocols(["http/1.1"])
     if certificate is not None and key is not None:
         show(made, contents[certificate], contents[key])

@@ -158,6 +158,22 @@ async def test_an_own_authority_replaces_the_system_s(tmp_path: Path) -> None:
         await upstream.close()
 
 
+async def test_an_intermediate_authority_or_the_store_s_own_certificate_is_enough(tmp_path: Path) -> None:
+    """Many companies hand out the certificate of an intermediate, or of the machine, and not their root's."""
+    middle = OURS.create_child_ca()
+    leaf = middle.issue_cert(NAME)
+    for trusted in (middle.cert_pem, leaf.cert_chain_pems[0]):
+        (tmp_path / "ca.crt").write_bytes(trusted.bytes())
+        async with tls_store(leaf) as made:
+            upstream = HttpUpstream(settings(made, tmp_path))
+            assert await ask(upstream) == b"nobody"
+            await upstream.close()
+        async with tls_store(OURS.issue_cert(NAME)) as made:  # the root that signed it is not in the file
+            upstream = HttpUpstream(settings(made, tmp_path))
+            assert (await refusal(upstream)).reason is Reason.UPSTREAM_UNTRUSTED
+            await upstream.close()
+
+
 async def test_a_store_that_speaks_no_tls_is_unreachable(tmp_path: Path) -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(5)
