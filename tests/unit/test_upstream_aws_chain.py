@@ -1,0 +1,126 @@
+"""Keys that AWS hands out: found and renewed in a thread, never on the loop, and kept while they can't be renewed."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from sidecar.upstream import aws_chain
+from sidecar.upstream.aws_chain import AwsChain, Frozen
+from sidecar.upstream.own_files import Keys, OwnFilesUnusable
+
+from tests.unit.relays import until
+
+
+class Role:
+    """What botocore would find: `keys` are the current ones, `error` what asking for them ends in."""
+
+    def __init__(self) -> None:
+        self.keys: tuple[str, str, str | None] = ("AKID1", "secret1", "token1")
+        self.error: Exception | None = None
+        self.threads: set[int] = set()
+
+    def find(self) -> Frozen:
+        return self.frozen
+
+    def frozen(self) -> SimpleNamespace:
+        self.threads.add(threading.get_ident())
+        if self.error is not None:
+            raise self.error
+        access_key, secret_key, token = self.keys
+        return SimpleNamespace(access_key=access_key, secret_key=secret_key, token=token)
+
+
+def shown(keys: list[Keys]) -> list[tuple[str, str, str | None]]:
+    return [
+        (each.access_key_id, each.secret.reveal(), each.session_token and each.session_token.reveal()) for each in keys
+    ]
+
+
+async def test_new_keys_are_told_of_once_and_come_from_a_thread() -> None:
+    role, heard = Role(), list[Keys]()
+    chain = AwsChain("bucket", heard.append, find=role.find, interval=0.01)
+    await chain.start()
+    assert shown(heard) == [("AKID1", "secret1", "token1")]
+    role.keys = ("AKID2", "secret2", None)
+    await until(lambda: len(heard) == 2)
+    await chain.stop()
+    assert shown(heard)[1:] == [("AKID2", "secret2", None)]
+    assert chain.refreshes == 2
+    assert role.threads
+    assert threading.get_ident() not in role.threads
+
+
+async def test_the_loop_goes_on_while_keys_are_asked_for() -> None:
+    role, asked, release = Role(), threading.Event(), threading.Event()
+
+    def slow() -> Frozen:
+        asked.set()
+        assert release.wait(5)
+        return role.frozen
+
+    chain = AwsChain("bucket", lambda keys: None, find=slow)
+    starting = asyncio.create_task(chain.start())
+    await until(asked.is_set)
+    release.set()
+    await starting
+    await chain.stop()
+
+
+async def test_keys_that_cannot_be_renewed_stay_and_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    role, heard = Role(), list[Keys]()
+    chain = AwsChain("bucket", heard.append, find=role.find, interval=0.01)
+    await chain.start()
+    role.error = RuntimeError("secret1 is in here")
+    await until(lambda: chain.failures >= 2)
+    assert chain.problem == "the AWS chain: RuntimeError"
+    assert len(heard) == 1
+    role.error = None
+    await until(lambda: chain.problem is None)
+    await chain.stop()
+    assert "secret1" not in caplog.text
+    assert caplog.text.count("keeps its keys") == 1
+
+
+@pytest.mark.parametrize("secret", ["", "with space"])
+async def test_what_can_be_no_key_is_refused_at_the_start(secret: str) -> None:
+    role = Role()
+    role.keys = ("AKID", secret, None)
+    with pytest.raises(OwnFilesUnusable):
+        await AwsChain("bucket", lambda keys: None, find=role.find).start()
+
+
+def test_botocore_itself_finds_what_a_profile_holds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "credentials").write_text(
+        "[default]\naws_access_key_id = AKIDPROFILE\naws_secret_access_key = shared\naws_session_token = session\n"
+    )
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    found = aws_chain.find()()
+    assert (found.access_key, found.secret_key, found.token) == ("AKIDPROFILE", "shared", "session")
+
+
+def test_a_machine_without_any_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    with pytest.raises(OwnFilesUnusable, match="finds no credentials"):
+        aws_chain.find()
+
+
+def test_botocore_is_not_loaded_by_a_process_that_does_not_ask_for_it() -> None:
+    code = "import sys, sidecar.serving, sidecar.upstream.s3; sys.exit('botocore' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_the_extra_the_operator_reads_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    with pytest.raises(OwnFilesUnusable, match="install the extra `aws`"):
+        aws_chain.find()
