@@ -116,7 +116,7 @@ def read_routes(
         upstream = known_name(upstream_value, upstreams, "upstream")
         keys = block.get("upstream_path", plain_path, path) or path
         verbs = block.get("verbs", _read_verbs, {})
-        content_address = block.get("content_address", _read_content_address, False)
+        content_address = block.get("content_address", partial(_read_content_address, client), False)
         cas_writes_open = block.get("cas_writes", partial(_read_cas_writes, client), False)
         host = block.get("host", partial(bucket_file.read_host, client), "")
         block.refuse("legacy", "the old shared password is the workspace's; write it beside 'routes'")
@@ -168,7 +168,9 @@ def _read_level(value: Value) -> Permissions:
     return LEVELS[value.choice(tuple(LEVELS), "level")]
 
 
-def _read_content_address(value: Value) -> bool:
+def _read_content_address(client: str, value: Value) -> bool:
+    if client == "s3":
+        value.problem("S3 clients upload in parts, of which none can be held to a digest of the whole")
     return value.choice(("sha256",), "digest") == "sha256"
 
 

@@ -14,7 +14,7 @@ from sidecar.credentials.failures import LANE, Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.legacy import OldPasswords
 from sidecar.errors import CredentialRefused, Refused, Unavailable
-from sidecar.gate import Decision, Gate, LastRead, upstream_path
+from sidecar.gate import Decision, Gate, LastRead, store_path, upstream_path
 from sidecar.model import (
     ANONYMOUS,
     Action,
@@ -30,6 +30,7 @@ from sidecar.model import (
 )
 from sidecar.policy.compiled import Legacy, Route, Rule, Workspace
 from sidecar.policy.evaluate import Trace
+from sidecar.policy.glob import glob
 from sidecar.policy.routes import Routes, Snapshot
 from sidecar.profiles import PROFILES, LocalAnswer, Profile
 from sidecar.profiles.plain import Plain
@@ -772,3 +773,64 @@ async def test_a_network_over_its_measure_waits_for_a_place_and_is_served() -> N
     assert not waiting.done()
     lane.release()
     assert await waiting is Reason.GRANTED
+
+
+def of_client(client: str, workspace: str, path: str, **more: Any) -> Route:
+    return msgspec.structs.replace(route(workspace, path), client=client, **more)
+
+
+NESTED = snapshot_of(
+    Workspace(
+        "web",
+        "web.yaml",
+        "0" * 64,
+        routes=(of_client("nx", "web", "/web"), of_client("plain", "web", "/npm", upstream_path="/npm")),
+        ci_tokens=READ_WRITE,
+    ),
+    Workspace(
+        "inner",
+        "i.yaml",
+        "1" * 64,
+        routes=(
+            of_client("plain", "inner", "/web/v1"),
+            of_client("plain", "inner", "/npm/@a", upstream_path="/npm/@a"),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("/web/v1/cache/1", Reason.WRONG_WORKSPACE),
+        ("/web//v1/cache/1", Reason.BAD_TARGET),
+        ("/web/linux/v1/cache/1", Reason.GRANTED),
+        ("/npm/@a/b", Reason.WRONG_WORKSPACE),
+        ("/npm/@a%2fb", Reason.BAD_TARGET),
+        ("/npm/@b%2fb", Reason.GRANTED),
+    ],
+)
+async def test_a_slash_in_another_spelling_leads_to_no_other_workspace(target: str, reason: Reason) -> None:
+    assert await Rig(NESTED).reason("PUT", target, "ci-token") is reason
+
+
+async def test_an_errand_says_which_key_is_asked_for() -> None:
+    once = Workspace(
+        "web", "w.yaml", "0" * 64, routes=(of_client("nx", "web", "/web"),), ci_tokens=READ_WRITE, write_once=True
+    )
+    rig = Rig(snapshot_of(once))
+    decision = await rig.ask("PUT", "/web//v1/cache/1?x=1", "ci-token")
+    assert rig.asked == ["/web/v1/cache/1"]
+    assert (decision.reason, decision.only_creates, decision.exists) == (Reason.GRANTED, True, False)
+    assert decision.errand is not None
+    assert store_path(decision) == decision.errand.path == "/web/v1/cache/1"
+    rig.exists = True
+    decision = await rig.ask("PUT", "/web/v1/cache/1", "ci-token")
+    assert (decision.reason, decision.only_creates, decision.exists) == (Reason.NO_RULE, False, True)
+
+
+async def test_which_of_many_keys_the_same_caller_may_read() -> None:
+    hidden = Rule("hidden", 1, deny=frozenset({Permission.READ}), path=glob("a/*"))
+    rig = Rig(snapshot_of(msgspec.structs.replace(WEB, rules=(hidden,))))
+    decision = await rig.ask("GET", "/web/b", "ci-token")
+    assert rig.gate.grants(decision, ["a/1", "b/1", "a", "a/1/2"]) == ["b/1", "a", "a/1/2"]

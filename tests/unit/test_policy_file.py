@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from sidecar.errors import DocumentError
 from sidecar.model import LEVELS, Permission
-from sidecar.policy.compiled import Legacy, Workspace
+from sidecar.policy.compiled import Legacy, Route, Workspace
 from sidecar.policy.file import compile_file
 from sidecar.policy.glob import Glob
+from sidecar.profiles import PROFILES
 from sidecar.settings import IssuerSettings
 
 EXAMPLE = Path(__file__).parents[2] / "config/policies/web.yaml"
@@ -22,7 +23,7 @@ HEAD = "workspace: web\nroutes: [{path: /web, client: plain, upstream: store}]\n
 
 def load(text: str, *, checked: bool = True) -> Workspace:
     issuers, upstreams = (ISSUERS, ["store", "artifacts"]) if checked else (None, None)
-    return compile_file(text, "policies/web.yaml", issuers=issuers, upstreams=upstreams, profiles=["plain", "nx"])
+    return compile_file(text, "policies/web.yaml", issuers=issuers, upstreams=upstreams, profiles=PROFILES)
 
 
 def problems(text: str) -> list[str]:
@@ -82,6 +83,33 @@ def test_verbs_of_a_route() -> None:
     assert load(text).routes[0].verbs == {"POST": Permission.READ, "PURGE": Permission.ADMIN}
 
 
+def one_route(text: str) -> Route:
+    return load(f"workspace: w\nroutes: [{{path: /w, upstream: store, {text}}}]").routes[0]
+
+
+def test_keys_that_prove_their_bodies() -> None:
+    assert one_route("client: plain, content_address: sha256").content_address
+    assert not one_route("client: plain").content_address
+    assert one_route("client: bazel, cas_writes: open").cas_writes_open
+    assert not one_route("client: bazel, cas_writes: granted").cas_writes_open
+    assert not one_route("client: bazel").cas_writes_open
+
+
+NIX_KEY = "cache.example.org-1:D3cL4+IlRzlLbABJqutwWkrXb2j9F+hujLe2Gl0jY+c="
+
+
+@pytest.mark.parametrize("written", [f"'{NIX_KEY}  a:{'A' * 43}='", f"['{NIX_KEY}', 'a:{'A' * 43}=']"])
+def test_whose_signatures_count_is_nix_routes_affair(written: str) -> None:
+    routes = "routes: [{path: /n, client: nix, upstream: store}, {path: /p, client: plain, upstream: store}]"
+    workspace = load(f"workspace: w\n{routes}\nsettings: {{trusted_public_keys: {written}, other: text}}")
+    (nix, plain) = workspace.routes
+    assert nix.trusted_keys is not None
+    assert [(key.name, len(key.key)) for key in nix.trusted_keys] == [("cache.example.org-1", 32), ("a", 32)]
+    assert plain.trusted_keys is None
+    assert workspace.settings == {"trusted_public_keys": f"{NIX_KEY} a:{'A' * 43}=", "other": "text"}
+    assert one_route("client: nix").trusted_keys is None
+
+
 BAD_FILES = [
     ("routes: []", "workspace' is missing"),
     ("workspace: web", "routes' is missing"),
@@ -114,6 +142,10 @@ BAD_FILES = [
     (HEAD + "anonymous: read\nanonymous: none", "is here twice"),
     (HEAD + "members: {user: [ada]}", "did you mean 'users'?"),
     (HEAD + "settings: {a: [b]}", "expected a string"),
+    (HEAD + "settings: {trusted_public_keys: []}", "nothing at all would be trusted"),
+    (HEAD + "settings: {trusted_public_keys: [a]}", "'a' is no public key; write it as in nix.conf"),
+    (HEAD + f"settings: {{trusted_public_keys: '{NIX_KEY} {NIX_KEY[:-1]}'}}", "is no public key"),
+    (HEAD + "settings: {trusted_public_keys: {a: b}}", "expected a string"),
     (HEAD + "cases: [{name: x}]", "'who' is missing"),
 ]
 BAD_ROUTES = [
@@ -129,6 +161,11 @@ BAD_ROUTES = [
     ("{path: /a, client: plain, upstream: store, verbs: {post: read}}", "no HTTP method"),
     ("{path: /a, client: plain, upstream: store, verbs: {POST: read-write}}", "unknown permission"),
     ("{path: /a, client: plain, upstream: store, branches: x}", "unknown key 'branches'"),
+    ("{path: /a, client: plain, upstream: store, content_address: md5}", "unknown digest 'md5'"),
+    ("{path: /a, client: plain, upstream: store, content_address: true}", "unknown digest 'true'"),
+    ("{path: /a, client: s3, upstream: store, content_address: sha256}", "upload in parts"),
+    ("{path: /a, client: plain, upstream: store, cas_writes: open}", "only bazel has a store by digest"),
+    ("{path: /a, client: bazel, upstream: store, cas_writes: closed}", "unknown word 'closed'"),
     ("{path: /a, client: plain, upstream: store, legacy: true}", "write it beside 'routes'"),
     ("{path: /a, client: plain}", "'upstream' is missing"),
     ("{path: /a, client: plain, upstream: store}, {path: /a, client: nx, upstream: store}", "in line 2 already"),
