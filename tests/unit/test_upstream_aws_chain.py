@@ -1,9 +1,11 @@
 """Keys that AWS hands out: found and renewed in a thread, never on the loop, and kept while they can't be renewed."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +14,7 @@ from sidecar.upstream import aws_chain
 from sidecar.upstream.aws_chain import AwsChain, Frozen
 from sidecar.upstream.own_files import Keys, OwnFilesUnusable
 
+from tests.e2e.aws_roles import Roles
 from tests.unit.relays import until
 
 
@@ -105,12 +108,7 @@ def test_botocore_itself_finds_what_a_profile_holds(monkeypatch: pytest.MonkeyPa
     assert (found.access_key, found.secret_key, found.token) == ("AKIDPROFILE", "shared", "session")
 
 
-def test_a_machine_without_any_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_WEB_IDENTITY_TOKEN_FILE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+def test_a_machine_without_any_says_so(roles: Roles) -> None:
     with pytest.raises(OwnFilesUnusable, match="finds no credentials"):
         aws_chain.find()
 
@@ -124,3 +122,54 @@ def test_without_the_extra_the_operator_reads_what_to_install(monkeypatch: pytes
     monkeypatch.setitem(sys.modules, "botocore.session", None)
     with pytest.raises(OwnFilesUnusable, match="install the extra `aws`"):
         aws_chain.find()
+
+
+@pytest.fixture
+def roles(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Roles]:
+    """AWS beside the workload, and nothing of this machine's own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    made = Roles()
+    yield made
+    made.close()
+
+
+async def renewed(roles: Roles) -> list[tuple[str, str, str | None]]:
+    """The keys that are heard of while those that are handed out are about to end and others take their place."""
+    heard: list[Keys] = []
+    roles.keys = ("AKID1", "secret1", "token1", 300.0)
+    chain = AwsChain("bucket", heard.append, interval=0.01)
+    await chain.start()
+    roles.keys = ("AKID2", "secret2", "token2", 3600.0)
+    await until(lambda: len(heard) == 2)
+    await chain.stop()
+    return shown(heard)
+
+
+RENEWED = [("AKID1", "secret1", "token1"), ("AKID2", "secret2", "token2")]
+
+
+async def test_pod_identity_is_renewed_before_it_ends(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("pod-token")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{roles.port}/v1/credentials")
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+    assert await renewed(roles) == RENEWED
+    assert set(roles.asked) == {"pod-token"}
+
+
+async def test_web_identity_is_renewed_before_it_ends(
+    roles: Roles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("web-identity-token")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{roles.port}")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/sidecar")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    assert await renewed(roles) == RENEWED
+    assert set(roles.asked) == {"web-identity-token"}
