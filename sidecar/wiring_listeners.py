@@ -115,7 +115,9 @@ def _context(certificate: Certificate) -> Callable[[], ssl.SSLContext]:
 
 def _check(certificate: Certificate) -> Callable[[], str | None]:
     return lambda: (
-        f"the files are not served by, an earlier version is: {certificate.problem}" if certificate.problem else None
+        f"the files on disk are not served, an earlier version is: {certificate.problem}"
+        if certificate.problem
+        else None
     )
 
 

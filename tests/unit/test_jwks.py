@@ -216,6 +216,18 @@ async def test_https_with_its_own_authority(tls: tuple[Idp, Path]) -> None:
     assert is_key((await fetched(server, ca_file=file)).find("k1", "ES256"), FIRST)
 
 
+async def test_https_with_the_certificate_of_an_intermediate_authority(tmp_path: Path) -> None:
+    middle = trustme.CA().create_child_ca()
+    file = tmp_path / "middle.pem"
+    middle.cert_pem.write_to_path(str(file))
+    server = Idp(middle)
+    await server.start()
+    try:
+        assert is_key((await fetched(server, ca_file=file)).find("k1", "ES256"), FIRST)
+    finally:
+        await server.stop()
+
+
 async def test_an_unknown_authority_is_an_outage(tls: tuple[Idp, Path], tmp_path: Path) -> None:
     server, _ = tls
     other = tmp_path / "other.pem"
