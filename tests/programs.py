@@ -1,6 +1,7 @@
 """Programs that a test drives and that may not be installed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,9 +34,10 @@ def go_program(module: str) -> str:
     Kept under `~/.cache`, so that only the first run pays for it (minutes). Skips the test by name where there is no Go.
     """
     path, _, version = module.partition("@")
+    name = Path(re.sub(r"/v[0-9]+$", "", path)).name  # a module's major version names no program
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "sidecar-tests" / "go" / f"{Path(path).name}-{version}"
-    program = folder / Path(path).name
+    folder = cache / "sidecar-tests" / "go" / f"{name}-{version}"
+    program = folder / name
     if not program.exists():
         go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
         if go is None:
@@ -54,6 +56,28 @@ def go_program(module: str) -> str:
         (building / program.name).rename(program)  # in one step: another run may build it, too
         building.rmdir()
     return str(program)
+
+
+def require_node_package(name: str, version: str) -> Path:
+    """The folder of a package from npm, installed once into the cache; nothing of it is run. Without Node or the registry as with
+    a missing program."""
+    require_program("node")
+    npm = require_program("npm")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "sidecar-tests" / "npm" / f"{name.replace('/', '-')}-{version}"
+    if not folder.exists():
+        building = folder.with_name(f"{folder.name}.{os.getpid()}")
+        building.mkdir(parents=True)
+        words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", f"{name}@{version}"]
+        done = subprocess.run([npm, *words], cwd=building, capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            shutil.rmtree(building)
+            _missing(f"{name} can't be installed: {done.stderr[-500:]}")
+        try:
+            building.rename(folder)  # in one step: another run may install it, too
+        except OSError:
+            shutil.rmtree(building)
+    return folder / "node_modules" / name
 
 
 def _missing(what: str) -> NoReturn:

@@ -14,6 +14,7 @@ from sidecar.cli.options import Exit, complain
 from sidecar.cli.token_work import given, loaded, run
 
 if TYPE_CHECKING:
+    from sidecar.credentials.biscuit.library import Verified
     from sidecar.credentials.biscuit.verifier import Opened
     from sidecar.store.open import OpenStore
 
@@ -87,14 +88,21 @@ def biscuit_given() -> bytes:
 
 
 def opened(content: bytes, keys: dict[int, list[str]]) -> "Opened":
-    """Verified with whichever of the keys it names. Raises `Refusal`."""
+    """Verified, and found acceptable. Raises `Refusal`."""
+    from sidecar.credentials.biscuit.verifier import examined
+
+    return examined(*verified(content, keys))
+
+
+def verified(content: bytes, keys: dict[int, list[str]]) -> tuple["Verified", int]:
+    """With whichever of the keys it names. Raises `Refusal`."""
     from sidecar.credentials.biscuit.verifier import Refusal, RootKeys
 
     number = key_id(content)
     refusal = Refusal("no root key" if not keys else f"none of the keys given is root key {number}")
     for key in (*keys.get(number, ()), *keys.get(ANY, ())):
         try:
-            return RootKeys({number: key}).open(content)
+            return RootKeys({number: key}).verified(content)
         except Refusal as error:
             refusal = error
     raise refusal

@@ -9,6 +9,7 @@ from sidecar.cli import audit, config, key, policy, store, token
 from sidecar.cli.demo import demo
 from sidecar.cli.init import init
 from sidecar.cli.options import Exit, commands, complain
+from sidecar.cli.purge import purge
 from sidecar.cli.serve import serve
 from sidecar.errors import DocumentError, SidecarError
 
@@ -27,6 +28,7 @@ app = commands(HELP, "sidecar")
 app.command()(demo)
 app.command()(init)
 app.command()(serve)
+app.command()(purge)
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(key.app, name="key")

@@ -11,9 +11,11 @@ from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, 
 from sidecar.cli.token_attenuate import attenuate
 from sidecar.cli.token_create import create
 from sidecar.cli.token_inspect import inspect
+from sidecar.cli.token_leaked import leaked
 from sidecar.cli.token_list import list_
 from sidecar.cli.token_revoke import revoke
 from sidecar.cli.token_rotate import rotate
+from sidecar.cli.token_rules import rules
 from sidecar.cli.token_text import as_json, lines
 from sidecar.cli.token_work import loaded, now, print_json, run
 from sidecar.credentials.token_row import TokenRow
@@ -29,6 +31,8 @@ app.command()(inspect)
 app.command(name="list")(list_)
 app.command()(rotate)
 app.command()(revoke)
+app.command()(leaked)
+app.command()(rules)
 
 
 @app.callback()

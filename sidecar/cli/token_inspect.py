@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from sidecar.cli.biscuit_keys import biscuit_given, key_id, opened, public_keys
+from sidecar.cli.biscuit_keys import biscuit_given, key_id, public_keys, verified
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, complain
 from sidecar.cli.token_attenuate import PublicKeyOption
 from sidecar.cli.token_work import now, print_json
@@ -20,30 +20,30 @@ def inspect(
 ) -> None:
     """Show what a Biscuit on standard input says: its blocks, their checks in plain words, its end, its revocation ids.
 
-    Without a key that it verifies with it is shown all the same, and said to be unverified: exit 1.
+    One that no key here verifies, or that a sidecar would not accept, is shown all the same, and that is said: exit 1.
     """
     from sidecar.credentials.biscuit import library, profile, wire
     from sidecar.credentials.biscuit.meaning import meaning, utc
     from sidecar.credentials.biscuit.verifier import Refusal
 
     content = biscuit_given()
-    keys = public_keys(public_key or [], config)
-    problem: str | None = None
+    unverified: str | None = None
     try:
-        found = opened(content, keys)
-        blocks, ids = found.blocks, found.block_ids
+        token, _ = verified(content, public_keys(public_key or [], config))
+        content = token.content
     except Refusal as refusal:
-        problem = str(refusal)
-        try:
-            blocks, ids = wire.blocks(content), library.unverified_ids(content)
-        except (wire.Malformed, library.LibraryError) as error:
-            complain([f"that can't be read: {error}"])
-            raise typer.Exit(Exit.FAILED) from None
-    accepted = _problem(profile.examine, blocks)
+        unverified = str(refusal)
+    try:
+        blocks, ids = wire.blocks(content), library.unverified_ids(content)
+    except (wire.Malformed, library.LibraryError) as error:
+        complain([f"that can't be read: {error}"])
+        raise typer.Exit(Exit.FAILED) from None
+    refused = _problem(profile.examine, blocks)
     ends_at = meaning(blocks).ends_at
     shown: dict[str, Any] = {
-        "verified": problem is None,
-        "problem": problem or accepted,
+        "verified": unverified is None,
+        "accepted": unverified is None and refused is None,
+        "problem": unverified or refused,
         "root_key": key_id(content),
         "token_id": _text(blocks[0], "token_id"),
         "subject": _text(blocks[0], "subject"),
@@ -57,7 +57,7 @@ def inspect(
     else:
         for line in _lines(shown):
             typer.echo(line)
-    if problem is not None:
+    if not shown["accepted"]:
         raise typer.Exit(Exit.FAILED)
 
 

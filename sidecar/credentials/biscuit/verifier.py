@@ -92,6 +92,10 @@ class RootKeys:
 
     def open(self, content: bytes) -> Opened:
         """Verifies, then examines. Raises `Refusal`."""
+        return examined(*self.verified(content))
+
+    def verified(self, content: bytes) -> tuple["Verified", int]:
+        """A token whose signatures are right, and its root key. Raises `Refusal`."""
         from sidecar.credentials.biscuit.library import LibraryError, verify
 
         asked_for: list[int | None] = []
@@ -118,7 +122,7 @@ class RootKeys:
             raise Refusal("malformed, or a signature is wrong") from None
         key_id = asked_for[-1]
         assert key_id is not None
-        return examined(verified, key_id)
+        return verified, key_id
 
 
 def examined(verified: "Verified", key_id: int) -> Opened:
