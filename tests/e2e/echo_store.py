@@ -20,9 +20,10 @@ class Seen(Struct, frozen=True):
 
 
 class EchoStore:
-    """Answers everything with `200 ok`. `seen` are complete requests in their order, `faults` what was no request."""
+    """Answers everything with `200` and `body`. `seen` are complete requests in their order, `faults` what was no request."""
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes = b"ok") -> None:
+        self._body = body
         self.heads: list[bytes] = []
         """Request lines, also of requests whose body never came to its end."""
         self.seen: list[Seen] = []
@@ -51,8 +52,8 @@ class EchoStore:
                 if request is None:
                     return
                 self.seen.append(request)
-                body = b"" if request.method == b"HEAD" else b"ok"
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + body)
+                body = b"" if request.method == b"HEAD" else self._body
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(self._body) + body)
         except (OSError, EOFError):
             return  # the sidecar broke off, as it must when its client does
         except ValueError as error:
