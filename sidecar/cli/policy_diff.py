@@ -118,12 +118,17 @@ def _replayed(
     """The comparison over what was asked, and what the log doesn't tell."""
     from sidecar.audit.summary import lines_of
     from sidecar.cli.policy_compare import compare_requests
+    from sidecar.cli.policy_run import Progress
     from sidecar.cli.replay import read_audit
+
+    reading = Progress(None, "lines of the log read", lambda text: complain([text]))
 
     def lines() -> "Iterator[bytes]":
         for file in audit:
             with file.open("rb") as opened:
-                yield from lines_of(opened)
+                for line in lines_of(opened):
+                    yield line
+                    reading.step()
 
     try:
         replay = read_audit(lines(), before, _directory(settings))

@@ -51,8 +51,9 @@ class Progress:
     """Tells of a long run, once every two seconds."""
 
     def __init__(
-        self, total: int, what: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self, total: int | None, what: str, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
+        """`total`: `None` where nobody knows how many there are."""
         self._total, self._what, self._say, self._clock = total, what, say, clock
         self._done = 0
         self._told = clock()
@@ -60,9 +61,11 @@ class Progress:
     def step(self) -> None:
         self._done += 1
         now = self._clock()
-        if now - self._told >= 2.0 and self._done < self._total:
+        if now - self._told >= 2.0 and (self._total is None or self._done < self._total):
             self._told = now
-            self._say(f"{self._done} of {self._total} {self._what}")
+            self._say(
+                f"{self._done} {self._what}" if self._total is None else f"{self._done} of {self._total} {self._what}"
+            )
 
 
 async def run_cases(

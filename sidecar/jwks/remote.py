@@ -119,7 +119,7 @@ class RemoteKeys(Source):
         trust: ssl.SSLContext | bool = True
         if self._settings.ca_file is not None:
             trust = await asyncio.to_thread(ssl.create_default_context, cafile=str(self._settings.ca_file))
-            trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate's certificate is enough, as for stores
+            trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an intermediate's is enough
         # A session for each fetch: they are minutes apart, and a CA file that was replaced is read again.
         async with aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=trust),

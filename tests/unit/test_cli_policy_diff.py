@@ -363,3 +363,14 @@ async def test_a_long_comparison_says_how_far_it_is(monkeypatch: pytest.MonkeyPa
     await compare_requests(found, Snapshot(), Snapshot(), 0.0, lambda text: None)
     await compare_cases([found[0].case] * 2, Snapshot(), Snapshot(), 0.0, lambda text: None)
     assert steps == [1, 2, 2]
+
+
+def test_reading_a_long_log_says_how_far_it_is(
+    policies: Policies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int | None] = []
+    monkeypatch.setattr("sidecar.cli.policy_run.Progress.step", lambda self: steps.append(self._total))
+    (tmp_path / "log").write_bytes(record(ADA) * 3)
+    old, new = policies("", "")
+    assert run(old, new, "--audit", tmp_path / "log").exit_code == 0
+    assert steps == [None] * 3 + [1]

@@ -254,6 +254,15 @@ def test_cases_about_loading_are_compared_by_how_problems_begin(folder: Path, tm
 # Progress
 
 
+def test_a_log_of_unknown_length_says_how_much_was_read() -> None:
+    moments = iter([0.0, 1.0, 2.5, 3.0])
+    said: list[str] = []
+    progress = Progress(None, "lines of the log read", said.append, lambda: next(moments))
+    for _ in range(3):
+        progress.step()
+    assert said == ["2 lines of the log read"]
+
+
 def test_a_long_run_says_how_far_it_is() -> None:
     moments = iter([0.0, 1.0, 2.5, 3.0, 4.6, 9.0])
     said: list[str] = []
