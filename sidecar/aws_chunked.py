@@ -81,6 +81,8 @@ class Decoder:
         self._signature = ""
         self._names = trailers
         self._checksums = Checksums(trailers)
+        self.trailers: dict[str, str] = {}
+        """What stood in them, once it was found right."""
         self._hash = hashlib.sha256()
         self._at = _At.CHUNK
         self._in_chunk = 0
@@ -186,4 +188,5 @@ class Decoder:
             lines = "".join(f"{name}:{value}\n" for name, value in found)
             self._compare("AWS4-HMAC-SHA256-TRAILER", hashlib.sha256(lines.encode()).hexdigest(), match[2].decode())
         self._checksums.check(dict(found))
+        self.trailers = dict(found)
         self._at = _At.END

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from sidecar import __version__, headers, readings, wiring_audit
 from sidecar.audit.log import AuditLog
@@ -338,8 +339,10 @@ def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
     origins = tuple(_origin(url.lower()) for url in settings.urls or (settings.url,))
     ours = isinstance(upstream, FileStore)
     keeps = ours or isinstance(upstream, S3Relay)
-    relay = upstream.relay if isinstance(upstream, S3Relay) else None
-    return Place(upstream, origins, settings.redirects == "pass", keeps, relay, keeps_provenance=ours)
+    place = Place(upstream, origins, settings.redirects == "pass", keeps_headers=keeps, keeps_provenance=ours)
+    if isinstance(upstream, S3Relay):
+        return replace(place, relay=upstream.relay, parts_checksum=upstream.checksum_of_parts)
+    return place
 
 
 def _stores(upstreams: Mapping[str, UpstreamSettings]) -> dict[str, Store]:

@@ -33,8 +33,17 @@ class Body:
     Where it is 0 nothing can be kept back: `finish()` before the store hears of the request at all.
     """
 
-    def __init__(self, length: int, decoder: Decoder | None, sha256: str | None, checksums: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        length: int,
+        decoder: Decoder | None,
+        sha256: str | None,
+        checksums: Mapping[str, str],
+        trailers: tuple[str, ...] = (),
+    ) -> None:
         self.length = length
+        self.trailers = trailers
+        """The names of the checksums that come behind it."""
         self._decoder = decoder
         self._sha256 = sha256
         self._hash = hashlib.sha256()
@@ -42,6 +51,10 @@ class Body:
         self._checksums = Checksums(tuple(checksums)) if checksums else None
         self._missing = length
         self._kept: list[bytes] = []
+
+    def trailer(self, name: str) -> str:
+        """What a trailer says; after `finish()`."""
+        return self._decoder.trailers[name] if self._decoder is not None else ""
 
     def feed(self, data: bytes) -> list[bytes]:
         """What may go to the store now. Raises `Refused`: `MALFORMED_BODY`, `BAD_SIGNATURE`, `BODY_MISMATCH`."""
@@ -119,7 +132,7 @@ def _streaming(
     trailers = tuple(name.strip(" ").lower() for name in announced.split(",")) if announced is not None else ()
     signed = payload != STREAMING_UNSIGNED_TRAILER
     decoder = Decoder(int(text), signed=signed, signing=signing if signed else None, trailers=trailers)
-    return Body(int(text), decoder, None, checksums)
+    return Body(int(text), decoder, None, checksums, trailers)
 
 
 def encodings(values: Mapping[str, str]) -> list[str]:

@@ -10,6 +10,9 @@ from sidecar.s3.answer import DECLARATION, Answer
 from sidecar.s3.body import Body
 from sidecar.s3.operations import Level
 from sidecar.s3.sending import Sending
+from sidecar.s3.wrapping import Wrapping
+from sidecar.sigv4 import UNSIGNED_PAYLOAD
+from sidecar.sigv4_verify import STREAMING_UNSIGNED_TRAILER
 
 _OF_THE_OLD_BODY = frozenset({
     b"etag", b"content-type", b"content-encoding", b"content-md5", b"accept-ranges", b"content-range", b"content-length",
@@ -22,18 +25,27 @@ _NAMES_KEYS = frozenset({"CompleteMultipartUpload", "CreateMultipartUpload", "Li
 class Bucketed:
     """Implements `ports.Downstream` over another one."""
 
-    def __init__(self, exchange: Downstream, sending: Sending, body: Body | None) -> None:
+    def __init__(
+        self, exchange: Downstream, sending: Sending, body: Body | None, wrapping: Wrapping | None = None
+    ) -> None:
+        """`wrapping`: the store gets the body wrapped anew, with its first trailer."""
         self._exchange = exchange
         self._sending = sending
         self._body = body
         self._own = sending.body
+        self._wrapping = wrapping
         self._ended = False
+        self.payload = UNSIGNED_PAYLOAD
+        """What the signature is to say of the body."""
         self.method, self.upstream_path, self.headers = exchange.method, sending.path, sending.headers
         self.content_length = exchange.content_length
         if sending.body is not None:
             self.content_length = len(sending.body)
         elif body is not None:
             self.content_length = body.length
+            if wrapping is not None:
+                self.content_length, self.headers = wrapping.length, wrapping.headers(sending.headers)
+                self.payload = STREAMING_UNSIGNED_TRAILER
         self._answer: Answer | None = None
         self._head: tuple[int, HeaderList] | None = None
 
@@ -48,7 +60,12 @@ class Bucketed:
         while not self._ended:
             data = await self._exchange.read()
             self._ended = not data
-            if pieces := self._body.feed(data) if data else self._body.finish():
+            pieces = self._body.feed(data) if data else self._body.finish()
+            if self._wrapping is not None:
+                pieces = self._wrapping.wrap(pieces)
+                if self._ended:
+                    pieces.append(self._wrapping.end(self._body.trailer(self._body.trailers[0])))
+            if pieces:
                 return b"".join(pieces) if len(pieces) > 1 else pieces[0]
         return b""
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar import provenance
+from sidecar import checksums, provenance
 from sidecar.answers import EXPIRY_HEADER, AnswerRules
 from sidecar.audit.access import Delivery
 from sidecar.audit.log import AuditLog
@@ -26,6 +26,7 @@ from sidecar.ports import Downstream, HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer, Work, s3_errors
 from sidecar.reasons import REASONS, Reason
 from sidecar.s3.sending import Sending
+from sidecar.s3.wrapping import Wrapping
 from sidecar.server.allowances import Allowances
 from sidecar.server.bucketed import Bucketed, prove_empty
 from sidecar.server.client import Incoming
@@ -37,6 +38,9 @@ from sidecar.server.running import Running
 from sidecar.server.stores import STORE_FAILED, StoreState
 
 log = logging.getLogger(__name__)
+
+PartsChecksum = Callable[[str, str], Awaitable[str]]
+"""Of an upload, by its key's path and its id; empty for none. Raises `Refused`."""
 
 
 class Place(Struct, frozen=True):
@@ -50,6 +54,8 @@ class Place(Struct, frozen=True):
     """Whether it keeps an artifact's headers with it."""
     relay: Callable[[Downstream], Awaitable[None]] | None = None
     """What takes an S3 client's request in place of `upstream.forward`, where the store is an S3 one."""
+    parts_checksum: PartsChecksum | None = None
+    """Which checksum such a store wants with each part of an upload."""
     keeps_provenance: bool = False
     """Whether it is told who writes, keeps that with the object, and tells no reader."""
 
@@ -173,7 +179,7 @@ class DataPlane:
         client: Downstream = exchange
         if decision.sending is not None:
             exchange.hand_over(decision.sending.path, decision.sending.headers, rules)
-            client = await _bucketed(exchange, decision, decision.sending)
+            client = await _bucketed(exchange, decision, decision.sending, place.parts_checksum)
         elif decision.forward is not None:
             exchange.hand_over(upstream_path(route, head), decision.forward, rules)
             client = Mapped(exchange, route, place.origins, profile.allowed)
@@ -242,15 +248,22 @@ def _noticed(answer: LocalAnswer, decision: Decision) -> LocalAnswer:
     return replace(answer, headers=(*answer.headers, (EXPIRY_HEADER, decision.principal.expiry_notice)))
 
 
-async def _bucketed(exchange: Exchange, decision: Decision, sending: Sending) -> Bucketed:
-    head, body = decision.head, None
+async def _bucketed(
+    exchange: Exchange, decision: Decision, sending: Sending, parts_checksum: PartsChecksum | None
+) -> Bucketed:
+    head, body, wrapping = decision.head, None, None
     if sending.body is None and head is not None and head.method in ("PUT", "POST"):
         body = body_of(sending.asked, head, decision.signed, decision.chunks)
         if body is not None and body.length == 0:
             await prove_empty(body, exchange.read)
             body = None
             exchange.content_length = 0
-    return Bucketed(exchange, sending, body)
+        elif body is not None and body.trailers and sending.asked.operation.name == "UploadPart" and parts_checksum:
+            wanted = await parts_checksum(sending.path.partition("?")[0], sending.asked.query["uploadId"])
+            name = body.trailers[0]
+            if name == f"{checksums.PREFIX}{wanted.lower()}":
+                wrapping = Wrapping(body.length, name)
+    return Bucketed(exchange, sending, body, wrapping)
 
 
 def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAnswer:

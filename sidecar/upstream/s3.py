@@ -203,6 +203,10 @@ class S3Upstream(HttpUpstream):
     def _told(self, error: Said | None) -> Told | None:
         return None if error is None else told(error, self._s3.bucket, self._s3.region)
 
+    def _payload(self, exchange: Downstream) -> str:
+        """What the signature says of the body."""
+        return UNSIGNED_PAYLOAD if exchange.content_length else EMPTY_SHA256
+
     def _written(self, exchange: Downstream, address: Address) -> bytes:
         if self._signer is None:
             raise Refused(Reason.UPSTREAM_CREDENTIALS, "no keys were found yet")
@@ -214,7 +218,7 @@ class S3Upstream(HttpUpstream):
             exchange.headers,
             self._clock() + self.skew,
             host=address.site.authority,
-            payload=UNSIGNED_PAYLOAD if exchange.content_length else EMPTY_SHA256,
+            payload=self._payload(exchange),
         )
         return head(exchange, b"%b%b\r\n" % (address.preamble, b"\r\n".join(map(b": ".join, signed))))
 

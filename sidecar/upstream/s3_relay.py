@@ -5,13 +5,20 @@ is taken away. Answers pass as they come. Of errors the body is read first: a re
 not reach the client as one of its own.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
+
+from cachetools import LRUCache
 
 from sidecar.errors import Refused
 from sidecar.ports import Downstream, HeaderList
 from sidecar.reasons import Reason
+from sidecar.settings import UpstreamSettings
+from sidecar.sigv4 import encode
+from sidecar.upstream.address import Lookup, look_up
 from sidecar.upstream.http import HttpUpstream
+from sidecar.upstream.request import Question
 from sidecar.upstream.s3 import S3Upstream
 from sidecar.upstream.s3_errors import MAX_BODY, TOO_SKEWED, Said
 
@@ -21,8 +28,16 @@ _OURS = frozenset({
 })  # fmt: skip
 """Codes that speak of who signed: that is the sidecar. `AccessDenied` isn't among them, since it may be about an object's lock."""
 
+_ALGORITHM = re.compile(rb"<ChecksumAlgorithm>([A-Z0-9]{1,16})</ChecksumAlgorithm>")
+_MOST_UPLOADS = 1024
+
 
 class S3Relay(S3Upstream):
+    def __init__(self, settings: UpstreamSettings, lookup: Lookup = look_up) -> None:
+        super().__init__(settings, lookup)
+        self._uploads: LRUCache[str, str] = LRUCache(_MOST_UPLOADS)
+        """The checksum of each upload's parts, as S3 calls it; empty for none."""
+
     async def relay(self, exchange: Downstream) -> None:
         """Carries an S3 client's request to its end; its path is the key's, or `/` for the bucket. Raises as `forward` does."""
         if exchange.content_length is None:
@@ -49,6 +64,38 @@ class S3Relay(S3Upstream):
             exchange.write(said.body)
         exchange.finish()
 
+    async def checksum_of_parts(self, path: str, upload_id: str) -> str:
+        """Which checksum the store wants with each part of an upload, as `CRC32`; empty for none, or where it doesn't say.
+
+        `path` is the key's. Raises as `forward` does."""
+        known = self._uploads.get(upload_id)
+        if known is None:
+            question = _Listed(f"{path}?max-parts=1&uploadId={encode(upload_id)}")
+            await self.relay(question)
+            found = _ALGORITHM.search(question.body) if question.status == 200 else None
+            known = found[1].decode() if found is not None else ""
+            if question.status == 200:
+                self._uploads[upload_id] = known
+        return known
+
+    def _payload(self, exchange: Downstream) -> str:
+        payload: str | None = getattr(exchange, "payload", None)
+        return super()._payload(exchange) if payload is None else payload
+
+
+class _Listed(Question):
+    """The beginning of a list of an upload's parts."""
+
+    method = "GET"
+
+    def __init__(self, upstream_path: str) -> None:
+        super().__init__(upstream_path)
+        self.body = b""
+
+    def write(self, data: bytes) -> None:
+        if len(self.body) < MAX_BODY:
+            self.body += data
+
 
 class _Relayed:
     """Implements `ports.Downstream` over another one. After it has ended, `error` is the store's, if it answered with one."""
@@ -64,6 +111,7 @@ class _Relayed:
         "finish",
         "headers",
         "method",
+        "payload",
         "read",
         "sank",
         "sink",
@@ -79,6 +127,7 @@ class _Relayed:
         self.upstream_path = path
         self.headers = client.headers
         self.content_length = client.content_length
+        self.payload = client.payload if client.content_length and hasattr(client, "payload") else None
         self.read: Callable[[], Any] = client.read
         self.write: Callable[[bytes], None] = client.write
         self.drain: Callable[[], Any] = client.drain
