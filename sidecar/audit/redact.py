@@ -16,6 +16,8 @@ from urllib.parse import unquote_plus
 
 import msgspec
 
+from sidecar.credentials import patterns
+
 TAKEN_OUT = "REDACTED"
 CUT = "…"
 """A text that ends in it was cut."""
@@ -47,8 +49,10 @@ MOST_PARAMETERS = 256
 _UNQUOTINGS = 3
 """How many times over a token may be percent-encoded and still be found."""
 
-# The credentials of this program: public prefix, id, secret with its checksum. Several in a row may share their letters.
-_OPAQUE = re.compile(r"(?<![0-9A-Za-z])[0-9A-Za-z]*+(?:_(?:pat|ci)_[0-9A-Za-z]{12}_[0-9A-Za-z]+)+")
+# The credentials of this program, by the patterns that scanners are given, and more of them: of any brand, with a secret of any length,
+# several in a row that share their letters.
+_OPAQUE = re.compile(rf"(?<![0-9A-Za-z])[0-9A-Za-z]*+(?:{patterns.OPAQUE_TAIL}+)+")
+_BISCUIT = re.compile(patterns.BISCUIT)
 # JWTs (`{"` in base64url is `eyJ`). The part with the dots is optional so that a long text without one is read once and not
 # once for each `eyJ` in it; it is a token only with dots.
 _JWT = re.compile(r"eyJ[0-9A-Za-z_-]{8,}+((?:\.[0-9A-Za-z_-]*){1,4})?")
@@ -64,7 +68,9 @@ def suspicious(value: str) -> bool:
 
 def hinted(value: str) -> bool:
     """Whether there might be a token in it as it is."""
-    return "eyJ" in value or "_pat_" in value or "_ci_" in value
+    if "eyJ" in value or "_pat_" in value or "_ci_" in value:
+        return True
+    return len(value) > patterns.SHORTEST_BISCUIT and _BISCUIT.search(value) is not None
 
 
 def _unquoted(value: str) -> Iterator[str]:
@@ -110,8 +116,8 @@ def _tokens(value: str) -> Iterator[tuple[int, int]]:
         if before is not None:
             unquotings.append([found.start() - 2 * count for count, found in enumerate(_ESCAPE.finditer(before))])
         before = decoded
-        for found in chain(_OPAQUE.finditer(decoded), _JWT.finditer(decoded)):
-            if found.re is _OPAQUE or found[1] is not None:
+        for found in chain(_OPAQUE.finditer(decoded), _JWT.finditer(decoded), _BISCUIT.finditer(decoded)):
+            if found.re is not _JWT or found[1] is not None:
                 yield place(found.start()), place(found.end())
 
 

@@ -45,10 +45,6 @@ class TokenFormat:
         if re.fullmatch(r"[a-z][a-z0-9]{1,15}", brand) is None:
             raise ValueError(f"brand {brand!r}: 2 to 16 lower-case letters and digits, starting with a letter")
         self.brand = brand
-        self.pattern = (
-            rf"\b{brand}_(?:pat|ci)_[0-9A-Za-z]{{{ID_LENGTH}}}_[0-9A-Za-z]{{{SECRET_LENGTH + CHECK_LENGTH}}}\b"
-        )
-        """For secret scanners and for the redaction of logs."""
         self._ours = tuple(f"{brand}_{word}_" for word in KINDS)
         self._shape = re.compile(
             rf"({brand}_(pat|ci)_([0-9A-Za-z]{{{ID_LENGTH}}})_[0-9A-Za-z]{{{SECRET_LENGTH}}})([0-9A-Za-z]{{{CHECK_LENGTH}}})"

@@ -7,6 +7,7 @@ from pathlib import Path
 from sidecar.credentials import master_key
 from sidecar.credentials.master_key import MasterKey, MasterKeyUnusable
 from sidecar.errors import Unavailable
+from sidecar.model import Secret
 from sidecar.reasons import Reason
 
 LONGEST = 4096
@@ -36,6 +37,16 @@ class MasterFiles:
                     return key.day_key(access_key_id, day)
         except MasterKeyUnusable as error:
             raise Unavailable(Reason.VERIFIER_UNAVAILABLE, str(error)) from None
+        return None
+
+
+    def secret(self, access_key_id: str) -> Secret | None:
+        """`None` where its master key isn't among them. Raises `MasterKeyUnusable`."""
+        named = master_key.parse(access_key_id)
+        for path in self._files:
+            key = read_master_key(path)
+            if named is not None and key.version == named.version:
+                return key.secret(access_key_id)
         return None
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sidecar.credentials import opaque
+from sidecar.credentials import opaque, patterns
 from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat, checksum
 from sidecar.credentials.pepper import Pepper, Peppers, PepperUnusable
 from sidecar.credentials.token_row import TokenRow, sealed
@@ -78,7 +78,7 @@ def test_a_token_is_spelled_as_published() -> None:
     token_id, token = SPELLING.mint(PrincipalKind.CI)
     text = token.reveal()
     assert re.fullmatch(r"asc_ci_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}", text)
-    assert re.fullmatch(SPELLING.pattern, text)
+    assert re.fullmatch(patterns.opaque(SPELLING.brand), text)
     assert text.split("_")[2] == token_id
     assert text.endswith(checksum(text[:-6]))
 
