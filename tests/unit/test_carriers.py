@@ -335,3 +335,68 @@ def test_a_browser_does_not_send_the_old_shared_password_for_another_site() -> N
     with pytest.raises(Refused) as caught:
         carriers.old_password(head(authorization=basic("cache", "hunter2"), sec_fetch_site="cross-site"))
     assert caught.value.reason is Reason.CROSS_SITE
+
+
+# --- what S3 clients send ------------------------------------------------------------------------------------------------------
+
+SIGNED = "AWS4-HMAC-SHA256 Credential=A/20261122/eu/s3/aws4_request, SignedHeaders=host, Signature=" + "0" * 64
+
+
+def session(request: Head, parameters: dict[str, str] | None = None) -> str | Reason | None:
+    try:
+        secret = carriers.session_token(request, parameters or {}, EXTRA)
+    except Refused as refused:
+        return refused.reason
+    return secret.reveal() if secret is not None else None
+
+
+def test_a_session_token_is_a_token_with_or_without_the_signature_beside_it() -> None:
+    assert session(head()) is None
+    assert session(head(authorization=SIGNED)) is None
+    assert session(head(x_amz_security_token=OPAQUE)) == OPAQUE
+    assert session(head(x_amz_security_token=JWT, authorization=SIGNED)) == JWT
+
+
+@pytest.mark.parametrize("token", ["", "two words", "x" * (carriers.MAX_TOKEN + 1), "größe"])
+def test_a_session_token_that_can_be_no_token_is_refused(token: str) -> None:
+    assert session(head(x_amz_security_token=token, authorization=SIGNED)) is Reason.BAD_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("others", "parameters", "reason"),
+    [
+        ({"authorization": f"Bearer {OPAQUE}"}, {}, Reason.TWO_CREDENTIALS),
+        ({"authorization": basic("x", OPAQUE)}, {}, Reason.TWO_CREDENTIALS),
+        ({"authorization": ""}, {}, Reason.TWO_CREDENTIALS),
+        ({"authorization": SIGNED.lower()}, {}, Reason.TWO_CREDENTIALS),
+        ({"authorization": SIGNED, "x_cache_token": OPAQUE}, {}, Reason.TWO_CREDENTIALS),
+        ({}, {"X-Amz-Signature": "0" * 64}, Reason.TWO_CREDENTIALS),
+        ({}, {"X-Amz-Security-Token": OPAQUE}, Reason.TWO_CREDENTIALS),
+        ({"authorization": SIGNED}, {"AWSAccessKeyId": "A"}, Reason.TWO_CREDENTIALS),
+        ({"authorization": "AWS A:c2ln"}, {}, Reason.SIGNATURE_V2),
+    ],
+)
+def test_a_session_token_stands_beside_nothing_but_its_signature(
+    others: dict[str, str], parameters: dict[str, str], reason: Reason
+) -> None:
+    assert session(head(x_amz_security_token=OPAQUE, **others), parameters) is reason
+
+
+def test_a_signature_stands_beside_no_configured_header() -> None:
+    dated = {"x_amz_date": "20261122T100000Z", "x_amz_content_sha256": "UNSIGNED-PAYLOAD"}
+    names = "SignedHeaders=host;x-amz-content-sha256;x-amz-date"
+    signed = head(authorization=SIGNED.replace("SignedHeaders=host", names), **dated)
+    now = 1_795_341_600.0
+    found = carriers.signature(signed, {}, now, EXTRA)
+    assert found is not None
+    assert found.access_key_id == "A"
+    assert carriers.signature(head(authorization=f"Bearer {OPAQUE}"), {}, now, EXTRA) is None
+    signed.headers.values["x-cache-token"] = OPAQUE
+    with pytest.raises(Refused) as caught:
+        carriers.signature(signed, {}, now, EXTRA)
+    assert caught.value.reason is Reason.TWO_CREDENTIALS
+
+
+def test_elsewhere_neither_is_a_credential_that_is_known() -> None:
+    assert found(head(authorization=SIGNED)) is Reason.BAD_TOKEN
+    assert found(head(x_amz_security_token=OPAQUE)) is None

@@ -15,8 +15,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.cli.delivery import DeliveryError, To, Wish, destination
-from sidecar.cli.delivery.destination import Destination
+from sidecar.cli.delivery.destination import Destination, expires
 from sidecar.cli.delivery.vault import Vault
+from sidecar.credentials.master_key import AccessKey
 from sidecar.model import Secret
 
 from tests.unit.test_token_row import FIRST
@@ -233,6 +234,22 @@ def test_its_path_and_key_are_free(vault: KeyValue) -> None:
     assert vault.versions["web"][0]["CACHE"] == TEXT
     at(vault, None).put(TOKEN, FIRST)
     assert "sidecar-token" in vault.versions
+
+
+def test_an_access_key_goes_there_by_awss_names_and_the_token_by_a_key_alone(vault: KeyValue) -> None:
+    pair = AccessKey("SCKAAAAAAAAAAAAAAAAA", Secret("s" * 40))
+    place = at(vault)
+    place.put(TOKEN, FIRST, pair)
+    assert vault.versions["ci/cache"][0] == {
+        "AWS_ACCESS_KEY_ID": pair.id,
+        "AWS_SECRET_ACCESS_KEY": "s" * 40,
+        "token_id": FIRST.id,
+        "expires_at": expires(FIRST),
+    }
+    assert place.where.startswith("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY in Vault")
+    wish = Wish(secret="secret/both", key="TOKEN", environment=vault.environment)
+    destination(To.vault, wish).put(TOKEN, FIRST, pair)
+    assert vault.versions["both"][0]["TOKEN"] == TEXT
 
 
 @pytest.mark.parametrize(

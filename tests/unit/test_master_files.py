@@ -1,5 +1,6 @@
 """The files of master keys: read each time that something is made of them."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,11 @@ def test_an_unfit_file_is_named_and_its_content_is_not(tmp_path: Path, content: 
     with pytest.raises(MasterKeyUnusable, match=str(path)) as refused:
         read_master_key(path)
     assert not content or content.decode() not in str(refused.value)
+
+
+async def test_nothing_of_a_master_key_is_kept(files: tuple[Path, Path]) -> None:
+    masters = MasterFiles(*files[:1], files[1:])
+    assert await masters.day_key(MasterKey(SECOND).id_for(TOKEN_ID), "20261122") is not None
+    gc.collect()
+    assert [each for each in gc.get_objects() if isinstance(each, MasterKey)] == []
+    assert "3f8a1c5e" not in repr(vars(masters))

@@ -704,3 +704,48 @@ def test_deny_rules_bind_the_old_password() -> None:
     closed = web(legacy=OLD, rules=(Rule("no", 1, deny=only(READ), kinds=frozenset({PrincipalKind.LEGACY})),))
     assert ask(closed, HOLDER, GET) == Verdict(False, Reason.RULE_DENY, "no")
     assert ask(closed, ANONYMOUS, GET).reason is Reason.NO_RULE
+
+
+# --- access keys: their tokens, in another form -----------------------------------------------------------------------
+
+
+def by_access_key(token: Principal) -> Principal:
+    personal = token.kind is PrincipalKind.PERSONAL
+    return msgspec.structs.replace(token, kind=PrincipalKind.ACCESS_KEY, token_kind=token.kind, owned=personal)
+
+
+OF_TOKENS = PRINCIPALS.filter(lambda who: who.kind in (PrincipalKind.PERSONAL, PrincipalKind.CI))
+
+
+@settings(deadline=None)
+@given(workspaces(), OF_TOKENS, ACTIONS, REQUESTS)
+def test_an_access_key_may_what_its_token_may_where_no_rule_speaks_of_access_keys(
+    workspace: Workspace, token: Principal, actions: tuple[Action, ...], request_: dict[str, Any]
+) -> None:
+    rules = tuple(rule for rule in workspace.rules if PrincipalKind.ACCESS_KEY not in (rule.kinds or ()))
+    workspace = msgspec.structs.replace(workspace, rules=rules)
+    assert evaluate(workspace, by_access_key(token), actions, **request_) == evaluate(
+        workspace, token, actions, **request_
+    )
+
+
+def test_a_rule_about_access_keys_is_not_about_their_tokens() -> None:
+    more = Rule("more", 1, allow=only(DELETE), kinds=frozenset({PrincipalKind.ACCESS_KEY}))
+    less = Rule("less", 2, deny=only(READ), kinds=frozenset({PrincipalKind.ACCESS_KEY}))
+    ours = web(ci_tokens=RW, rules=(more, less))
+    assert (ask(ours, by_access_key(CI), Action(DELETE, "a")).rule, ask(ours, by_access_key(CI), GET).rule) == (
+        "more",
+        "less",
+    )
+    assert ask(ours, CI, Action(DELETE, "a")).reason is Reason.NO_RULE
+    assert ask(ours, CI, GET).allowed
+
+
+def test_an_access_key_is_bound_to_its_tokens_workspace_and_its_persons_standing() -> None:
+    elsewhere = msgspec.structs.replace(CI, workspace="other")
+    assert ask(web(anonymous=RW), by_access_key(elsewhere), GET).reason is Reason.WRONG_WORKSPACE
+    members = web(users=frozenset({"ada"}), personal_tokens=RW)
+    assert ask(members, by_access_key(ADA), GET, person=TEAM, directory=True).allowed
+    for person in (None, Person(False, frozenset())):
+        refused = ask(members, by_access_key(ADA), GET, person=person, directory=True)
+        assert refused.reason is Reason.INACTIVE_PERSON
