@@ -110,7 +110,7 @@ class Verified(Through):
     def __init__(self, inner: Downstream, sha256: str) -> None:
         """Raises `Refused(BODY_MISMATCH)` where there is no body to wait for and the hash isn't that of nothing."""
         super().__init__(inner)
-        self._sha256 = sha256
+        self.sha256 = sha256
         self._hash = hashlib.sha256()
         self._kept = b""
         self._whole = inner.content_length == 0
@@ -125,7 +125,7 @@ class Verified(Through):
                 free, self._kept = self._kept, data
                 if free:
                     return free
-            elif self._hash.hexdigest() != self._sha256:
+            elif self._hash.hexdigest() != self.sha256:
                 raise Refused(Reason.BODY_MISMATCH, "the key is another body's SHA-256")
             else:
                 self._whole = True

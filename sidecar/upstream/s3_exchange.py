@@ -29,6 +29,7 @@ class S3Exchange:
         "method",
         "read",
         "sank",
+        "sha256",
         "sink",
         "upstream_path",
         "write",
@@ -48,6 +49,8 @@ class S3Exchange:
         self.sink: Callable[[], Coroutine[Any, Any, int | None]] = client.sink
         self.sank: Callable[[int], None] = client.sank
         self.finish: Callable[[], None] = client.finish
+        self.sha256: str | None = getattr(client, "sha256", None)
+        """Of the body, in lower-case hex, where it is held to one (`server.through.Verified`)."""
         self.error: Said | None = None
         self._error_head: tuple[int, HeaderList] = (0, ())
         self._collected = b""

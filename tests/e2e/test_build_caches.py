@@ -418,3 +418,29 @@ def test_each_client_in_an_outage(tmp_path: Path) -> None:
     finally:
         sidecar.kill()
         store.close()
+
+
+def test_the_loser_of_a_race_hears_that_the_key_is_taken(rig: Rig) -> None:
+    """Where the store looks once more. At an HTTP store without conditional writes the last one stays: docs/build-caches.md."""
+    path = "/once/local/nx/v1/cache/777"
+    token = rig.tokens["once"]
+    with rig.sidecar.connect() as slow:
+        head = f"PUT {path} HTTP/1.1\r\nHost: c\r\nAuthorization: Bearer {token}\r\nContent-Length: 4\r\n\r\n"
+        slow.sendall(head.encode() + b"EVI")
+        until(
+            lambda: any(
+                record["stage"] == "intent" and record["request"]["path"] == path for record in rig.sidecar.audit()
+            )
+        )
+        assert rig.ask("PUT", path, b"good").status == 200
+        slow.sendall(b"L")
+        assert slow.recv(100).startswith(b"HTTP/1.1 409 ")
+    assert rig.ask("GET", path).body == b"good"
+
+
+def test_the_evidence_of_a_blob_that_a_reader_wrote(rig: Rig) -> None:
+    body = b"evidence"
+    path = f"/web/local/open/cas/{hashlib.sha256(body).hexdigest()}"
+    assert rig.ask("PUT", path, body, token=rig.reader).status in (200, 201, 204)
+    stages = [record["stage"] for record in rig.sidecar.audit() if record["request"]["path"] == path]
+    assert stages[0] == "intent"
