@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from bench.peers.sidecar import NAME
+from bench.peers.sidecar import BUCKET, NAME
 from bench.results import Results
 
 
@@ -11,6 +11,8 @@ class Mark(Struct, frozen=True):
     bound: float
     """The greatest multiple of `reference`; without one, the greatest value in the row's unit."""
     reference: str | None = None
+    own: str = NAME
+    """Who is judged."""
 
 
 MARKS = (
@@ -18,6 +20,8 @@ MARKS = (
     Mark("get", 1.5, "haproxy-splice"),
     Mark("put", 1.0, "nginx-unbuffered"),
     Mark("memory", 96.0),
+    Mark("hot", 1.3, NAME, BUCKET),
+    Mark("get", 1.1, NAME, BUCKET),
 )
 
 
@@ -29,17 +33,18 @@ class Judgement(Struct, frozen=True):
 def judge(mark: Mark, results: Results) -> Judgement:
     """What wasn't measured has not been passed."""
     row = results.row(mark.row)
-    own = row.median(NAME) if row is not None else None
+    own = row.median(mark.own) if row is not None else None
+    name = mark.row if mark.own == NAME else f"{mark.row}, {results.titles.get(mark.own, mark.own)}"
     if row is None or own is None:
-        return Judgement(False, f"{mark.row}: not measured")
+        return Judgement(False, f"{name}: not measured")
     if mark.reference is None:
-        return Judgement(own <= mark.bound, f"{mark.row}: {own:.1f} {row.unit}, at most {mark.bound:g}")
+        return Judgement(own <= mark.bound, f"{name}: {own:.1f} {row.unit}, at most {mark.bound:g}")
     other = row.median(mark.reference)
     if not other:
-        return Judgement(False, f"{mark.row}: {mark.reference} wasn't measured, so there is nothing to compare with")
+        return Judgement(False, f"{name}: {mark.reference} wasn't measured, so there is nothing to compare with")
     ratio = own / other
     title = results.titles.get(mark.reference, mark.reference)
-    return Judgement(ratio <= mark.bound, f"{mark.row}: {ratio:.2f} x {title}, at most {mark.bound:g}")
+    return Judgement(ratio <= mark.bound, f"{name}: {ratio:.2f} x {title}, at most {mark.bound:g}")
 
 
 def render(judgements: list[Judgement]) -> str:

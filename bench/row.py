@@ -52,6 +52,8 @@ class Row(Struct, frozen=True):
     """Each measurement needs a process that has done nothing yet."""
 
     def fits(self, peer: Peer) -> bool:
+        if peer.only and self.name not in peer.only:
+            return False
         return (peer.checks_tokens or not self.needs_check) and (self.bulk or not peer.bulk_only)
 
 

@@ -39,6 +39,8 @@ class Peer(Struct, frozen=True):
     checks_tokens: bool = False
     bulk_only: bool = False
     """A variant that differs from its plain form for large bodies alone."""
+    only: frozenset[str] = frozenset()
+    """The rows that it is measured in; empty: all that fit."""
 
 
 class Running(Struct, frozen=True):

@@ -1,6 +1,9 @@
-"""The sidecar itself: the real process with a JWT issuer, a policy, the plain profile and an audit log on disk."""
+"""The sidecar itself: the real process with a JWT issuer, a policy, the plain profile and an audit log on disk. And the same before
+the same store taken for a bucket: it verifies no signature, but each request has one.
+"""
 
 import json
+import secrets
 import shlex
 import sys
 from importlib.metadata import version
@@ -11,6 +14,7 @@ from bench.process import free_port
 from bench.store import FOLDER
 
 NAME = "sidecar"
+BUCKET = "sidecar-bucket"
 
 POLICY = f"""\
 workspace: bench
@@ -18,23 +22,31 @@ routes:
   - path: /{FOLDER}
     client: plain
     upstream: store
+    upstream_path: {{upstream_path}}
 rules:
   - name: jobs that may write
     allow: [read, write]
     issuer: bench
-    claims: {{access: write}}
+    claims: {{{{access: write}}}}
   - name: all other jobs read
     allow: [read]
     issuer: bench
-    claims: {{access: read}}
+    claims: {{{{access: read}}}}
 """
 
 
-def write_config(site: Site) -> str:
+def write_config(site: Site, *, bucket: bool = False) -> str:
     """`sidecar.yaml` and one policy; returns the path of the former."""
     policies = site.directory / "policies"
     policies.mkdir(exist_ok=True)
-    (policies / "bench.yaml").write_text(POLICY)
+    (policies / "bench.yaml").write_text(POLICY.format(upstream_path="/" if bucket else f"/{FOLDER}"))
+    s3 = ""
+    if bucket:
+        for name in ("access-key-id", "secret-access-key"):
+            (site.directory / name).write_text(secrets.token_urlsafe(30))
+            (site.directory / name).chmod(0o600)
+        files = "access_key_id_file: ./access-key-id, secret_access_key_file: ./secret-access-key"
+        s3 = f"s3: {{bucket: {FOLDER}, credentials: {{{files}}}}}"
     config = site.directory / "sidecar.yaml"
     config.write_text(
         f"""\
@@ -45,6 +57,7 @@ policies: {json.dumps(str(policies))}
 upstreams:
   store:
     url: http://127.0.0.1:{site.store_port}
+    {s3}
 issuers:
   bench:
     issuer: {ISSUER}
@@ -74,4 +87,22 @@ def stand_in(template: str) -> Peer:
     return Peer(NAME, NAME, command, lambda: f"in its place: {template}", checks_tokens=True)
 
 
-PEERS = (Peer(NAME, NAME, _command, lambda: f"sidecar {version('sidecar')}", checks_tokens=True),)
+def _bucket_command(site: Site) -> list[str]:
+    return [sys.executable, "-m", "sidecar.serving", write_config(site, bucket=True)]
+
+
+def _version() -> str:
+    return f"sidecar {version('sidecar')}"
+
+
+PEERS = (
+    Peer(NAME, NAME, _command, _version, checks_tokens=True),
+    Peer(
+        BUCKET,
+        "sidecar, bucket",
+        _bucket_command,
+        _version,
+        checks_tokens=True,
+        only=frozenset({"hot", "get", "put"}),
+    ),
+)

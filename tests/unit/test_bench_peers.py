@@ -34,6 +34,15 @@ def test_the_sidecar_s_configuration_and_policy_load_without_a_problem(site: Sit
     assert len(workspace.rules) == 2
 
 
+def test_a_bucket_s_configuration_signs_for_the_same_objects(site: Site, tmp_path: Path) -> None:
+    settings = config.load(Path(sidecar.write_config(msgspec.structs.replace(site, directory=tmp_path), bucket=True)))
+    assert list(config.check_files(settings)) == []
+    s3 = settings.upstreams["store"].s3
+    assert s3 is not None
+    assert s3.bucket == "bench"
+    assert "upstream_path: /\n" in (settings.policies / "bench.yaml").read_text()
+
+
 @pytest.mark.parametrize("peer", [*nginx.PEERS, *haproxy.PEERS], ids=lambda peer: peer.name)
 def test_nginx_and_haproxy_take_their_configurations(peer: Peer, site: Site, tmp_path: Path) -> None:
     program, test = ("nginx", "-t") if peer in nginx.PEERS else ("haproxy", "-c")
