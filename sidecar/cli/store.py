@@ -42,7 +42,7 @@ def group() -> None: ...
 
 @app.command()
 def stats(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Tell how many objects each embedded store holds, how many bytes, and what was evicted."""
+    """Tell what each embedded store holds and has evicted."""
     from sidecar.config import load  # loads cryptography: `--help` doesn't need it
 
     upstreams = [each for each in load(config).upstreams.values() if each.url.startswith("file:")]
