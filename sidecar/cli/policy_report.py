@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from sidecar.audit.summary import OldPasswordUse, Refusals, Summary, lines_of
 from sidecar.cli.options import DEFAULT_CONFIG, JsonOption, complain
+from sidecar.errors import SidecarError
 from sidecar.policy.advice import Advice, Asker, advise
 from sidecar.policy.compiled import Workspace
 from sidecar.policy.rules import Issuers
@@ -80,7 +81,10 @@ def report(
     With a configuration the policies as they are now are looked at, too.
     """
     workspaces, issuers = _policies(config)
-    said = _report(_sum(audit), workspaces, issuers, workspace, limit)
+    summary = _sum(audit)
+    if not summary.records:
+        raise SidecarError("there is no audit record in --audit: name the file of the configuration's `audit`")
+    said = _report(summary, workspaces, issuers, workspace, limit)
     if json:
         typer.echo(msgspec.json.encode(said))
         return

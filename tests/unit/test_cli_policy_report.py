@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sidecar.cli.policy import app
+from sidecar.errors import SidecarError
 from typer.testing import CliRunner, Result
 
 from tests.unit.test_audit_summary import HOLDER, line
@@ -61,6 +62,12 @@ def test_who_still_uses_the_old_password(folder: Path) -> None:
     moment = "2026-11-22T04:00:00Z"
     assert f"  web  10.0.0.1  2 requests, {moment} to {moment}, curl/8\n" in printed
     assert f"  web  10.0.0.2  1 request, 1 refused, {moment} to {moment}, curl/8\n" in printed
+
+
+@pytest.mark.parametrize("lines", [[], [b"serving on 127.0.0.1:8080"], [b"{}", b'{"kind": "access"}']])
+def test_a_file_without_any_audit_record_is_no_agreement(folder: Path, lines: list[bytes]) -> None:
+    with pytest.raises(SidecarError, match="there is no audit record in --audit"):
+        CliRunner().invoke(app, ["report", "--audit", str(audit(folder, *lines))], catch_exceptions=False)
 
 
 def test_for_scripts(folder: Path) -> None:
