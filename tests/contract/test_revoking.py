@@ -4,24 +4,33 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
-from sidecar.credentials import revocation_names
+from sidecar.credentials import jwk, revocation_names
+from sidecar.credentials.identities import Identities
+from sidecar.credentials.jwt import JwtVerifier
 from sidecar.credentials.pepper import Pepper, Peppers
 from sidecar.credentials.token_row import TokenRow
+from sidecar.errors import CredentialRefused
 from sidecar.model import Principal, PrincipalKind, Secret
+from sidecar.ports import Verifier
+from sidecar.reasons import Reason
 from sidecar.revoking import LEEWAY, LONGEST_LIFE, Revoking
+from sidecar.settings import IdentityCacheSettings, IssuerSettings
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.open import OpenStore
 from sidecar.store.token_store import PAGE
 from sidecar.tokens import NewToken, Status, TokenFilter
 
+from tests import jose
 from tests.contract.stores import ENGINES
+from tests.unit.test_jwt import Keys
 
 NOW = int(time.time())
 DAY = 86400
@@ -268,10 +277,71 @@ async def test_an_edited_revocation_is_written_anew_by_the_next_one(opened: Open
     assert opened.intact(row)
 
 
+# --- in the middle of a verification ------------------------------------------------------------------------------------------
+
+
+class Paused:
+    """A verifier that has judged, and hasn't said so yet."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+        self.judged, self.go = asyncio.Event(), asyncio.Event()
+
+    @property
+    def generation(self) -> str:
+        return self._verifier.generation
+
+    async def verify(self, token: Secret, now: float) -> Principal | None:
+        try:
+            return await self._verifier.verify(token, now)
+        finally:
+            self.judged.set()
+            await self.go.wait()
+
+
+async def presented(opened: OpenStore, kind: str) -> tuple[Verifier, Secret, Callable[[], Awaitable[object]]]:
+    """A verifier, a token of its kind, and what revokes that."""
+    if kind == "jwt":
+        key = jose.private_key("ES256")
+        claims = {"iss": "https://ci.example", "aud": "cache", "sub": "job", "jti": "j-1", "iat": NOW, "exp": NOW + 600}
+        secret = Secret(jose.sign({"alg": "ES256", "kid": "k1"}, claims, key, "ES256"))
+        settings = IssuerSettings("ci", "https://ci.example", "cache", algorithms=("ES256",))
+        keys = Keys(jwk.from_jwks(jose.key_set(jose.jwk(key)), frozenset({"ES256"})))
+        verifier = JwtVerifier([(settings, keys)])
+        return verifier, secret, lambda: opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW)
+    if kind == "biscuit":
+        wanted = NewToken(PrincipalKind.BISCUIT, "b", ttl=600.0, permissions=("read",))
+        secret, row = await opened.biscuits.create(wanted, actor="root", now=NOW)
+        await opened.read_root_keys()
+        return opened.biscuit_verifier, secret, lambda: opened.revoking.root_key(1, actor="root", now=NOW)
+    secret, row = await token(opened)
+    if kind == "subject":
+        return opened.verifier, secret, lambda: opened.revoking.identity("ada", actor="root", now=NOW)
+    return opened.verifier, secret, lambda: opened.tokens.revoke(row.id, actor="root", now=NOW)
+
+
+@pytest.mark.parametrize("kind", ["opaque", "subject", "jwt", "biscuit"])
+async def test_a_revocation_in_the_middle_of_a_verification_wins(opened: OpenStore, kind: str) -> None:
+    verifier, secret, revoke = await presented(opened, kind)
+    paused = Paused(verifier)
+    async with following(opened) as feed:
+        identities = Identities([paused], feed, IdentityCacheSettings())
+        asking = asyncio.create_task(identities.identify(secret, NOW + 1))
+        await paused.judged.wait()
+        epoch = feed.epoch
+        await revoke()
+        await until(lambda: feed.epoch > epoch)
+        paused.go.set()
+        with pytest.raises(CredentialRefused) as refused:
+            await asking
+        assert refused.value.reason is Reason.REVOKED
+        assert len(identities) == 0
+
+
 # --- trees --------------------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@hypothesis_settings(max_examples=25, deadline=None)
 @given(length=st.integers(1, 6), others=st.integers(0, 3), data=st.data())
 def test_revoking_a_rotated_token_and_what_derives_from_it_kills_exactly_its_subtree(
     length: int, others: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -300,7 +370,7 @@ def test_revoking_a_rotated_token_and_what_derives_from_it_kills_exactly_its_sub
     asyncio.run(run())
 
 
-@settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(parents=st.lists(st.integers(0, 1000), max_size=12), data=st.data())
 def test_revoking_a_biscuit_kills_exactly_its_subtree(parents: list[int], data: st.DataObject) -> None:
     from biscuit_auth import BiscuitBuilder, BlockBuilder, KeyPair
