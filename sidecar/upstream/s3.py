@@ -228,11 +228,10 @@ class S3Upstream(HttpUpstream):
     def _path(self, upstream_path: str) -> str | None:
         """What to ask S3 for: with the bucket, in the one spelling that is signed, without the query. `None`: no key."""
         path = upstream_path.partition("?")[0]
-        if len(path) < 2:
-            return None
         if _CANONICAL.fullmatch(path) is None:
             path = quote_from_bytes(unquote_to_bytes(path), safe="/-._~")
-        return self._prefix + path
+        # Some servers take doubled slashes for one: a key of nothing else would be the bucket.
+        return self._prefix + path if path.strip("/") else None
 
     def hear(self, date: bytes) -> None:
         """The store's `Date`: its clock, which is the one that counts."""

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import S3Credentials, S3Settings, UpstreamSettings
+from sidecar.upstream.health import Standing
 from sidecar.upstream.s3 import S3Upstream
 
 from tests.contract.fake_downstream import FakeDownstream, ask
@@ -440,3 +441,37 @@ async def test_a_wrong_clock_is_mended_by_the_stores(settings: UpstreamSettings,
     assert abs(store.skew + off) < 5
     assert (await ask(store, "PUT", "/clock", body=b"later")).status == 200
     await store.close()
+
+
+async def test_spaces_within_a_kept_value_break_no_signature(store: S3Upstream) -> None:
+    answer = await ask(store, "PUT", "/spaces", {"x-artifact-tag": "a  b   c"}, body=b"content")
+    assert answer.status == 200
+    assert (await ask(store, "GET", "/spaces")).answer_headers["x-artifact-tag"] == "a  b   c"
+
+
+async def test_an_address_that_refuses_who_asks_without_a_key_is_well(store: S3Upstream) -> None:
+    for address in store.pool.addresses.all:
+        assert await store.pool._ask(address) == (Standing.WELL, "")
+
+
+async def test_in_virtual_hosted_style_the_bucket_is_the_hosts(
+    settings: UpstreamSettings, s3_server: S3Server, bucket: str
+) -> None:
+    if s3_server.domain is None:
+        pytest.skip(f"{s3_server.name} is set up for path style alone")
+    assert settings.s3 is not None
+    looked_up: list[str] = []
+
+    async def lookup(name: str, port: int) -> list[str]:
+        looked_up.append(name)
+        return ["127.0.0.1"]
+
+    virtual = replace(settings, url=f"http://{s3_server.domain}", s3=replace(settings.s3, addressing="virtual"))
+    store = S3Upstream(virtual, lookup)
+    await store.open()
+    assert (await ask(store, "GET", "/")).status == 404, "and no list"
+    assert (await ask(store, "PUT", "/virtual/a%20b", body=b"content")).status == 200
+    assert (await ask(store, "GET", "/virtual/a%20b")).answer == b"content"
+    await store.close()
+    assert s3_server.stored(bucket)["virtual/a b"] == b"content"
+    assert looked_up[0] == f"{bucket}.localhost"
