@@ -253,6 +253,10 @@ def _case_parts() -> dict[str, Schema]:
                 **block("", ["ci"], ci=described(TEXT, "The token's workspace."), access_key=by_access_key, **_LIMITS),
                 **not_both,
             },
+            {
+                **block("", ["biscuit"], biscuit=described(TEXT, "The subject of a Biscuit."), **_LIMITS),
+                **not_both,
+            },
             block(
                 "",
                 ["jwt"],

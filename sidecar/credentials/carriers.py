@@ -21,6 +21,8 @@ MAX_TOKEN = 8192
 
 _OPAQUE = re.compile(r"[A-Za-z][A-Za-z0-9]*_(?:pat|ci)_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}")
 _JWT = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
+_BISCUIT = re.compile(r"[CE][A-Za-z0-9_-]{199,}={0,2}")
+"""Its first block alone, with its key and its signature, has more."""
 _SAME_SITE = frozenset({"same-origin", "none"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -120,8 +122,8 @@ def old_password(head: Head, extra_headers: tuple[str, ...] = ()) -> tuple[str, 
 
 
 def looks_like_token(text: str) -> bool:
-    """Whether a text has the shape of a token of any brand: opaque, or three parts of a JWT."""
-    return _OPAQUE.fullmatch(text) is not None or _JWT.fullmatch(text) is not None
+    """Whether a text has the shape of a token: opaque of any brand, three parts of a JWT, or a Biscuit."""
+    return any(shape.fullmatch(text) is not None for shape in (_OPAQUE, _JWT, _BISCUIT))
 
 
 def _token(text: str) -> Secret:

@@ -12,7 +12,8 @@ their own; `sidecar.trial` runs them, by the road that requests take.
       rule: the rule's name                  # optional: which rule decided
       at: 2027-01-01                         # optional: the day (its first moment, UTC), for what ends; else now
 
-`who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}`, `{jwt: ISSUER, subject, groups, claims}` and
+`who` is `anonymous`, or one of `{personal: SUBJECT}`, `{ci: WORKSPACE}`, `{biscuit: SUBJECT}` (made for its `workspaces`, if any, and
+narrowed by nothing but its limits), `{jwt: ISSUER, subject, groups, claims}` and
 `{legacy: WORKSPACE}`, who sends that workspace's old shared password. Tokens issued here may have limits (`workspaces`, `permissions`, `path`, or `scopes: [{workspace, permissions, path}]`), and a personal one its owner's `id`
 when it was made; with `access_key: true` it is their access key that signs, as S3 tools do; `directory: {active: true, groups: [], id: "7"}` is the person's row there,
 `directory: unknown` is a person without one; without the key no directory is configured. Report mode counts as over, unless a case
@@ -156,8 +157,11 @@ def _read_who(value: Value, issuers: Collection[str] | None) -> tuple[Principal,
         return ANONYMOUS, None, False
     block = value.block()
     personal, ci, jwt, legacy = block.find("personal"), block.find("ci"), block.find("jwt"), block.find("legacy")
-    if sum(kind is not None for kind in (personal, ci, jwt, legacy)) != 1:
-        value.problem("a caller is exactly one of 'personal', 'ci', 'jwt' and 'legacy', or the word anonymous")
+    biscuit = block.find("biscuit")
+    if sum(kind is not None for kind in (personal, ci, biscuit, jwt, legacy)) != 1:
+        value.problem(
+            "a caller is exactly one of 'personal', 'ci', 'biscuit', 'jwt' and 'legacy', or the word anonymous"
+        )
     if jwt is not None:
         return _read_jwt(jwt, block, issuers), None, False
     if legacy is not None:
@@ -172,10 +176,13 @@ def _read_who(value: Value, issuers: Collection[str] | None) -> tuple[Principal,
         block.get("path", _read_path, None),
         scopes,
     )
+    if biscuit is not None:
+        bound = workspaces is not None
+        return Principal(PrincipalKind.BISCUIT, biscuit.text(), limits=limits, bound=bound), None, False
     by_access_key = block.get("access_key", Value.boolean, False)
     if ci is not None:
-        bound = ci.text()
-        caller = Principal(PrincipalKind.CI, f"ci of {bound}", workspace=bound, limits=limits)
+        home = ci.text()
+        caller = Principal(PrincipalKind.CI, f"ci of {home}", workspace=home, limits=limits)
         return _by_access_key(caller) if by_access_key else caller, None, False
     subject = personal.text() if personal is not None else ""
     owner_id = block.get("id", Value.text, "")

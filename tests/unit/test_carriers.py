@@ -11,6 +11,8 @@ from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import Head, Headers, Secret, Target
 from sidecar.reasons import Reason
 
+from tests.biscuits import made
+
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"
 OPAQUE = "asc_pat_" + "a1B2c3D4e5F6" + "_" + "Z" * 49
 EXTRA = ("x-cache-token", "private-token")
@@ -213,6 +215,8 @@ def test_basic_from_another_site_is_refused_and_bearer_is_not(headers: dict[str,
         (JWT, True),
         (OPAQUE, True),
         (OPAQUE.replace("_pat_", "_ci_"), True),
+        (made(), True),
+        ("Elaborate-but-short", False),
         (OPAQUE[:-1], False),
         (OPAQUE + "Z", False),
         ("ada", False),

@@ -93,6 +93,18 @@ LIMITS = Limits(frozenset({"web"}), frozenset({READ}), "a/**")
             False,
         ),
         ("{legacy: web}", Principal(PrincipalKind.LEGACY, "", workspace="web"), None, False),
+        ("{biscuit: build}", Principal(PrincipalKind.BISCUIT, "build"), None, False),
+        (
+            "{biscuit: build, workspaces: [web], permissions: [read]}",
+            Principal(
+                PrincipalKind.BISCUIT,
+                "build",
+                limits=Limits(workspaces=frozenset({"web"}), permissions=frozenset({Permission.READ})),
+                bound=True,
+            ),
+            None,
+            False,
+        ),
         ("{jwt: github}", Principal(JWT, "somebody", issuer="github"), None, False),
         (
             "{jwt: github, subject: s, groups: [g], claims: {a: [1, b], c: {d: [true]}}}",
@@ -112,7 +124,7 @@ def test_every_refusal_can_be_expected(reason: Reason) -> None:
     assert read(f"name: a, who: anonymous, ask: GET /, expect: {reason}")[0].expect is reason
 
 
-ONE_KIND = "exactly one of 'personal', 'ci', 'jwt' and 'legacy'"
+ONE_KIND = "exactly one of 'personal', 'ci', 'biscuit', 'jwt' and 'legacy'"
 ONE_ASK = "exactly one of 'ask'"
 ONE_PERMISSION = "one permission on one key"
 

@@ -16,12 +16,12 @@ from msgspec import Struct
 
 from sidecar.credentials import revocation_names
 from sidecar.credentials.biscuit import profile, spelling, wire
-from sidecar.credentials.biscuit.facts import OPERATIONS
+from sidecar.credentials.biscuit.facts import OPERATIONS, PREFIX
 from sidecar.credentials.biscuit.meaning import Meaning, meaning, utc
 from sidecar.credentials.biscuit.wire import Block
 from sidecar.credentials.opaque import SOON, revocation_id
 from sidecar.errors import CredentialRefused, SidecarError, Unavailable
-from sidecar.model import Action, Circumstances, Limits, Permission, Principal, PrincipalKind, Secret
+from sidecar.model import Action, Circumstances, Limits, Permission, Permissions, Principal, PrincipalKind, Secret
 from sidecar.reasons import Reason
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def principal_of(opened: Opened, now: float) -> Principal:
         kind=PrincipalKind.BISCUIT,
         subject=subject,
         token_id=token_id,
-        limits=Limits(workspaces=says.workspaces, checks=Checks(opened, token_id)),
+        limits=Limits(says.workspaces, _permissions(says), checks=Checks(opened, token_id)),
         expires_at=float(says.ends_at),
         revocation_ids=(
             revocation_id(token_id),
@@ -196,6 +196,13 @@ def principal_of(opened: Opened, now: float) -> Principal:
     if now >= says.ends_at:
         raise CredentialRefused(Reason.EXPIRED, f"{token_id}: expired at {utc(says.ends_at)}", principal)
     return principal
+
+
+def _permissions(says: Meaning) -> Permissions | None:
+    """What a list of operations comes to, for those who show limits; never less than the check itself lets through."""
+    if says.operations is None:
+        return None
+    return frozenset(permission for permission in Permission if PREFIX + permission in says.operations)
 
 
 class Checks:
