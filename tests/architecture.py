@@ -62,6 +62,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.readings",
         "sidecar.wiring",
         "sidecar.wiring_audit",
+        "sidecar.wiring_access_keys",
         "sidecar.wiring_listeners",
         "sidecar.workers",
         "sidecar.logs",
