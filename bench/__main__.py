@@ -157,7 +157,7 @@ def measure(options: argparse.Namespace, stack: contextlib.ExitStack) -> Results
     )
     started = []
     for peer in PEERS:
-        if peer.name not in options.peers:
+        if peer.name not in options.peers or not any(row.fits(peer) for row in ROWS if row.name in options.rows):
             continue
         if peer.name == NAME and options.sidecar:
             peer = stand_in(options.sidecar)

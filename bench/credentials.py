@@ -21,6 +21,8 @@ class Credentials:
         self._key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._serial = itertools.count()
         self._pool: list[str] = []
+        self.directory = directory
+        """Each peer has one of its name in it."""
         self.public_pem = directory / "issuer.pem"
         self.public_pem.write_bytes(
             self._key.public_key().public_bytes(

@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from bench.peers.issued import ISSUED, MILLION
 from bench.peers.sidecar import BUCKET, NAME
 from bench.results import Results
 
@@ -13,6 +14,8 @@ class Mark(Struct, frozen=True):
     reference: str | None = None
     own: str = NAME
     """Who is judged."""
+    reference_row: str | None = None
+    """Where that isn't `row`."""
 
 
 MARKS = (
@@ -22,6 +25,9 @@ MARKS = (
     Mark("memory", 96.0),
     Mark("hot", 1.3, NAME, BUCKET),
     Mark("get", 1.1, NAME, BUCKET),
+    Mark("issued", 1.1, ISSUED, MILLION),
+    Mark("cold-token", 1.2, ISSUED, MILLION),
+    Mark("hostile-biscuit", 10.0, ISSUED, ISSUED, "cold-biscuit"),
 )
 
 
@@ -39,11 +45,12 @@ def judge(mark: Mark, results: Results) -> Judgement:
         return Judgement(False, f"{name}: not measured")
     if mark.reference is None:
         return Judgement(own <= mark.bound, f"{name}: {own:.1f} {row.unit}, at most {mark.bound:g}")
-    other = row.median(mark.reference)
+    compared = row if mark.reference_row is None else results.row(mark.reference_row)
+    other = compared.median(mark.reference) if compared is not None else None
     if not other:
         return Judgement(False, f"{name}: {mark.reference} wasn't measured, so there is nothing to compare with")
     ratio = own / other
-    title = results.titles.get(mark.reference, mark.reference)
+    title = results.titles.get(mark.reference, mark.reference) + (f" ({compared.title})" if compared is not row else "")
     return Judgement(ratio <= mark.bound, f"{name}: {ratio:.2f} x {title}, at most {mark.bound:g}")
 
 

@@ -50,9 +50,11 @@ class Row(Struct, frozen=True):
     """Measured for the variants that differ for large bodies, too."""
     fresh: bool = False
     """Each measurement needs a process that has done nothing yet."""
+    peers: frozenset[str] = frozenset()
+    """Only of these; empty: of all that fit."""
 
     def fits(self, peer: Peer) -> bool:
-        if peer.only and self.name not in peer.only:
+        if (peer.only and self.name not in peer.only) or (self.peers and peer.name not in self.peers):
             return False
         return (peer.checks_tokens or not self.needs_check) and (self.bulk or not peer.bulk_only)
 

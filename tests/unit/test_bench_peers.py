@@ -1,16 +1,23 @@
 """Each peer's configuration is one that its program takes, and an absent program is named."""
 
+import asyncio
+import sqlite3
 import subprocess
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 from bench.credentials import AUDIENCE, ISSUER, Credentials
-from bench.peers import haproxy, nginx, sidecar
+from bench.peers import haproxy, issued, nginx, sidecar
 from bench.peers.base import Missing, Peer, Site, require
 from bench.process import find_program
 from sidecar import config
+from sidecar.errors import CredentialRefused
+from sidecar.model import Principal, PrincipalKind, Secret
 from sidecar.policy.file import compile_file
+from sidecar.store.changes import ChangeFeed
+from sidecar.store.open import open_token_store
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +39,46 @@ def test_the_sidecar_s_configuration_and_policy_load_without_a_problem(site: Sit
     )
     assert workspace.name == "bench"
     assert len(workspace.rules) == 2
+
+
+@pytest.mark.parametrize("more", [0, 20])
+def test_a_sidecar_of_its_own_tokens_has_them_in_its_store(
+    site: Site, tmp_path: Path, more: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(issued, "USED", 4)
+    monkeypatch.setattr(issued, "FEW", 2)
+    monkeypatch.setattr(issued, "REVOKED", 3)
+    here = msgspec.structs.replace(site, directory=tmp_path, disk=tmp_path)
+    issued._command(more)(here)
+    settings = config.load(tmp_path / "sidecar.yaml")
+    assert list(config.check_files(settings)) == []
+    assert settings.tokens is not None
+
+    async def judge() -> None:
+        assert settings.tokens is not None
+        opened = await open_token_store(settings.tokens)
+        feed = ChangeFeed(opened.store, opened.watch(), on_keys=opened.read_root_keys)
+        try:
+            await feed.start()
+            for text in issued.tokens(tmp_path, issued.OPAQUE):
+                principal = await opened.verifier.verify(Secret(text), time.time())
+                assert principal is not None
+                assert not feed.revoked(principal)
+            for text in issued.tokens(tmp_path, issued.BISCUITS):
+                assert await opened.biscuit_verifier.verify(Secret(text), time.time()) is not None
+            for text in issued.tokens(tmp_path, issued.HOSTILE):
+                with pytest.raises(CredentialRefused):
+                    await opened.biscuit_verifier.verify(Secret(text), time.time())
+            gone = Principal(PrincipalKind.CI, "job", revocation_ids=(f"opaque:{0:012d}",))
+            assert feed.revoked(gone) is bool(more)
+        finally:
+            await feed.stop()
+            await opened.store.close()
+
+    asyncio.run(judge())
+    with sqlite3.connect(tmp_path / "tokens.db") as connection:
+        assert connection.execute("SELECT count(*) FROM tokens WHERE kind = 'ci'").fetchone() == (4 + more,)
+    connection.close()
 
 
 def test_a_bucket_s_configuration_signs_for_the_same_objects(site: Site, tmp_path: Path) -> None:

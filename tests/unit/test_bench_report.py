@@ -60,6 +60,15 @@ def test_a_page_keeps_all_but_what_lies_between_its_markers() -> None:
 HOT = marks.Mark("hot", 1.5, "haproxy-jwt")
 
 
+def test_a_mark_may_compare_with_another_row() -> None:
+    found = results(sidecar=[95.0])
+    found.rows.append(RowResult("cold", "cold token", "µs", {"sidecar": Cell([10.0])}))
+    for bound, passed in ((9.5, True), (9.4, False)):
+        judged = marks.judge(marks.Mark("hot", bound, "sidecar", "sidecar", "cold"), found)
+        assert (judged.passed, "cold token" in judged.text) == (passed, True)
+    assert not marks.judge(marks.Mark("hot", 99.0, "sidecar", "sidecar", "absent"), found).passed
+
+
 @pytest.mark.parametrize(
     ("mark", "cells", "passed"),
     [
