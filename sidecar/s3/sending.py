@@ -49,8 +49,9 @@ def sending(
 ) -> Sending:
     """`source`: as the store calls it. `deleted`: as the client asked. `only_creates`: see `gate.Decision`."""
     path = place.path(asked.key)
-    if asked.query:
-        path = f"{path}?{query.write(asked.query if place.same else _query(asked, place))}"
+    parameters = asked.query if place.same else _query(asked, place)
+    if parameters:
+        path = f"{path}?{query.write(parameters)}"
     kept = _headers(asked, head)
     if source is not None:
         kept.append((asked.operation.source.encode(), copy_source.write(source).encode()))

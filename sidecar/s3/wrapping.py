@@ -62,9 +62,5 @@ class Wrapping:
         return f"0\r\n{self._name}:{value}\r\n\r\n".encode()
 
 
-def knows(name: str) -> bool:
-    return name.removeprefix(PREFIX) in _VALUE
-
-
 def _frame(size: int) -> bytes:
     return b"%x\r\n" % size
