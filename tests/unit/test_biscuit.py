@@ -7,9 +7,12 @@ from typing import Any
 
 import biscuit_auth
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sidecar.credentials import revocation_names
 from sidecar.credentials.biscuit import library, spelling, verifier, wire
 from sidecar.credentials.biscuit.library import Judgement, LibraryError, PrivateKey, PublicKey
+from sidecar.credentials.biscuit.profile import MATCHING_BUDGET, MOST_BLOCKS, MOST_MEMBERS
 from sidecar.credentials.biscuit.verifier import BiscuitVerifier, Refusal, RootKeys
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.opaque import revocation_id
@@ -81,6 +84,25 @@ def test_every_block_has_an_id_of_its_own_and_keeps_its_parents() -> None:
     assert names[2][: len(names[1])] == names[1]
     assert principal(other).revocation_ids[-1] != names[1][-1]
     assert revocation_names.blocks(names[2]) == KEYS.open(content(grandchild)).block_ids
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=10))
+def test_a_block_s_id_is_that_of_its_subtree_and_of_nothing_else(parents: list[int]) -> None:
+    """A tree of derived tokens: whoever revokes one node reaches it and what is below it."""
+    tokens, above = [made()], [frozenset({0})]
+    for number, pick in enumerate(parents, 1):
+        parent = pick % len(tokens)
+        if len(above[parent]) > MOST_BLOCKS:
+            parent = 0
+        tokens.append(narrowed(tokens[parent], CHECK))
+        above.append(above[parent] | {number})
+    names = [set(principal(token).revocation_ids) for token in tokens]
+    own = [revocation_names.block(KEYS.open(content(token)).block_ids[-1]) for token in tokens]
+    for node, name in enumerate(own):
+        assert {other for other, held in enumerate(names) if name in held} == {
+            other for other, line in enumerate(above) if node in line
+        }
 
 
 def test_a_block_ends_it_sooner_and_never_later() -> None:
@@ -291,8 +313,8 @@ def test_settings_are_looked_up_where_the_workspace_is() -> None:
     limits = principal(token).limits
     assert limits.checks is not None
     stable, beta = {"channel": "stable"}, {"channel": "beta"}
-    for workspace, settings, held in (("a", stable, True), ("b", beta, False), ("a", beta, False), ("a", stable, True)):
-        asked = (workspace, settings, READ, Action(READ, "k"), Circumstances("GET", NOW))
+    for workspace, known, held in (("a", stable, True), ("b", beta, False), ("a", beta, False), ("a", stable, True)):
+        asked = (workspace, known, READ, Action(READ, "k"), Circumstances("GET", NOW))
         assert limits.checks.hold(*asked) is held
 
 
@@ -422,14 +444,17 @@ def in_profile_and_heavy() -> dict[str, str]:
     alternatives = " or ".join(
         'path($p), method($m), token_id($t), $p != "x", $m != "Y", $t != "z", $p == "k"' for _ in range(3)
     )
-    dots = "." * 49
+    dots = "." * (MATCHING_BUDGET // 5)
     return {
         "blocks": narrowed(made(), *[CHECK.replace("a/", "")] * 8),
         "alternatives": narrowed(made(), *[f'check if {alternatives} or path("a")'] * 3),
         "expressions": narrowed(made(), f'check if path($p), $p.matches("^{dots}$") or path("a")'),
         "checks": narrowed(made(), *["; ".join(f'check if path($p), $p != "{n}"' for n in range(6))] * 2),
         "large set": narrowed(
-            made(), "check if path($p), {" + ", ".join(f'"{n:04}"' for n in range(250)) + '}.contains($p) or path("a")'
+            made(),
+            "check if path($p), {"
+            + ", ".join(f'"{n:04}"' for n in range(MOST_MEMBERS - 4))
+            + '}.contains($p) or path("a")',
         ),
     }
 

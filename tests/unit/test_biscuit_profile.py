@@ -90,6 +90,10 @@ REFUSED = [
     (" or ".join(['check if path("a")', *['path("b")'] * 4]).replace("or check if", "or"), "at most 4 alternatives"),
     ('check if path($p), $p != "a", $p != "b", $p != "c", $p != "d", $p != "e"', "at most 4 conditions"),
     ("; ".join(f'check if path("{number}")' for number in range(9)), "at most 8 checks"),
+    (
+        "check if workspace($w), {" + ", ".join(f'"w{number}"' for number in range(129)) + "}.contains($w)",
+        "at most 128 members",
+    ),
     ('operations({"store:write"})', "holds checks alone"),
     ("path($p) <- method($p)", "holds checks alone"),
 ]

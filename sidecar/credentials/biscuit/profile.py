@@ -35,7 +35,9 @@ MOST_CHECKS, MOST_QUERIES, MOST_PREDICATES, MOST_EXPRESSIONS = 8, 4, 3, 4
 MOST_CHECKS_IN_ALL = 16
 MOST_FACTS = 8
 """In the first block, which alone may have some."""
-MATCHING_BUDGET = 256
+MOST_MEMBERS = 128
+"""Of all sets of a token: each request is asked of a copy of them."""
+MATCHING_BUDGET = 160
 """Of all regular expressions of a token: a character costs 1, what stands for any or many characters 5."""
 
 _COMPARISONS = frozenset({"<", ">", "<=", ">="})
@@ -70,10 +72,17 @@ class Asked(Struct, frozen=True):
 
 
 class _Budget:
-    """What is left for regular expressions."""
+    """What is left for regular expressions, and for members of sets."""
 
     def __init__(self) -> None:
         self.left = MATCHING_BUDGET
+        self.members = MOST_MEMBERS
+
+    def take(self, root: Node) -> None:
+        """Raises `OutOfProfile`."""
+        self.members -= sum(len(each.term.members) for each in _parts(root) if isinstance(each.term, Set))
+        if self.members < 0:
+            raise OutOfProfile(f"the sets of a token have at most {MOST_MEMBERS} members together")
 
 
 def examine(blocks: Sequence[Block], facts: Mapping[str, Fact] = FACTS) -> Asked:
@@ -132,6 +141,7 @@ def _examine_query(query: Query, facts: Mapping[str, Fact], budget: _Budget) -> 
         if root.type is not Type.TRUTH or not any(each.fact for each in _parts(root)):
             raise OutOfProfile("a condition that says nothing about the request: it would always hold, or never")
         _examine_meaning(root, positive=True)
+        budget.take(root)
         for each in _parts(root):
             if each.symbol == "matches":
                 _examine_pattern(each.args[1].term, budget)
