@@ -19,6 +19,8 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     "sidecar.store.migrations.versions.rev_0001_tokens": "run by the tests of the token store",
     "sidecar.store.migrations.versions.rev_0002_rotation": "run by the tests of the token store",
     "sidecar.store.migrations.versions.rev_0003_revocations": "run by the tests of the token store",
+    "sidecar.store.migrations.versions.rev_0004_root_keys": "run by the tests of the token store",
+    "sidecar.store.migrations.versions.rev_0005_access_keys": "run by the tests of the token store",
 }
 
 

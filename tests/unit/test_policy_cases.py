@@ -71,6 +71,18 @@ LIMITS = Limits(frozenset({"web"}), frozenset({READ}), "a/**")
         ),
         ("{ci: web}", Principal(CI, "ci of web", workspace="web"), None, False),
         (
+            "{ci: web, access_key: true}",
+            Principal(PrincipalKind.ACCESS_KEY, "ci of web", workspace="web", token_kind=CI),
+            None,
+            False,
+        ),
+        (
+            "{personal: ada, access_key: true}",
+            Principal(PrincipalKind.ACCESS_KEY, "ada", token_kind=PrincipalKind.PERSONAL, owned=True),
+            None,
+            False,
+        ),
+        (
             "{ci: web, workspaces: [web], permissions: [read], path: a/**}",
             Principal(CI, "ci of web", workspace="web", limits=LIMITS),
             None,
