@@ -192,6 +192,7 @@ def _limits(principal: Principal | None) -> list[str]:
         ("belongs to workspace", principal.workspace or None),
         ("workspaces", None if limits.workspaces is None else listed(limits.workspaces) or "none"),
         ("permissions", None if limits.permissions is None else listed(limits.permissions) or "none"),
+        ("checks", None if limits.checks is None else "the token's own: sidecar token inspect shows them"),
         ("path", limits.path),
         *(("scope", str(scope)) for scope in limits.scopes or ()),
     ]

@@ -159,6 +159,7 @@ def test_explain_judges_one_as_the_sidecar_does(sidecar: SidecarProcess, tmp_pat
     words = ("policy", "explain", "--json", "--token-file", str(tmp_path / "token.txt"))
     shown = json.loads(sidecar.cli(*words, "GET", "/web/a"))
     assert shown["reason"] == "granted"
+    assert "checks the token's own: sidecar token inspect shows them" in shown["limits"]
     command = [sys.executable, "-m", "sidecar", *words, "PUT", "/web/a", "--config", str(sidecar.config)]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert json.loads(refused.stdout)["reason"] == "token_limit"
