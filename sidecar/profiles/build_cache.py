@@ -96,8 +96,6 @@ def kept_headers(headers: Headers, allowed: frozenset[str]) -> tuple[tuple[bytes
 
 def kept_query(raw_query: str, allowed: frozenset[str]) -> str:
     """The parameters whose decoded names are allowed, as they were spelled."""
-    if not raw_query or not allowed:
-        return ""
     return "&".join(part for part in raw_query.split("&") if unquote_plus(part.partition("=")[0]) in allowed)
 
 

@@ -39,7 +39,7 @@ _PARAMETERS = frozenset({"hash"})
 """Some caches serve a nar at `nar/HASH.nar?hash=NARHASH`."""
 _WHOLE = frozenset({"accept", "user-agent", "content-type"})
 """Of a narinfo that is judged before it is served: no part of it, no coding, no 304."""
-_KEPT_READS = frozenset({200, 206, 304, 404, 410, 416})
+_KEPT_READS = frozenset({200, 206, 404, 410, 416})
 
 
 class Nix:

@@ -17,7 +17,7 @@ from sidecar.profiles import build_cache, denial
 from sidecar.profiles.profile import Errand, LocalAnswer
 from sidecar.reasons import REASONS, Outcome, Reason
 
-_KEPT_READS = frozenset({200, 206, 304, 404, 416})
+_KEPT_READS = frozenset({200, 206, 404, 416})
 
 
 class Nx:

@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 from sidecar.errors import Refused
 from sidecar.headers import DROP, LOCAL, fold
 from sidecar.model import Action, Headers, Permission
-from sidecar.profiles import PROFILES, Errand, build_cache
+from sidecar.profiles import PROFILES, Errand, LocalAnswer, build_cache
 from sidecar.reasons import Reason
 
-from tests.unit.clients import errand, request, route
+from tests.unit.clients import errand, forwarded, request, route
 
 CLIENTS = {
     "nx": "v1/cache/{}",
@@ -92,3 +92,44 @@ def test_a_kept_query_holds_only_what_is_allowed(parts: list[tuple[str, str]]) -
 def test_headers_are_kept_as_they_were_spelled() -> None:
     headers = Headers({}, ((b"ACCEPT", b"*/*"), (b"X-A", b"1")))
     assert build_cache.kept_headers(headers, frozenset({"accept"})) == ((b"ACCEPT", b"*/*"),)
+
+
+@clients
+def test_options_is_answered_without_the_store(client: str) -> None:
+    found = PROFILES[client].classify(request("OPTIONS /ws HTTP/1.1"), route(client))
+    assert isinstance(found, LocalAnswer)
+    assert found.status == 204
+    (allowed,) = [value for name, value in found.headers if name == b"allow"]
+    assert {b"GET", b"HEAD", b"PUT", b"DELETE", b"OPTIONS"} <= set(allowed.split(b", "))
+    assert PROFILES[client].tells_existence
+    assert not PROFILES["plain"].tells_existence
+
+
+@clients
+def test_conditions_and_ranges_reach_the_store(client: str) -> None:
+    names = {
+        "range",
+        "if-range",
+        "if-match",
+        "if-none-match",
+        "if-modified-since",
+        "if-unmodified-since",
+        "accept-encoding",
+    }
+    text = f"GET /ws/{CLIENTS[client].format('a1')} HTTP/1.1\n" + "".join(f"{name}: v\n" for name in sorted(names))
+    assert set(forwarded(errand(text, route(client)))) == names
+
+
+def test_what_reads_and_deletes_a_blob_is_held_to_nothing() -> None:
+    for method in ("GET", "HEAD", "DELETE"):
+        assert errand(f"{method} /ws/cas/{SHA} HTTP/1.1", route("bazel")).sha256 is None
+    with pytest.raises(Refused) as refused:
+        errand(f"POST /ws/cas/{SHA} HTTP/1.1", route("bazel", verbs={"POST": Permission.WRITE}))
+    assert refused.value.reason is Reason.UNKNOWN_OPERATION
+
+
+def test_what_counts_as_reading() -> None:
+    assert [build_cache.is_read(request(f"{method} / HTTP/1.1")) for method in ("GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST")] == [
+        True, True, True, False, False, False,
+    ]  # fmt: skip
+    assert build_cache.is_read(None)

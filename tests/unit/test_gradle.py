@@ -56,4 +56,10 @@ def test_a_key_that_is_there_does_not_turn_the_cache_off() -> None:
             if row.status >= 400 and reason is not Reason.EXISTS
         }  # fmt: skip
     assert {PROFILES["gradle"].answered("PUT", status) for status in (409, 412)} == {Reason.EXISTS}
-    assert [PROFILES["gradle"].answered("GET", status) for status in (200, 404, 503)] == [200, 404, 503]
+    assert [PROFILES["gradle"].answered("GET", status) for status in (200, 404, 409, 412, 503)] == [
+        200,
+        404,
+        409,
+        412,
+        503,
+    ]

@@ -4,6 +4,7 @@ import base64
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar import narinfo
@@ -168,3 +169,41 @@ def test_what_is_no_key(text: str) -> None:
 @given(st.binary(max_size=300))
 def test_no_bytes_are_trusted_by_accident_and_none_raise(body: bytes) -> None:
     assert narinfo.untrusted(body, NAME, [key()]) is not None
+
+
+def signed(references: str, signer: Ed25519PrivateKey, listed: str, *, signature: str = "") -> bytes:
+    digest = narinfo.to_base32(hashlib.sha256().digest())
+    path = f"/nix/store/{NAME}-a"
+    made = base64.b64encode(signer.sign(f"1;{path};sha256:{digest};1;{listed}".encode())).decode()
+    lines = [f"StorePath: {path}", "URL: x", f"NarHash: sha256:{digest}", "NarSize: 1", f"References: {references}"]
+    return "\n".join((*lines, *([signature] if signature else []), f"Sig: k:{made}", "")).encode()
+
+
+def test_references_are_signed_in_their_order_each_once_and_with_the_store_s_path() -> None:
+    signer = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    mine = [TrustedKey("k", signer.public_key().public_bytes_raw())]
+    first, second = f"{'0' * 32}-b", f"{'1' * 32}-a"
+    listed = f"/nix/store/{first},/nix/store/{second}"
+    for references in (f"{first} {second}", f"{second} {first}", f"{second} {first} {second}"):
+        assert narinfo.untrusted(signed(references, signer, listed), NAME, mine) is None
+    assert narinfo.untrusted(signed(first, signer, listed), NAME, mine) == "no trusted key has signed it"
+    # The first of two keys of one name, or the first of two signatures, may be the wrong one.
+    both = [TrustedKey("k", OTHER.key), *mine]
+    bad = f"Sig: k:{base64.b64encode(bytes(64)).decode()}"
+    assert narinfo.untrusted(signed(first, signer, f"/nix/store/{first}", signature=bad), NAME, both) is None
+
+
+@pytest.mark.parametrize("name", ["StorePath", "URL", "NarHash", "NarSize"])
+def test_what_nix_needs_has_to_be_there(name: str) -> None:
+    without = b"".join(line for line in INFO.splitlines(keepends=True) if not line.startswith(f"{name}: ".encode()))
+    assert narinfo.untrusted(without, NAME, [key()]) == f"no {name}"
+
+
+def test_a_hash_that_is_none_is_no_form_of_nix_s() -> None:
+    changed = INFO.replace(b"NarHash: sha256:1v", b"NarHash: sha256:ev")
+    assert narinfo.untrusted(changed, NAME, [key()]) == "a path, hash, size or reference in a form that is not Nix's"
+
+
+def test_its_setting_and_its_bound() -> None:
+    assert (narinfo.TRUSTED_PUBLIC_KEYS, narinfo.MAX_SIZE) == ("trusted_public_keys", 262_144)
+    assert narinfo.read_key("a:\u00e9") is None

@@ -65,15 +65,17 @@ def test_the_cache_s_description_is_never_missing() -> None:
     missing = errand(ask("GET", "nix-cache-info"), route("nix")).missing
     assert missing is not None
     assert (missing.status, missing.body) == (200, b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n")
+    assert missing.headers == ((b"content-type", b"text/x-nix-cache-info"), (b"cache-control", b"no-store"))
     assert errand(ask("GET", NAR), route("nix")).missing is None
 
 
 def test_a_narinfo_is_judged_whole() -> None:
-    more = "Range: bytes=0-3\nAccept-Encoding: gzip\nIf-None-Match: *\n"
+    more = "Range: bytes=0-3\nAccept-Encoding: gzip\nIf-None-Match: *\nContent-Type: text/x-nix-narinfo\n"
     for method in ("GET", "HEAD", "PUT"):
         found = errand(ask(method, f"{NAME}.narinfo", more), SIGNED)
         assert found.work is Work.CHECK_NARINFO
-        assert set(forwarded(found)) == {"user-agent", "accept"}
+        assert set(forwarded(found)) == {"user-agent", "accept", "content-type"}
+    assert errand(ask("GET", f"{NAME}.ls"), SIGNED).work is Work.NOTHING
     assert errand(ask("PUT", NAR), SIGNED).work is Work.NOTHING
     assert errand(ask("DELETE", f"{NAME}.narinfo"), SIGNED).actions == (Action(Permission.DELETE, f"{NAME}.narinfo"),)
     with pytest.raises(Refused):
@@ -85,6 +87,8 @@ def test_a_nar_is_held_to_its_name_where_the_route_says_so() -> None:
     digest = hashlib.sha256(b"nar").digest()
     assert errand(ask("PUT", f"nar/{narinfo.to_base32(digest)}.nar.xz"), at).sha256 == digest.hex()
     assert errand(ask("PUT", f"{NAME}.narinfo"), at).sha256 is None
+    assert errand(ask("PUT", "log/abc.drv"), at).sha256 is None
+    assert errand(ask("GET", "nar/x.nar"), at).sha256 is None
     with pytest.raises(Refused) as refused:
         errand(ask("PUT", "nar/x.nar"), at)
     assert refused.value.reason is Reason.BODY_MISMATCH
@@ -113,3 +117,24 @@ def test_what_a_store_says() -> None:
     assert [NIX.answered("PUT", status) for status in (200, 201, 204)] == [200, 201, 204]
     assert {NIX.answered("PUT", status) for status in (409, 412)} == {Reason.EXISTS}
     assert {NIX.answered("PUT", status) for status in (403, 413, 500)} == {Reason.UPSTREAM_ERROR}
+
+
+def test_the_edges_of_what_a_store_says() -> None:
+    assert [NIX.answered("GET", status) for status in (299, 300, 302, 399, 410)] == [
+        Reason.UPSTREAM_ERROR,
+        300,
+        302,
+        399,
+        410,
+    ]
+    assert [NIX.answered("DELETE", status) for status in (204, 399, 400, 404, 500)] == [
+        204, 399, Reason.UPSTREAM_ERROR, 404, Reason.UPSTREAM_ERROR,
+    ]  # fmt: skip
+
+
+def test_a_bent_answer_keeps_what_it_says_and_drops_what_it_asks_for() -> None:
+    bent = denied("nix", "GET", Reason.UNTRUSTED_NARINFO)
+    assert header(bent, "sidecar-reason") == [b"untrusted_narinfo"]
+    late = denied("nix", "PUT", Reason.OVERLOADED)
+    assert header(late, "retry-after") == []
+    assert header(denied("nix", "GET", Reason.VERIFIER_UNAVAILABLE), "sidecar-reason") == [b"verifier_unavailable"]

@@ -124,18 +124,19 @@ def test_bodies_are_text_that_the_person_reads() -> None:
 def test_what_a_store_says_to_a_write() -> None:
     told = {
         status: NX.answered("PUT", status)
-        for status in (200, 201, 202, 204, 301, 400, 403, 404, 409, 412, 413, 500, 503, 507)
+        for status in (200, 201, 202, 204, 299, 300, 301, 400, 403, 404, 409, 412, 413, 500, 503, 507)
     }
-    assert {status for status, answer in told.items() if answer == 200} == {200, 201, 202, 204}
+    assert {status for status, answer in told.items() if answer == 200} == {200, 201, 202, 204, 299}
     assert {status for status, answer in told.items() if answer is Reason.EXISTS} == {409, 412}
     assert {status for status, answer in told.items() if answer is Reason.UPSTREAM_ERROR} == {
-        301, 400, 403, 404, 413, 500, 503, 507,
+        300, 301, 400, 403, 404, 413, 500, 503, 507,
     }  # fmt: skip
 
 
 def test_what_a_store_says_to_a_read() -> None:
     for method in ("GET", "HEAD"):
         assert [NX.answered(method, status) for status in (200, 206, 304, 404, 416)] == [200, 206, 304, 404, 416]
+        assert [NX.answered(method, status) for status in (300, 302, 304, 399)] == [300, 302, 304, 399]
         assert NX.answered(method, 410) == 404
         assert {NX.answered(method, status) for status in (400, 403, 429, 500, 503)} == {Reason.UPSTREAM_ERROR}
     assert NX.answered("DELETE", 204) == 204

@@ -184,3 +184,70 @@ def test_what_is_told_of_an_artifact() -> None:
     kept = [(b"X-Artifact-Duration", b"205"), (b"x-artifact-tag", b"dGFn")]
     assert turborepo.found(7, kept) == {"size": 7, "taskDurationMs": 205, "tag": "dGFn"}
     assert turborepo.found(None, [(b"x-artifact-duration", b"long")]) == {"size": 0, "taskDurationMs": 0}
+
+
+def test_answers_of_ours_as_they_are() -> None:
+    json_headers = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+    status = errand(STATUS, route("turborepo")).missing
+    events = errand(EVENTS, route("turborepo")).missing
+    assert status == LocalAnswer(200, json_headers, b'{"status":"enabled"}')
+    assert events == LocalAnswer(200, json_headers, b"{}")
+    assert turborepo.answer_to_query({"a": None}) == LocalAnswer(200, json_headers, b'{"a":null}')
+    head = errand(STATUS.replace("GET", "HEAD"), route("turborepo"))
+    assert head.work is Work.ANSWER
+    absent = errand(GET, route("turborepo")).missing
+    assert absent is not None
+    assert (absent.status, absent.headers) == (404, ((b"content-type", b"application/json"),))
+    assert json.loads(absent.body)["error"]["code"] == "not_found"
+    assert errand(GET.replace("GET", "HEAD"), route("turborepo")).missing == LocalAnswer(404, absent.headers)
+
+
+def test_the_preflight_as_it_is() -> None:
+    answer = TURBO.classify(request(PREFLIGHT), route("turborepo"))
+    assert isinstance(answer, LocalAnswer)
+    assert (answer.status, answer.body) == (204, b"")
+    assert header(answer, "allow") == [b"GET, HEAD, PUT, POST, DELETE, OPTIONS"]
+    assert header(answer, "access-control-allow-methods") == [b"GET, HEAD, PUT, POST, OPTIONS"]
+    assert header(answer, "access-control-allow-headers") == [
+        b"Authorization, Content-Type, User-Agent, x-artifact-client-ci, x-artifact-client-interactive, "
+        b"x-artifact-dirty-hash, x-artifact-duration, x-artifact-sha, x-artifact-tag"
+    ]
+
+
+def test_the_edges_of_what_a_store_says() -> None:
+    assert [TURBO.answered("PUT", status) for status in (199, 299, 300, 404)] == [199, 200, 300, 404]
+    assert [TURBO.answered("GET", status) for status in (201, 399, 409, 412)] == [
+        201,
+        399,
+        Reason.UPSTREAM_ERROR,
+        Reason.UPSTREAM_ERROR,
+    ]
+
+
+def test_the_edges_of_a_query() -> None:
+    exactly = json.dumps({"hashes": [f"{number:x}" for number in range(1000)]}).encode()
+    assert len(turborepo.hashes(exactly)) == 1000
+    with pytest.raises(Refused):
+        turborepo.hashes(b'{"hashes": ["\xff"]}')
+    assert turborepo.found(1, [(b"x-artifact-duration", b"9" * 15)])["taskDurationMs"] == int("9" * 15)
+    assert turborepo.found(1, [(b"x-artifact-duration", b"9" * 16)])["taskDurationMs"] == 0
+    assert turborepo.found(1, [])["taskDurationMs"] == 0
+
+
+def test_artifact_headers_are_named_one_by_one() -> None:
+    text = GET + "".join(f"{name}: v\n" for name in sorted(turborepo.ARTIFACT_HEADERS)) + "x-artifact-other: v\n"
+    assert set(forwarded(errand(text, route("turborepo")))) == {"user-agent", "accept", *turborepo.ARTIFACT_HEADERS}
+    assert {
+        "x-artifact-tag", "x-artifact-duration", "x-artifact-sha", "x-artifact-dirty-hash", "x-artifact-client-ci",
+        "x-artifact-client-interactive",
+    } == turborepo.ARTIFACT_HEADERS  # fmt: skip
+    assert errand(GET.replace("slug=ws", "team=ws&slug=ws&teamId=ws"), route("turborepo")).path.endswith(
+        "?team=ws&slug=ws&teamId=ws"
+    )
+
+
+def test_an_artifact_s_digest_where_the_route_asks_for_it() -> None:
+    at, name = route("turborepo", content_address=True), "a" * 64
+    assert errand(f"PUT /ws/v8/artifacts/{name} HTTP/1.1", at).sha256 == name
+    assert errand(f"GET /ws/v8/artifacts/{name[1:]} HTTP/1.1", at).sha256 is None
+    assert errand(f"PUT /ws/v8/artifacts/{name} HTTP/1.1", route("turborepo")).sha256 is None
