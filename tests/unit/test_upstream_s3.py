@@ -276,3 +276,25 @@ async def test_existence_is_not_learnt_from_a_refusal(tmp_path: Path) -> None:
             with pytest.raises(Unavailable) as refusal:
                 await upstream.exists("/key")
         assert refusal.value.reason is Reason.EXISTENCE_UNKNOWN
+
+
+async def test_a_body_of_unknown_length_is_refused_before_it_is_invited(tmp_path: Path) -> None:
+    bucket = Bucket()
+    async with opened(bucket, tmp_path) as upstream:
+        client = Client("PUT", "/key", body=b"content", chunked=True)
+        with pytest.raises(Refused) as refusal:
+            await upstream.forward(client)
+    assert refusal.value.reason is Reason.LENGTH_REQUIRED
+    assert (client.invited, bucket.heads) == (False, [])
+
+
+async def test_a_clock_of_ours_that_is_moved_is_noticed_within_the_second(tmp_path: Path) -> None:
+    ours = [NOW.timestamp()]
+    bucket = Bucket(OK.replace(b"\r\n", b"\r\n" + DATE, 1), SKEWED, OK)
+    async with opened(bucket, tmp_path, clock=lambda: ours[0]) as upstream:
+        await upstream.forward(Client("GET", "/key"))
+        ours[0] += 7200
+        client = Client("GET", "/key")
+        await upstream.forward(client)
+    assert client.answer == b"ok"
+    assert lines(bucket.heads[2])["x-amz-date"].startswith("20261122T0845")
