@@ -1,6 +1,7 @@
 """Biscuits as callers: who they are, what is refused and why, what hostile ones cost, and that nothing of the library gets out."""
 
 import base64
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any
@@ -271,6 +272,27 @@ def test_what_is_examined_is_what_the_library_reads() -> None:
     assert "holds checks alone" in refusal(token).detail
 
 
+@given(st.binary(max_size=200))
+def test_noise_is_malformed_and_nothing_worse(noise: bytes) -> None:
+    for prefix in (b"", b"\x08\x01\x12", content(made())[:-60]):
+        with pytest.raises(Refusal):
+            KEYS.open(prefix + noise)
+        with contextlib.suppress(wire.Malformed):
+            wire.blocks(prefix + noise)
+
+
+def test_what_is_nested_deeply_ends_nothing() -> None:
+    term = b""
+    for _ in range(500):
+        term = b"\x4a" + _varint(len(term) + 2) + b"\x0a" + _varint(len(term)) + term if len(term) < 3000 else term
+    with pytest.raises(wire.Malformed):
+        wire._term(term, [])
+
+
+def test_a_key_that_is_no_text_is_refused() -> None:
+    assert not holds(made(), path="a\udcff")
+
+
 def test_bytes_changed_anywhere_are_refused() -> None:
     token = content(narrowed(made(), CHECK))
     for place in range(2, len(token)):
@@ -471,6 +493,8 @@ def out_of_profile() -> dict[str, str]:
         "empty fields": spelling.encoded(token + b"\x1a\x00" * ((spelling.MAX_BYTES - len(token)) // 2)),
         "unknown fields": spelling.encoded(token + b"\x78\x00" * ((spelling.MAX_BYTES - len(token)) // 2)),
         "symbols": narrowed(made(), "; ".join(f'check if path("{n:03}")' for n in range(80))),
+        "many operators": narrowed(made(), f'check if path($p), {"!" * 250}($p == "a")'),
+        "nested arrays": narrowed(made(), f"check if path($p), $p == {'[' * 40}{']' * 40}"),
         "no signature": spelling.encoded(token[:-40] + bytes(40)),
     }
 

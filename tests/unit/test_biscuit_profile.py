@@ -86,9 +86,11 @@ REFUSED = [
     ('check if path($p), $p == "a" trusting previous', "trust"),
     ("check if path($p), $p.extern::f()", "another library"),
     ("check if path(null)", "null"),
+    (f"check if operations({'[' * 20}{']' * 20})", "within one another"),
     ('check if workspace("a"), path($p), method($m), time($t), $p == "a"', "at most 3 facts"),
     (" or ".join(['check if path("a")', *['path("b")'] * 4]).replace("or check if", "or"), "at most 4 alternatives"),
     ('check if path($p), $p != "a", $p != "b", $p != "c", $p != "d", $p != "e"', "at most 4 conditions"),
+    (f'check if path($p), {"!" * 30}($p == "a")', "at most 32 values and operators"),
     ("; ".join(f'check if path("{number}")' for number in range(9)), "at most 8 checks"),
     (
         "check if workspace($w), {" + ", ".join(f'"w{number}"' for number in range(129)) + "}.contains($w)",

@@ -32,6 +32,8 @@ MOST_BLOCKS = 8
 """That narrow; the first one not counted."""
 MOST_CHECKS, MOST_QUERIES, MOST_PREDICATES, MOST_EXPRESSIONS = 8, 4, 3, 4
 """In a block, a check, a query, a query."""
+MOST_OPERATIONS = 32
+"""Of values and operators in a condition."""
 MOST_CHECKS_IN_ALL = 16
 MOST_FACTS = 8
 """In the first block, which alone may have some."""
@@ -191,6 +193,8 @@ def _literal(term: Term) -> Type:
 
 
 def _tree(expression: Expression, bound: Mapping[str, tuple[Type, str]]) -> Node:
+    if len(expression) > MOST_OPERATIONS:
+        raise OutOfProfile(f"a condition has at most {MOST_OPERATIONS} values and operators")
     stack: list[Node] = []
     for op in expression:
         if isinstance(op, Closure):

@@ -16,6 +16,7 @@ DEFAULT_SYMBOLS = (
 )  # fmt: skip
 FIRST_OWN_SYMBOL = 1024
 """Symbols of the token itself are counted from here, over all of its blocks."""
+_DEEPEST = 2
 _ED25519 = 0
 _OTHER_FIELDS = 3
 """A token's key id, its first block and its proof."""
@@ -187,17 +188,19 @@ def _predicate(content: bytes, symbols: Sequence[str]) -> Predicate:
 _FOREIGN = {2: "a number", 5: "bytes", 8: "null", 9: "an array", 10: "a map"}
 
 
-def _term(content: bytes, symbols: Sequence[str]) -> Term:
+def _term(content: bytes, symbols: Sequence[str], depth: int = 0) -> Term:
+    if depth > _DEEPEST:
+        raise Malformed("sets or arrays within one another")
     (number, value), *more = _fields(content) or [(0, 0)]
     if more:
         raise Malformed("a term of two kinds")
     if number == 9 and isinstance(value, bytes):
-        members = (_term(member, symbols) for member in _message(value, {}, repeated={1: bytes})[1])
+        members = (_term(member, symbols, depth + 1) for member in _message(value, {}, repeated={1: bytes})[1])
         return Foreign(_FOREIGN[number], next((each for each in members if isinstance(each, str)), ""))
     if number in _FOREIGN:
         return Foreign(_FOREIGN[number])
     if number == 7 and isinstance(value, bytes):
-        return Set(tuple(_term(member, symbols) for member in _message(value, {}, repeated={1: bytes})[1]))
+        return Set(tuple(_term(member, symbols, depth + 1) for member in _message(value, {}, repeated={1: bytes})[1]))
     if isinstance(value, int):
         if number == 1:
             return Variable(_symbol(value, symbols))
