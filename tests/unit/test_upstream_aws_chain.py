@@ -24,13 +24,13 @@ class Role:
     def __init__(self) -> None:
         self.keys: tuple[str, str, str | None] = ("AKID1", "secret1", "token1")
         self.error: Exception | None = None
-        self.threads: set[int] = set()
+        self.threads: list[int] = []
 
     def find(self) -> Frozen:
         return self.frozen
 
     def frozen(self) -> SimpleNamespace:
-        self.threads.add(threading.get_ident())
+        self.threads.append(threading.get_ident())
         if self.error is not None:
             raise self.error
         access_key, secret_key, token = self.keys
@@ -49,7 +49,9 @@ async def test_new_keys_are_told_of_once_and_come_from_a_thread() -> None:
     await chain.start()
     assert shown(heard) == [("AKID1", "secret1", "token1")]
     role.keys = ("AKID2", "secret2", None)
-    await until(lambda: len(heard) == 2)
+    await until(lambda: len(heard) >= 2)
+    looks = len(role.threads)
+    await until(lambda: len(role.threads) >= looks + 3)
     await chain.stop()
     assert shown(heard)[1:] == [("AKID2", "secret2", None)]
     assert chain.refreshes == 2
