@@ -8,6 +8,7 @@
 """
 
 import re
+from functools import lru_cache
 from urllib.parse import unquote_plus
 
 from sidecar import mapping, target
@@ -91,7 +92,13 @@ def errand(
 
 
 def kept_headers(headers: Headers, allowed: frozenset[str]) -> tuple[tuple[bytes, bytes], ...]:
-    return tuple(pair for pair in headers.forward if pair[0].decode("latin-1").lower() in allowed)
+    names = _in_bytes(allowed)
+    return tuple([pair for pair in headers.forward if pair[0].lower() in names])
+
+
+@lru_cache(maxsize=64)
+def _in_bytes(names: frozenset[str]) -> frozenset[bytes]:
+    return frozenset(name.encode() for name in names)
 
 
 def kept_query(raw_query: str, allowed: frozenset[str]) -> str:

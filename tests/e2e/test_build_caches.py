@@ -32,6 +32,7 @@ def routes(workspace: str) -> str:
     ]
     lines += [
         f"  - {{path: /{workspace}/{store}/open, client: bazel, upstream: {store}, upstream_path: /{workspace}-open, cas_writes: open}}\n"
+        f"  - {{path: /{workspace}/{store}/npm, client: plain, upstream: {store}, upstream_path: /{workspace}-npm}}\n"
         f"  - {{path: /{workspace}/{store}/lfs, client: plain, upstream: {store}, upstream_path: /{workspace}-lfs, content_address: sha256}}\n"
         for store in STORES
     ]
@@ -444,3 +445,18 @@ def test_the_evidence_of_a_blob_that_a_reader_wrote(rig: Rig) -> None:
     assert rig.ask("PUT", path, body, token=rig.reader).status in (200, 201, 204)
     stages = [record["stage"] for record in rig.sidecar.audit() if record["request"]["path"] == path]
     assert stages[0] == "intent"
+
+
+def test_npm_s_names_travel_as_they_came(rig: Rig) -> None:
+    assert rig.ask("GET", "/web/http/npm/@acme%2fdep").status == 404
+    assert rig.nginx.seen("/web-npm/@acme%2fdep")
+    assert rig.ask("PUT", "/web/local/npm/@acme%2fdep", b"{}").status == 201
+    assert rig.ask("GET", "/web/local/npm/@acme%2Fdep").body == b"{}"
+    assert rig.ask("GET", "/web/local/npm/acme%2fdep").status == 400
+
+
+def test_who_is_asked_for_a_token_is_asked_twice(rig: Rig) -> None:
+    """Maven answers a Basic challenge on a line of its own alone."""
+    for client, key in {**KEYS, "npm": "a.pom", "lfs": SHA}.items():
+        challenges = ask(rig.sidecar.port, "GET", f"/web/local/{client}/{key}").all("www-authenticate")
+        assert [challenge.split(" ")[0] for challenge in challenges] == ["Bearer", "Basic"], client
