@@ -93,6 +93,8 @@ class Decision(Struct):
     sending: Sending | None = None
     """Of an S3 client's request: what the store gets, all of it written anew."""
     cache: CacheResult | None = None
+    circumstances: Circumstances | None = None
+    """Where the principal's token carries checks."""
     generation: int = 0
     """The policy snapshot's number."""
     retry_after: int = 0
@@ -255,7 +257,7 @@ class Gate:
         )
         if route is None:
             if bucket_routes.is_service(snapshot.routes, head):
-                await self._list_buckets(decision, head, snapshot, raw_headers, repeated, peer, now, last)
+                await self._list_buckets(decision, head, snapshot, raw_headers, repeated, peer, now, last, vouched)
                 return
             raise Refused(Reason.NO_ROUTE)
         decision.workspace = workspace = snapshot.workspaces[route.workspace]
@@ -272,7 +274,7 @@ class Gate:
 
         decision.principal = principal = await self._who(decision, head, raw_headers, repeated, peer, now, last)
         if principal.limits.checks is not None:
-            last.circumstances = Circumstances(method, now, peer if vouched else "")
+            decision.circumstances = last.circumstances = Circumstances(method, now, peer if vouched else "")
 
         if parsed.raw_query:
             check_tenant(parsed.raw_query, route.workspace)
@@ -283,6 +285,9 @@ class Gate:
         report = workspace.report_until is not None and now < workspace.report_until
         if isinstance(classified, Asked):
             verdict = await self._bucket(decision, classified, snapshot, principal, last, now, trace, body)
+            if decision.answer is not None:
+                decision.reason = Reason.ANSWERED_HERE
+                return
         elif isinstance(classified, Operation):
             verdict = await self._settle(decision, classified, snapshot, principal, last, report, trace)
         else:
@@ -376,13 +381,18 @@ class Gate:
         peer: str,
         now: float,
         last: LastRead,
+        vouched: bool,
     ) -> None:
         """What names no bucket is answered here: no store is to say which there are."""
         decision.profile = self._profiles[bucket_routes.CLIENT]
         decision.principal = principal = await self._who(decision, head, raw_headers, repeated, peer, now, last)
+        circumstances = None
+        if principal.limits.checks is not None:
+            circumstances = Circumstances(head.method, now, peer if vouched else "")
 
         def judge(workspace: str, actions: tuple[Action, ...], exists: bool | None) -> Verdict:
-            return self._evaluate(snapshot.workspaces[workspace], principal, actions, exists, LastRead(), False, None)
+            fresh = LastRead(circumstances=circumstances)
+            return self._evaluate(snapshot.workspaces[workspace], principal, actions, exists, fresh, False, None)
 
         decision.answer = buckets.visible(s3_request.read(head), snapshot.routes, judge)
         if decision.answer is not None:
@@ -426,10 +436,12 @@ class Gate:
             keys if body is not None else None,
         )
         decision.route, decision.actions, decision.sending = settled.route, settled.actions, settled.sending
+        decision.answer = settled.answer
         decision.workspace = workspace = snapshot.workspaces[settled.route.workspace]
         decision.detail, decision.exists = settled.detail, settled.exists is True
         if trace is not None:
-            self._evaluate(workspace, principal, settled.actions, settled.exists, LastRead(), False, trace)
+            fresh = LastRead(circumstances=last.circumstances)
+            self._evaluate(workspace, principal, settled.actions, settled.exists, fresh, False, trace)
         return settled.verdict
 
     async def _settle(
@@ -470,7 +482,7 @@ class Gate:
         """Which of these keys whoever was decided on may read, in the same workspace."""
         assert decision.workspace is not None
         assert decision.principal is not None
-        last = LastRead()
+        last = LastRead(circumstances=decision.circumstances)
         return [
             key
             for key in keys
