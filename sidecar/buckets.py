@@ -17,6 +17,7 @@ from sidecar.model import Action, Head, Permission, Verdict
 from sidecar.policy import buckets
 from sidecar.policy.compiled import Route
 from sidecar.policy.routes import Routes
+from sidecar.profiles import s3_errors
 from sidecar.profiles.profile import LocalAnswer
 from sidecar.reasons import Reason
 from sidecar.s3 import multi_delete, request
@@ -40,6 +41,7 @@ Whole = Callable[[int], Awaitable[bytes]]
 """The request's whole body, verified, of so many bytes at most. Raises `Refused` for one that is larger or not what it says."""
 
 _READ = (Action(Permission.READ, ""),)
+_WRITE = (Action(Permission.WRITE, ""),)
 
 
 class Settled(Struct, frozen=True):
@@ -51,6 +53,8 @@ class Settled(Struct, frozen=True):
     """Whether the key is there, where that was asked."""
     detail: str = ""
     sending: Sending | None = None
+    answer: LocalAnswer | None = None
+    """What is said in place of a refusal, where nothing is asked of the store."""
 
 
 async def settle(
@@ -97,11 +101,22 @@ async def settle(
             elif of_source.reason is Reason.WOULD_DENY:
                 verdict = of_source
     if not verdict.allowed:
-        return Settled(verdict, route, actions, there, detail)
+        answer = None
+        if asked.operation.name == "CreateBucket" and judge(route.workspace, _WRITE, None).allowed:
+            answer = _there_already(head)
+        return Settled(verdict, route, actions, there, detail, answer=answer)
     ready = sending(
         asked, head, here, source=source, deleted=deleted, only_creates=there is False and store.conditional
     )
     return Settled(verdict, route, actions, there, detail, ready)
+
+
+def _there_already(head: Head) -> LocalAnswer:
+    """S3's word to the owner of a bucket that is there. rclone asks for one before each copy, and goes on at this answer."""
+    text = s3_errors.document(
+        "BucketAlreadyOwnedByYou", "The bucket is there; nothing was changed.", head.target.raw_path, ""
+    )
+    return LocalAnswer(409, ((b"content-type", b"application/xml"),), text)
 
 
 def _read(body: bytes, asked: Asked) -> MultiDelete:

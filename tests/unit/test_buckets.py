@@ -254,6 +254,15 @@ def test_a_part_of_a_bucket_does_not_administer_it() -> None:
         settled(Policy(a={ADMIN}, b={ADMIN}), "DELETE", "/parts")
 
 
+def test_a_bucket_that_is_there_is_not_made_again() -> None:
+    found = settled(Policy(mobile={READ, WRITE}), "PUT", "/mobile", x_amz_acl="private")
+    assert (found.verdict.allowed, found.sending) == (False, None)
+    assert found.answer is not None
+    assert (found.answer.status, b"<Code>BucketAlreadyOwnedByYou<" in found.answer.body) == (409, True)
+    assert settled(Policy(mobile={READ}), "PUT", "/mobile").answer is None
+    assert settled(Policy(mobile={READ, WRITE}), "DELETE", "/mobile").answer is None
+
+
 # The buckets that one may see
 
 
