@@ -165,6 +165,7 @@ class Allowances:
 def _whose(principal: Principal, peer: str) -> tuple[str, ...]:
     if principal.kind is PrincipalKind.ANONYMOUS:
         return ("anonymous", network(peer))
-    if principal.kind in _ISSUED_HERE and principal.token_id:
-        return (principal.kind, principal.token_id)
+    kind = principal.token_kind or principal.kind  # a token and its access key have one account
+    if kind in _ISSUED_HERE and principal.token_id:
+        return (kind, principal.token_id)
     return (principal.kind, principal.issuer, principal.subject)

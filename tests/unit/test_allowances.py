@@ -161,3 +161,13 @@ def test_streams_never_go_above_the_limit_nor_below_zero(steps: list[tuple[bool,
     for permit in running:
         permit.end(0, now)
     assert admitted(kept, decided(), now + 100_000) is not None
+
+
+def test_a_token_and_its_access_key_have_one_account() -> None:
+    kept = Allowances(Quotas(token=Quota(requests=TEN)))
+    by_key = Principal(PrincipalKind.ACCESS_KEY, "ci", token_id="ci-1", workspace="web", token_kind=PrincipalKind.CI)
+    another = Principal(PrincipalKind.ACCESS_KEY, "ci", token_id="ci-2", workspace="web", token_kind=PrincipalKind.CI)
+    assert admitted(kept, decided(CI)) is not None
+    assert count(kept, decided(by_key)) == 9
+    assert count(kept, decided(CI)) == 0
+    assert count(kept, decided(another)) == 10
