@@ -35,7 +35,12 @@ _PATH: Schema = {
 _GLOB: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN}
 _WHOLE_STARS = "^(\\*\\*|([^*/]|\\*(?!\\*))*)(/(\\*\\*|([^*/]|\\*(?!\\*))*))*$"
 _KEY_GLOB: Schema = {**_GLOB, "pattern": f"^(?!/){_WHOLE_STARS[1:]}"}
-_PERSONAL_ALONE: Schema = {"properties": {"kinds": {"const": [PrincipalKind.PERSONAL.value]}}, "required": ["kinds"]}
+_OF_PEOPLE: Schema = {
+    "properties": {
+        "kinds": {"items": {"enum": [PrincipalKind.PERSONAL.value, PrincipalKind.ACCESS_KEY.value]}, "minItems": 1}
+    },
+    "required": ["kinds"],
+}
 _SCOPE = block(
     "",
     ["workspace"],
@@ -204,8 +209,8 @@ def _policy_parts() -> dict[str, Schema]:
         "then": {"properties": {"kinds": {"const": [PrincipalKind.JWT.value]}}},
         "else": {
             "allOf": [
-                {"if": {"required": ["groups"]}, "then": _PERSONAL_ALONE},
-                {"if": {"required": ["users", "kinds"]}, "then": _PERSONAL_ALONE},
+                {"if": {"required": ["groups"]}, "then": _OF_PEOPLE},
+                {"if": {"required": ["users", "kinds"]}, "then": _OF_PEOPLE},
                 {
                     "if": {"required": ["allow"]},
                     "then": {
