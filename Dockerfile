@@ -6,13 +6,15 @@ ARG PYTHON=python:3.11-slim-bookworm
 
 FROM ${PYTHON} AS build
 WORKDIR /src
-COPY requirements/build.txt requirements/runtime.txt requirements/
+COPY requirements/build.txt requirements/runtime.txt requirements/aws.txt requirements/
+# --build-arg REQUIREMENTS=aws: with botocore, for buckets whose keys come from AWS (docs/s3.md).
+ARG REQUIREMENTS=runtime
 # What builds stays here: the second environment gets neither pip nor setuptools.
 RUN python -m venv /opt/build \
  && /opt/build/bin/python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/build.txt \
  && python -m venv --without-pip /opt/sidecar \
  && /opt/build/bin/python -m pip --python /opt/sidecar/bin/python install --no-cache-dir --disable-pip-version-check \
-    --require-hashes --only-binary :all: -r requirements/runtime.txt
+    --require-hashes --only-binary :all: -r "requirements/${REQUIREMENTS:-runtime}.txt"
 COPY pyproject.toml README.md LICENSE ./
 COPY sidecar sidecar
 RUN /opt/build/bin/python -m pip wheel --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation \

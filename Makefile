@@ -45,6 +45,7 @@ schemas: .venv/.stamp ## Write the JSON Schemas in config/schemas anew
 lock: ## Bring the hash-locked requirements up to date (needs uv)
 	echo 'setuptools>=80' | $(COMPILE) - -o requirements/build.txt
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --extra aws pyproject.toml -o requirements/aws.txt
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove everything that was made here
