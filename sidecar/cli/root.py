@@ -6,8 +6,10 @@ import typer
 
 from sidecar import __version__
 from sidecar.cli import audit, config, key, policy, store, token
+from sidecar.cli.client_config import client_config
 from sidecar.cli.demo import demo
 from sidecar.cli.init import init
+from sidecar.cli.migrate import migrate
 from sidecar.cli.options import Exit, commands, complain
 from sidecar.cli.purge import purge
 from sidecar.cli.serve import serve
@@ -29,6 +31,8 @@ app.command()(demo)
 app.command()(init)
 app.command()(serve)
 app.command()(purge)
+app.command("client-config")(client_config)
+app.command()(migrate)
 app.add_typer(audit.app, name="audit")
 app.add_typer(config.app, name="config")
 app.add_typer(key.app, name="key")

@@ -1,0 +1,210 @@
+"""`sidecar client-config`: each client's text holds the route's real path and the token, once a shell or the client has read it."""
+
+import json
+import shutil
+import subprocess
+import xml.etree.ElementTree
+from pathlib import Path
+
+import pytest
+from sidecar.cli.client_texts import CLIENTS
+from sidecar.cli.options import Exit
+from sidecar.cli.root import app
+from sidecar.profiles import PROFILES
+from typer.testing import CliRunner, Result
+
+TOKEN = "asc_ci_aB3dE6gH9kLm_secret"
+CONFIG = """\
+listen: 0.0.0.0:8080
+ops: 127.0.0.1:9090
+policies: policies
+upstreams: {local: {url: "file://./data"}}
+tokens: {store: "sqlite:///./tokens.db", pepper_file: ./pepper}
+"""
+POLICY = """\
+workspace: web
+routes:
+  - {path: /nx/deep, client: nx, upstream: local}
+  - {path: /turbo, client: turborepo, upstream: local}
+  - {path: /bazel, client: bazel, upstream: local}
+  - {path: /gradle, client: gradle, upstream: local}
+  - {path: /nix, client: nix, upstream: local}
+  - {path: /dav, client: webdav, upstream: local}
+  - {path: /web, client: plain, upstream: local}
+  - {path: /more, client: plain, upstream: local}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(CONFIG)
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies/web.yaml").write_text(POLICY)
+    (tmp_path / "pepper").write_text("p" * 64)
+    (tmp_path / "token's file").write_text(TOKEN + "\n")
+    return file
+
+
+def run(config: Path, *args: str) -> Result:
+    return CliRunner().invoke(app, ["client-config", *args, "--config", str(config)])
+
+
+def told(config: Path, client: str, *args: str, token: bool = True) -> str:
+    file = ("--token-file", str(config.parent / "token's file")) if token else ()
+    said = run(config, client, "--workspace", "web", "--url", "https://cache.example.com", *file, *args)
+    assert said.exit_code == 0, said.stderr
+    return said.stdout
+
+
+ENVIRONMENTS = {
+    "nx": {
+        "NX_SELF_HOSTED_REMOTE_CACHE_SERVER": "https://cache.example.com/nx/deep",
+        "NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN": TOKEN,
+    },
+    "turborepo": {"TURBO_API": "https://cache.example.com/turbo", "TURBO_TOKEN": TOKEN, "TURBO_TEAM": "web"},
+    "ccache": {"CCACHE_REMOTE_STORAGE": f"https://cache.example.com/dav|bearer-token={TOKEN}"},
+    "sccache": {
+        "SCCACHE_WEBDAV_ENDPOINT": "https://cache.example.com",
+        "SCCACHE_WEBDAV_KEY_PREFIX": "dav",
+        "SCCACHE_WEBDAV_TOKEN": TOKEN,
+    },
+    "pip": {"PIP_INDEX_URL": f"https://__token__:{TOKEN}@cache.example.com/web/simple/"},
+    "rclone": {
+        "RCLONE_CONFIG_WEB_TYPE": "webdav",
+        "RCLONE_CONFIG_WEB_URL": "https://cache.example.com/dav",
+        "RCLONE_CONFIG_WEB_VENDOR": "other",
+        "RCLONE_CONFIG_WEB_BEARER_TOKEN": TOKEN,
+    },
+}
+
+
+def environment(text: str, tmp_path: Path, **more: str) -> dict[str, str]:
+    """After a shell has read the lines."""
+    done = subprocess.run(
+        ["sh", "-euc", 'eval "$1"; env -0', "sh", text],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "home"), **more},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(each.split("=", 1) for each in done.stdout.split("\0") if each)
+
+
+@pytest.mark.parametrize("client", ENVIRONMENTS)
+@pytest.mark.parametrize("file", [True, False])
+def test_a_shell_reads_the_lines_and_the_token(config: Path, tmp_path: Path, client: str, file: bool) -> None:
+    text = told(config, client, token=file)
+    assert TOKEN not in text, "it is read when the lines are run"
+    found = environment(text, tmp_path, **({} if file else {"SIDECAR_TOKEN": TOKEN}))
+    assert {name: found.get(name) for name in ENVIRONMENTS[client]} == ENVIRONMENTS[client]
+
+
+def test_nix_gets_a_netrc_that_nobody_else_reads(config: Path, tmp_path: Path) -> None:
+    found = environment(told(config, "nix"), tmp_path)
+    netrc = tmp_path / "home/.config/nix/netrc-web"
+    assert netrc.read_text() == f"machine cache.example.com login web password {TOKEN}\n"
+    assert netrc.stat().st_mode & 0o777 == 0o600
+    assert found["NIX_CONFIG"] == f"extra-substituters = https://cache.example.com/nix\nnetrc-file = {netrc}"
+
+
+def test_bazels_file_holds_the_token_for_it_can_read_it_nowhere_else(config: Path) -> None:
+    assert told(config, "bazel").splitlines() == [
+        "build --remote_cache=https://cache.example.com/bazel",
+        f'build --remote_header="Authorization=Bearer {TOKEN}"',
+    ]
+    assert "SIDECAR_TOKEN" in told(config, "bazel", token=False)
+
+
+@pytest.mark.parametrize("client", ["gradle", "npm", "maven"])
+def test_files_name_the_variable(config: Path, client: str) -> None:
+    text = told(config, client)
+    assert TOKEN not in text
+    assert "SIDECAR_TOKEN" in text
+    assert {"gradle": "/gradle/", "npm": "/web/", "maven": "/web/"}[client] in text
+    if client == "maven":
+        assert xml.etree.ElementTree.fromstring(text).findtext(".//url") == "https://cache.example.com/web/"
+    if client == "npm":
+        assert text.splitlines()[1] == "//cache.example.com/web/:_authToken=${SIDECAR_TOKEN}"
+    assert ("allowInsecureProtocol" in text) is False
+
+
+def test_curl_shows_the_token_to_nobody_on_the_machine(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    fake = tmp_path / "bin/curl"
+    fake.write_text(f'#!/bin/sh\n{shutil.which("cat")} > "{tmp_path}/stdin"; echo "$@" > "{tmp_path}/args"\n')
+    fake.chmod(0o755)
+    text = told(config, "curl", "--route", "/more")
+    environment(text + "cache_curl a/b.tgz -T x", tmp_path, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    assert (tmp_path / "stdin").read_text() == f'header = "Authorization: Bearer {TOKEN}"\n'
+    assert (tmp_path / "args").read_text() == "-fsS -K - -T x https://cache.example.com/more/a/b.tgz\n"
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_json_says_the_same(config: Path, client: str) -> None:
+    said = json.loads(told(config, client, "--json"))
+    assert said["text"] == told(config, client)
+    assert (said["client"], said["workspace"]) == (client, "web")
+    assert said["url"] == "https://cache.example.com" + said["route"]
+    assert all(f'export {name}="{value}"' in said["text"] for name, value in said["env"].items())
+
+
+def test_every_client_has_a_profile_that_there_is() -> None:
+    assert {profile for client in CLIENTS.values() for profile in client.profiles} <= set(PROFILES)
+    assert set(PROFILES) - {"s3"} <= {profile for client in CLIENTS.values() for profile in client.profiles}
+
+
+def test_without_a_url_it_is_the_listener_and_it_is_said(config: Path) -> None:
+    said = run(config, "nx", "--workspace", "web")
+    assert 'SERVER="http://127.0.0.1:8080/nx/deep"' in said.stdout
+    assert "--url says how clients reach it" in said.stderr
+    assert "allowInsecureProtocol" in run(config, "gradle", "--workspace", "web").stdout
+
+
+def test_the_better_profile_comes_first_and_others_are_named(config: Path) -> None:
+    said = run(config, "curl", "--workspace", "web", "--url", "https://c")
+    assert "https://c/web/" in said.stdout
+    assert "--route names another: /more, /dav" in said.stderr
+
+
+def test_a_route_for_everything(config: Path) -> None:
+    (config.parent / "policies/web.yaml").write_text(
+        "workspace: web\nroutes: [{path: /, client: webdav, upstream: local}]\n"
+    )
+    assert 'STORAGE="https://cache.example.com|bearer' in told(config, "ccache")
+    assert 'KEY_PREFIX="/"' in told(config, "sccache")
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["maven2", "--workspace", "web"], Exit.INVALID, "one of nx, turborepo"),
+        (["nx", "--workspace", "wob"], Exit.FAILED, "there are: web"),
+        (["nx", "--workspace", "web", "--route", "/web"], Exit.FAILED, "no route /web with client: nx"),
+        (["nx", "--workspace", "web", "--url", "https://c/path"], Exit.INVALID, "without a path"),
+        (["nx", "--workspace", "web", "--url", "https://c$(id)"], Exit.INVALID, "without a path"),
+        (["nx", "--workspace", "web", "--url", "ftp://c"], Exit.INVALID, "https://HOST"),
+        (["nx", "--workspace", "web", "--url", "https://u:p@c"], Exit.INVALID, "https://HOST"),
+        (["nx", "--workspace", "web", "--token-file", "/nonexistent"], Exit.FAILED, "No such file"),
+    ],
+)
+def test_a_mistake_is_told(config: Path, args: list[str], code: int, said: str) -> None:
+    done = run(config, *args)
+    assert done.exit_code == code or (code == Exit.FAILED and said in str(done.exception))
+    assert said in " ".join((done.stderr + str(done.exception)).split())
+    assert done.stdout == ""
+
+
+def test_a_workspace_without_such_a_route_is_told_which_to_add(config: Path) -> None:
+    (config.parent / "policies/web.yaml").write_text(
+        "workspace: web\nroutes: [{path: /web, client: plain, upstream: local}]\n"
+    )
+    done = run(config, "nx", "--workspace", "web")
+    assert "{path: /web-nx, client: nx, upstream: ...}" in str(done.exception)
+
+
+def test_a_file_that_holds_no_token_is_not_repeated(config: Path) -> None:
+    (config.parent / "bad").write_text('pass word"$(id)')
+    done = run(config, "bazel", "--workspace", "web", "--token-file", str(config.parent / "bad"))
+    assert done.exit_code != 0
+    assert "pass word" not in str(done.exception) + done.output
