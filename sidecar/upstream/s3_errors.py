@@ -80,13 +80,13 @@ def told(said: Said, bucket: str, region: str) -> Told:
         raise Refused(Reason.STORE_FULL, code)
     if code == "InvalidObjectState":
         raise Refused(Reason.UPSTREAM_ERROR, "the object is archived; it has to be restored in the bucket first")
-    # The answer to a HEAD has no code, and a 400 of one is S3's word for a wrong region or an expired token.
-    if code in _CREDENTIALS or status in (401, 403, 407) or (status == 400 and not code):
+    # The answer to a HEAD has no body, and a 400 of one is S3's word for a wrong region or an expired token.
+    if code in _CREDENTIALS or status in (401, 403, 407) or (status == 400 and not said.body):
         raise Refused(Reason.UPSTREAM_CREDENTIALS, _why(said, bucket, region))
     if code == "NoSuchBucket":
         raise Refused(Reason.UPSTREAM_ERROR, f"there is no bucket {bucket}")
     headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
-    if status == 503:
+    if status in (429, 503):
         after = said.header(b"retry-after")
         headers.append((b"Retry-After", after) if after.isdigit() else _RETRY_AFTER)
     if status == 416:

@@ -93,9 +93,14 @@ def test_a_code_that_is_none_is_not_believed(hostile: str) -> None:
 
 
 @pytest.mark.parametrize(("given", "sent"), [(b"7", b"7"), (b"soon", b"1"), (b"", b"1")])
-def test_a_store_that_is_overrun_says_when_to_come_again(given: bytes, sent: bytes) -> None:
-    found = told(said(503, "SlowDown", "", (b"Retry-After", given)), "bucket", "region")
-    assert (found.status, dict(found.headers)[b"Retry-After"]) == (503, sent)
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_store_that_is_overrun_says_when_to_come_again(status: int, given: bytes, sent: bytes) -> None:
+    found = told(said(status, "SlowDown", "", (b"Retry-After", given)), "bucket", "region")
+    assert (found.status, dict(found.headers)[b"Retry-After"]) == (status, sent)
+
+
+def test_a_bad_request_of_a_server_that_speaks_no_xml_is_the_clients() -> None:
+    assert told(Said(400, (), b"Bad Request"), "bucket", "region").status == 400
 
 
 @pytest.mark.parametrize(
