@@ -16,7 +16,7 @@ from sidecar.config.listeners import listeners
 from sidecar.config.upstreams import upstream
 from sidecar.config.values import Folder, header_name, names, within
 from sidecar.credentials.opaque import TokenFormat
-from sidecar.document import Document, Value, parse
+from sidecar.document import Block, Document, Value, parse
 from sidecar.errors import DocumentError, Problem
 from sidecar.model import Quotas
 from sidecar.quotas import read_quotas
@@ -69,7 +69,7 @@ def _settings(document: Document, path: Path) -> Settings:
     folder = Folder(path.parent)
     root = document.root.block()
     listen = listeners(root.need("listen"), folder)
-    return Settings(
+    settings = Settings(
         path=path,
         listen=listen,
         ops=_ops(root.need("ops"), listen, folder),
@@ -87,6 +87,17 @@ def _settings(document: Document, path: Path) -> Settings:
         failed_credentials=root.get("failed_credentials", _failed_credentials, FailedCredentialSettings()),
         revocation=root.get("revocation", _revocation, RevocationSettings()),
     )
+    _refuse_what_does_nothing(root, settings)
+    return settings
+
+
+def _refuse_what_does_nothing(root: Block, settings: Settings) -> None:
+    revocation, named = root.find("revocation"), root.find("issuers")
+    if revocation is not None and settings.revocation.running == "cut" and settings.tokens is None:
+        revocation.problem("nothing can be revoked without `tokens`, where revocations are kept")
+    people = [name for name, issuer in settings.issuers.items() if issuer.people]
+    if named is not None and people and settings.directory is None:
+        named.problem(f"{people[0]} says people: true, and there is no `directory` to ask for them")
 
 
 def _ops(value: Value, listen: tuple[ListenerSettings, ...], folder: Folder) -> Listen:

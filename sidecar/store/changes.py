@@ -49,7 +49,7 @@ async def _nothing() -> None:
 
 
 class _Issued(Struct, frozen=True):
-    """What was issued to an identity at `before` or earlier is revoked; it has all expired when this `ends`."""
+    """What was issued to an identity in the second `before` or earlier is revoked; it has all expired when this `ends`."""
 
     before: int
     ends: int
@@ -119,7 +119,7 @@ class ChangeFeed:
     def _issued_before(self, principal: Principal) -> bool:
         for issuer in (principal.issuer, revocation_names.ANY_ISSUER):
             found = self._identities.get(revocation_names.identity(issuer, principal.subject))
-            if found is not None and (principal.issued_at is None or principal.issued_at <= found.before):
+            if found is not None and (principal.issued_at is None or int(principal.issued_at) <= found.before):
                 return True
         return False
 

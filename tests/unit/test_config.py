@@ -19,6 +19,7 @@ from sidecar.settings import (
     Listen,
     ListenerSettings,
     MiB,
+    RevocationSettings,
     Settings,
     Timeouts,
     UpstreamCredentials,
@@ -106,10 +107,12 @@ issuers:
     types: [JWT]
     authorized_parties: [one, two]
     multi_tenant: true
+    people: true
   shared: {issuer: "http://127.0.0.1:9000", audience: cache, secret_file: hmac}
   pinned: {issuer: "https://pinned.example.com", audience: cache, pem_file: key.pem, algorithms: [ES384]}
 directory: {file: people.yaml}
 identity_cache: {size: 5, ttl: 500ms, negative_ttl: 1s}
+revocation: {running: cut}
 audit:
   - {file: stdout, required: false}
   - {file: audit.jsonl, rotate: {size: 1MiB, keep: 2}, fsync: none}
@@ -150,6 +153,8 @@ def test_every_setting_can_be_said(tmp_path: Path) -> None:
     assert (corp.algorithms, corp.types, corp.authorized_parties) == (("EdDSA", "PS512"), ("JWT",), ("one", "two"))
     assert (corp.subject_claim, corp.groups_claim, corp.max_lifetime, corp.leeway) == ("email", "groups", 43200.0, 0.0)
     assert corp.multi_tenant
+    assert (corp.people, shared.people) == (True, False)
+    assert settings.revocation == RevocationSettings("cut")
     assert (shared.secret_file, shared.algorithms) == (tmp_path / "hmac", ("HS256",))
     assert (pinned.pem_file, pinned.algorithms) == (tmp_path / "key.pem", ("ES384",))
 
@@ -295,6 +300,18 @@ ADDED = {
     "directory as text": (
         "directory: people.yaml",
         "$.directory: expected a mapping, as key: value, not 'people.yaml'",
+    ),
+    "running, in another word": (
+        "revocation: {running: stop}",
+        "$.revocation.running: unknown value 'stop'; allowed here: finish, cut",
+    ),
+    "cut, and nothing to revoke": (
+        "revocation: {running: cut}",
+        "$.revocation: nothing can be revoked without `tokens`, where revocations are kept",
+    ),
+    "people of no directory": (
+        "issuers: {corp: {issuer: 'https://idp.example', audience: x, people: true}}",
+        "$.issuers: corp says people: true, and there is no `directory` to ask for them",
     ),
     "ttl above law 3's bound": ("identity_cache: {ttl: 61s}", "$.identity_cache.ttl: 61s is out of range; at most 1m"),
     "negative_ttl": (

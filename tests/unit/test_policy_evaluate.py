@@ -182,6 +182,16 @@ def test_who_is_not_active_has_no_access_even_where_anonymous_has(row: Person | 
     assert ask(OPEN, CI, GET, person=None, directory=True).allowed
 
 
+@pytest.mark.parametrize("kind", [PrincipalKind.BISCUIT, PrincipalKind.JWT, PrincipalKind.ACCESS_KEY])
+def test_an_owner_counts_whatever_kind_of_token_it_is(kind: PrincipalKind) -> None:
+    owned, ownerless = Principal(kind, "ada", owned=True, owner_id="7"), Principal(kind, "ada")
+    for person in (None, Person(False, frozenset()), Person(True, frozenset(), id="8")):
+        assert ask(OPEN, owned, GET, person=person, directory=True).reason is Reason.INACTIVE_PERSON
+        assert ask(OPEN, ownerless, GET, person=person, directory=True).allowed
+    assert ask(OPEN, owned, GET, person=Person(True, frozenset(), id="7"), directory=True).allowed
+    assert ask(OPEN, owned, GET, person=None, directory=False).allowed
+
+
 @pytest.mark.parametrize(
     "principal",
     [
