@@ -37,9 +37,9 @@ def client_config(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Print what a build tool needs to use a workspace: shell lines for eval, or a file.
+    """Print what a build tool needs to use a workspace.
 
-    For example: eval "$(sidecar client-config nx --workspace web --token-file token)"
+    That is lines for a shell, or a file. For example: eval "$(sidecar client-config nx --workspace web --token-file token)"
     """
     known = CLIENTS.get(client)
     if known is None:

@@ -73,7 +73,7 @@ def demo(
         int, typer.Option(metavar="PORT", min=1, max=65535, help="Where its health and metrics are.")
     ] = 9090,
 ) -> None:
-    """Try it: a sidecar to play with, two tokens, and lines to paste.
+    """Try it: a sidecar, two tokens, and lines to paste.
 
     It makes the folder .demo in this directory, anew each time, and serves on 127.0.0.1 until Ctrl-C.
     The lines are a PUT, a GET, a refused PUT, the metrics, and the audit record that the refusal left.

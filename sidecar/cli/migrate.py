@@ -67,7 +67,9 @@ def migrate(
     write: Annotated[bool, typer.Option("--write", help="Make the change. Without it, it is only shown.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Find tokens and old remote-cache settings in a repository, and show how its files read without.
+    """Find tokens and old remote caches in a repository.
+
+    Shows how its files read without them, and writes them so with --write.
 
     Exits 1 if something was found; with --write, if something is left for a person to do.
     """

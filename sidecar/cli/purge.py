@@ -74,7 +74,9 @@ def purge(
     ] = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Delete what somebody wrote: a dry run, unless --yes is given.
+    """Delete what somebody wrote, with a dry run first.
+
+    Nothing is deleted unless --yes is given.
 
     Each deletion is a request to the running sidecar with your token, so that the policy decides on it and the audit log has it.
     What has been written anew since is left alone.

@@ -24,7 +24,7 @@ from sidecar.tokens import Status
 if TYPE_CHECKING:
     from sidecar.store.open import OpenStore
 
-app = commands("Create, list, show, rotate and revoke personal and CI tokens.")
+app = commands("Create, list, show, rotate and revoke tokens.")
 app.command()(create)
 app.command()(attenuate)
 app.command()(inspect)
@@ -37,7 +37,7 @@ app.command()(rules)
 
 @app.callback()
 def token() -> None:
-    """Create, list, show, rotate and revoke personal and CI tokens."""
+    """Create, list, show, rotate and revoke tokens."""
 
 
 @app.command()

@@ -57,7 +57,7 @@ def test_a_list_of_commands_has_a_whole_sentence_for_each(group: str) -> None:
 
 
 def test_a_usage_error_is_plain_text() -> None:
-    assert "Error: No such command 'sevre'. Did you mean 'serve'?" in run("sevre").stderr.splitlines()
+    assert "Error: No such command 'initt'. Did you mean 'init'?" in run("initt").stderr.splitlines()
     said = run("policy", "explain", "GET", "/a").stderr.splitlines()
     assert said[-1] == "Error: Invalid value: say exactly one of --token-file, --claims and --anonymous"
 
