@@ -8,6 +8,7 @@ connection: it is never reused after an oddity (law 10), and half a body never b
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from typing import cast
 
@@ -116,6 +117,8 @@ class Connection(Answer, asyncio.Protocol):
     def abort(self) -> None:
         self.reusable = False
         if self._transport is not None:
+            if self._sending:
+                _reset_at_its_end(self._transport)
             self._transport.abort()
 
     # --- the exchange ---------------------------------------------------------------------------------------------------------
@@ -242,6 +245,14 @@ class Connection(Answer, asyncio.Protocol):
             self._fail(error)
         except Exception as error:  # whatever it is, it must not be read as the body's end
             self._fail(error)
+
+
+def _reset_at_its_end(transport: asyncio.Transport) -> None:
+    """A body that is broken off must not look finished: there are stores that keep what came before an orderly end, however
+    much was announced (Versity's gateway 1.8.0)."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _closed(error: Exception | None) -> str:
