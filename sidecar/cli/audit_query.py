@@ -13,6 +13,7 @@ from sidecar.audit.record import rfc3339
 from sidecar.cli.audit_files import configured, read, with_rotated
 from sidecar.cli.options import DEFAULT_CONFIG, JsonOption, complain
 from sidecar.cli.token_work import given, refused, seconds
+from sidecar.credentials import master_key
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.credentials.pasted import recognise
 from sidecar.errors import CredentialRefused
@@ -86,6 +87,8 @@ def _id(token: str, settings: Settings | None) -> str:
     text = named.reveal()
     if not text:
         raise TokenRequestError(["--token: an id is needed, or - and the token on standard input"])
+    if (access_key := master_key.parse(text)) is not None:
+        return access_key.token_id
     if settings is None or len(text) <= _SHORT:
         return text
     spelling = TokenFormat("asc" if settings.tokens is None else settings.tokens.brand)

@@ -10,6 +10,7 @@ from sidecar.audit.record import Records, rfc3339
 from sidecar.audit.schema import Instance
 from sidecar.cli import audit, audit_files
 from sidecar.cli.audit_files import read, with_rotated
+from sidecar.credentials.master_key import AccessKeyId
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.model import PrincipalKind
 from typer.testing import CliRunner, Result
@@ -61,6 +62,11 @@ def test_a_whole_token_is_taken_from_standard_input_and_never_shown(folder: Path
     assert TOKEN.reveal() not in result.output
     broken = run("--token", TOKEN.reveal()[:-1] + "_", code=2)
     assert TOKEN.reveal()[:-1] not in broken.output
+
+
+def test_an_access_key_stands_for_its_token(folder: Path) -> None:
+    (folder / "audit.jsonl").write_bytes(line(0))
+    assert told("--token", str(AccessKeyId(1, TOKEN_ID))) == [0]
 
 
 def test_named_files_need_no_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
