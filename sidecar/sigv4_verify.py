@@ -19,7 +19,7 @@ from sidecar import sigv4
 from sidecar.errors import Refused
 from sidecar.model import Head
 from sidecar.reasons import Reason
-from sidecar.sigv4 import ALGORITHM, LONGEST_EXPIRY, UNSIGNED_PAYLOAD, Scope
+from sidecar.sigv4 import ALGORITHM, LONGEST_EXPIRY, UNSIGNED_PAYLOAD, Mac, Scope
 
 SKEW = 900
 """Seconds between the signer's clock and ours; AWS's own bound."""
@@ -95,9 +95,10 @@ def read(head: Head, parameters: Mapping[str, str], now: float, *, region: str |
     return presented
 
 
-def matches(presented: Presented, key: bytes) -> bool:
+def matches(presented: Presented, key: bytes | Mac) -> bool:
     """Whether `key` (`sigv4.signing_key`, for the presented scope) made the signature."""
-    return any(hmac.compare_digest(sigv4.signature(key, text), presented.signature) for text in presented.texts)
+    mac = key if isinstance(key, Mac) else Mac(key)
+    return any(hmac.compare_digest(mac.sign(text), presented.signature) for text in presented.texts)
 
 
 def _in_header(head: Head, authorization: str, now: float) -> Presented:
@@ -137,10 +138,10 @@ def _in_url(head: Head, parameters: Mapping[str, str], now: float) -> Presented:
 def _presented(
     head: Head, parts: Mapping[str, str], date: str, payload: str, query: str, *, in_url: bool, expires_at: float
 ) -> Presented:
-    credential = _CREDENTIAL.fullmatch(parts["Credential"])
+    credential = _credential(parts["Credential"])
     if credential is None or _SIGNATURE.fullmatch(parts["Signature"]) is None:
         raise Refused(Reason.MALFORMED_SIGNATURE, "a credential or signature that is none")
-    scope = Scope(credential["day"], credential["region"], credential["service"])
+    access_key_id, scope = credential
     if scope.day != date[:8]:
         raise Refused(Reason.MALFORMED_SIGNATURE, "the credential is of another day than the date")
     if payload not in PAYLOAD_WORDS and _HASH.fullmatch(payload) is None:
@@ -153,7 +154,14 @@ def _presented(
         sigv4.string_to_sign(sigv4.canonical_request(head.method, path, query, names, lines, payload), date, scope)
         for path in paths
     )
-    return Presented(credential["id"], scope, date, payload, parts["Signature"], texts, in_url, expires_at)
+    return Presented(access_key_id, scope, date, payload, parts["Signature"], texts, in_url, expires_at)
+
+
+@lru_cache(maxsize=1024)  # a client says the same all day
+def _credential(text: str) -> tuple[str, Scope] | None:
+    """Whose key, and for what; `None` for what is no credential."""
+    found = _CREDENTIAL.fullmatch(text)
+    return None if found is None else (found["id"], Scope(found["day"], found["region"], found["service"]))
 
 
 def _parts(authorization: str) -> dict[str, str]:
@@ -196,6 +204,7 @@ def _listed(names: str) -> dict[str, None] | None:
     return listed if well_formed and ";".join(sorted(listed)) == names else None
 
 
+@lru_cache(maxsize=64)
 def _unix(date: str) -> float:
     if _DATE.fullmatch(date) is None:
         raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-date is missing or in another form")

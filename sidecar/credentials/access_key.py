@@ -25,6 +25,7 @@ from sidecar.credentials.token_row import TokenRow, intact
 from sidecar.errors import CredentialRefused
 from sidecar.model import Principal, PrincipalKind, Secret
 from sidecar.reasons import Reason
+from sidecar.sigv4 import Mac
 from sidecar.sigv4_verify import STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, Presented
 
 DAY_KEY_LIFE = 3600.0
@@ -78,10 +79,20 @@ class Verified(Struct, frozen=True):
     key: bytes
     """`sigv4.signing_key`, for the signatures of chunks."""
 
+    def __repr__(self) -> str:
+        return f"Verified({self.principal.token_id})"
 
-class _DayKey(Struct, frozen=True):
+
+class _DayKey(Struct):
     key: bytes
     until: float
+    region: str = ""
+    """What was last signed for: clients name one and the same. The next two are for it."""
+    signing_key: bytes = b""
+    mac: Mac | None = None
+
+    def __repr__(self) -> str:
+        return "<day key>"
 
 
 class AccessKeys:
@@ -129,25 +140,28 @@ class AccessKeys:
 
     async def _key(self, presented: Presented, now: float) -> bytes:
         """The key that made the signature. Raises `CredentialRefused(BAD_SIGNATURE)` for one that was made otherwise."""
-        key = sigv4.signing_key(await self._day_key(presented, now), presented.scope.region)
-        if not sigv4_verify.matches(presented, key):
+        day_key, region = await self._day_key(presented, now), presented.scope.region
+        if day_key.mac is None or day_key.region != region:
+            key = sigv4.signing_key(day_key.key, region)
+            day_key.region, day_key.signing_key, day_key.mac = region, key, Mac(key)
+        if not sigv4_verify.matches(presented, day_key.mac):
             raise CredentialRefused(
                 Reason.BAD_SIGNATURE, f"{presented.access_key_id}: signature of another key or request"
             )
-        return key
+        return day_key.signing_key
 
-    async def _day_key(self, presented: Presented, now: float) -> bytes:
+    async def _day_key(self, presented: Presented, now: float) -> _DayKey:
         wanted = presented.access_key_id, presented.scope.day
         known = self._day_keys.get(wanted)
         if known is not None and now < known.until:
-            return known.key
+            return known
         key = await self._day_key_of(*wanted)
         if key is None:
             raise CredentialRefused(
                 Reason.UNKNOWN_ACCESS_KEY, f"{presented.access_key_id}: made under a master key that is not configured"
             )
-        self._day_keys[wanted] = _DayKey(key, now + DAY_KEY_LIFE)
-        return key
+        made = self._day_keys[wanted] = _DayKey(key, now + DAY_KEY_LIFE)
+        return made
 
     async def _report(self, principal: Principal, now: float) -> None:
         """A replaced token's access key may have been used after its replacement had taken over."""

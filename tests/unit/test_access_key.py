@@ -301,6 +301,17 @@ async def test_a_day_key_is_made_anew_after_a_while() -> None:
     assert (await house.refusal(sign(signer), NOW + DAY_KEY_LIFE)).reason is Reason.UNKNOWN_ACCESS_KEY
 
 
+async def test_one_day_key_serves_every_region() -> None:
+    row, _ = issue()
+    house = House([row])
+    for region in (REGION, "us-east-1", REGION):
+        signer = sigv4.Signer(MASTER.id_for(row.id), MASTER.secret(MASTER.id_for(row.id)), region)
+        assert (await house.identify(sign(signer))).key == sigv4.signing_key(
+            MASTER.day_key(MASTER.id_for(row.id), sigv4.timestamp(NOW)[:8]), region
+        )
+    assert len(house.made) == 1
+
+
 async def test_no_day_key_is_an_outage_and_no_verdict() -> None:
     row, signer = issue()
     house = House([row])
@@ -315,10 +326,13 @@ async def test_no_day_key_is_an_outage_and_no_verdict() -> None:
     assert (await house.identify(sign(signer))).principal.token_id == row.id
 
 
-def test_nothing_that_signs_is_printed() -> None:
+async def test_nothing_that_signs_is_printed() -> None:
     row, signer = issue()
     house = House([row])
-    assert repr(house.keys) == "<access keys, 0 day keys>"
+    verified = await house.identify(sign(signer))
+    assert repr(house.keys) == "<access keys, 1 day keys>"
+    assert repr(verified) == f"Verified({row.id})"
+    assert set(map(repr, house.keys._day_keys.values())) == {"<day key>"}
     assert sign(signer).signature not in repr(sign(signer))
 
 
