@@ -1,16 +1,18 @@
 """A store over HTTP: what it is sent, what is asked twice, and what existence means."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import BasicCredentials, HeaderCredentials, UpstreamCredentials, UpstreamSettings
 from sidecar.upstream import pool as pool_module
 from sidecar.upstream.http import HttpUpstream
 
+from tests.contract.fake_downstream import FakeDownstream
 from tests.unit.relays import OK, Client, Talk, answers, event_loop_policy, forever, on_uvloop, store, until
 
 __all__ = ["event_loop_policy"]
@@ -239,3 +241,28 @@ async def test_one_connection_serves_reads_writes_and_existence() -> None:
             await upstream.forward(Client(method, "/a"))
         assert len(made.talks) == 1
         await upstream.close()
+
+
+async def test_a_body_that_is_broken_off_ends_in_a_reset() -> None:
+    """Some stores take an orderly end for the body's."""
+    ended: list[object] = []
+
+    async def keep(talk: Talk) -> None:
+        await talk.head()
+        try:
+            ended.append(await talk.reader.readexactly(10))
+        except (asyncio.IncompleteReadError, ConnectionResetError) as error:
+            ended.append(type(error))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"half"
+        await asyncio.sleep(0.05)
+        raise ClientGone
+
+    async with store(keep) as made:
+        upstream = HttpUpstream(made.settings())
+        with pytest.raises(ClientGone):
+            await upstream.forward(FakeDownstream("PUT", "/key", body=body(), content_length=10))
+        await until(lambda: ended)
+        await upstream.close()
+    assert ended == [ConnectionResetError]
