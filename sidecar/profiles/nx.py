@@ -47,7 +47,7 @@ class Nx:
         )
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
-        answer = denial.plain(head, reason, hint, challenge, workspace)
+        answer = _in_plain_text(denial.plain(head, reason, hint, challenge, workspace))
         if head is None:
             return answer
         if not build_cache.is_read(head):
@@ -71,3 +71,9 @@ class Nx:
         if 200 <= status < 300:
             return 200
         return Reason.EXISTS if status in (409, 412) else Reason.UPSTREAM_ERROR
+
+
+def _in_plain_text(answer: LocalAnswer) -> LocalAnswer:
+    """Without a charset: Nx shows a 401's text only if its type is `text/plain` to the letter (24.0.6)."""
+    headers = tuple((name, b"text/plain" if name == b"content-type" else value) for name, value in answer.headers)
+    return replace(answer, headers=headers)

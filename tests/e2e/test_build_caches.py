@@ -164,6 +164,7 @@ def test_an_anonymous_or_unknown_write_never_breaks_an_nx_build(rig: Rig) -> Non
         read = ask(rig.sidecar.port, "GET", path, headers)
         assert (read.status, len(read.all("www-authenticate"))) == (401, 2)
         assert b"token" in read.body
+        assert read.header("content-type") == "text/plain"  # to the letter, or Nx doesn't show it
 
 
 def test_who_may_not_read_has_a_miss_in_nx(rig: Rig) -> None:

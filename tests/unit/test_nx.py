@@ -115,7 +115,7 @@ def test_reads_fail_a_build_for_what_the_person_has_to_mend_alone() -> None:
 def test_bodies_are_text_that_the_person_reads() -> None:
     answer = denied("nx", "GET", Reason.EXPIRED, challenge=True)
     assert answer.body == b"The token has expired; create a new one. (expired)\n"
-    assert header(answer, "content-type") == [b"text/plain; charset=utf-8"]
+    assert header(answer, "content-type") == [b"text/plain"]
     assert len(header(answer, "www-authenticate")) == 2
     assert header(denied("nx", "PUT", Reason.EXPIRED, challenge=True), "www-authenticate") == []
     assert header(denied("nx", "GET", Reason.VERIFIER_UNAVAILABLE), "retry-after") == []
