@@ -251,3 +251,10 @@ def test_an_artifact_s_digest_where_the_route_asks_for_it() -> None:
     assert errand(f"PUT /ws/v8/artifacts/{name} HTTP/1.1", at).sha256 == name
     assert errand(f"GET /ws/v8/artifacts/{name[1:]} HTTP/1.1", at).sha256 is None
     assert errand(f"PUT /ws/v8/artifacts/{name} HTTP/1.1", route("turborepo")).sha256 is None
+
+
+def test_several_caches_in_one_workspace() -> None:
+    at = route("turborepo")
+    assert errand(GET.replace("/ws/", "/ws/linux/"), at).path == f"/keys/linux/{KEY}?slug=ws"
+    assert errand(STATUS.replace("/ws/", "/ws/linux/"), at).work is Work.ANSWER
+    assert errand("POST /ws/linux/v8/artifacts HTTP/1.1\ncontent-length: 2", at).work is Work.QUERY
