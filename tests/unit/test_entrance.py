@@ -60,8 +60,10 @@ class FakeListener:
         self.limits = limits
         self.draining = False
         self.open_connections = 0
+        self.vouched: list[bool] = []
 
-    def introduced(self, peer: str) -> Host:
+    def introduced(self, peer: str, vouched: bool) -> Host:
+        self.vouched.append(vouched)
         return Host(self, peer)
 
 
@@ -135,6 +137,7 @@ async def test_the_header_of_a_trusted_peer_names_the_client() -> None:
     async with place(HERE) as here:
         assert await here.say(V4 + b"hello\n") == b"192.0.2.7: hello\n"
         assert not here.guests
+        assert here.listener.vouched == [True]
 
 
 @run
@@ -147,6 +150,7 @@ async def test_a_header_may_arrive_byte_by_byte() -> None:
 async def test_a_local_header_names_nobody_so_the_peer_is_the_balancer() -> None:
     async with place(HERE) as here:
         assert await here.say(LOCAL + b"hello\n") == b"127.0.0.1: hello\n"
+        assert here.listener.vouched == [False]
 
 
 @run
@@ -155,6 +159,7 @@ async def test_an_untrusted_peer_s_header_is_just_bytes() -> None:
         assert await here.say(LOCAL + b"hello\n") == b"127.0.0.1: \r\n"
         assert await here.say(b"hello\n") == b"127.0.0.1: hello\n"
         assert here.turned_away == []
+        assert here.listener.vouched == [False, False]
 
 
 @pytest.mark.parametrize(
