@@ -6,7 +6,6 @@ connection: it is never reused after an oddity (law 10), and half a body never b
 """
 
 import asyncio
-import contextlib
 import socket
 import ssl
 import struct
@@ -254,15 +253,6 @@ def _reset_at_its_end(transport: asyncio.Transport) -> None:
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-def _reset_at_close(transport: asyncio.Transport) -> None:
-    """A body that is broken off must not look finished: there are stores that keep what came before an orderly end, however
-    much was announced (VersityGW 1.8.0)."""
-    sock: socket.socket | None = transport.get_extra_info("socket")
-    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _closed(error: Exception | None) -> str:
