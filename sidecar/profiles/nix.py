@@ -78,7 +78,7 @@ class Nix:
             status = 424 if writes else 503
         else:
             return answer
-        headers = tuple(pair for pair in answer.headers if pair[0] not in (b"retry-after", b"www-authenticate"))
+        headers = tuple(pair for pair in answer.headers if pair[0] != b"retry-after")
         return replace(answer, status=status, headers=(*headers, (b"retry-after", b"2")) if status == 503 else headers)
 
     def answered(self, method: str, status: int) -> int | Reason:
