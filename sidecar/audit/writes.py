@@ -199,6 +199,8 @@ class Writes:
         ids = self._ids
         if write.subject == self._by or write.token_id in ids or write.root_id in ids:
             return True
+        if write.type == self._by and not write.subject:
+            return True  # nobody in particular, by their kind
         return write.blocks is not None and not ids.isdisjoint(write.blocks)
 
     def _follow(self, changes: _Changes | None) -> None:

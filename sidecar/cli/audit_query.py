@@ -55,7 +55,7 @@ def query(
     settings = None if audit and not config.exists() else _settings(config)
     try:
         first = "" if since is None else rfc3339(time.time() - seconds("since", since))
-        wanted = _id(token, settings)
+        wanted = named_id(token, settings)
     except TokenRequestError as error:
         raise refused(error) from None
     files = audit or with_rotated(configured(settings or _settings(config))[0])
@@ -81,8 +81,8 @@ def _settings(config: Path) -> Settings:
     return load(config)
 
 
-def _id(token: str, settings: Settings | None) -> str:
-    """Raises `TokenRequestError`. A whole token is never repeated in a message."""
+def named_id(token: str, settings: Settings | None) -> str:
+    """The id of what stands for a token on the command line; any other text is taken as it is. Raises `TokenRequestError`. A whole token is never repeated in a message."""
     named = given(token)
     text = named.reveal()
     if not text:

@@ -46,7 +46,12 @@ def who_wrote(
 
 
 def written_by(
-    who: Annotated[str, typer.Argument(metavar="WHO", help="A token's id, a JWT's jti, or a subject.")],
+    who: Annotated[
+        str,
+        typer.Argument(
+            metavar="WHO", help="A token's id, a JWT's jti, or a subject; - reads a token from standard input."
+        ),
+    ],
     workspace: _Workspace = None,
     since: _Since = None,
     audit: _Audit = None,
@@ -58,6 +63,13 @@ def written_by(
     What derives from a token counts as its own: replacements, narrowed Biscuits. What somebody else has written or deleted
     since is told as changed. sidecar purge takes the output. Exits 1 if there is none.
     """
+    from sidecar.cli.audit_query import named_id
+    from sidecar.config import load
+
+    try:
+        who = named_id(who, None if audit and not config.exists() else load(config))
+    except TokenRequestError as error:
+        raise refused(error) from None
     _tell(Writes(by=who, workspace=workspace, since=_first(since)), {"by": who}, audit, config, json)
 
 

@@ -112,6 +112,7 @@ def _delete(
     failures: list[dict[str, object]],
     remember: TextIO | None,
 ) -> None:
+    complain([f"deleting {len(left)} objects"])
     told = time.monotonic()
     for number, item in enumerate(left, 1):
         status, refused, text = sidecar.delete(item.path)

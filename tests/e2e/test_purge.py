@@ -97,6 +97,7 @@ def test_from_a_leaked_token_to_a_clean_store(sidecar: SidecarProcess, tmp_path:
     assert [line.split("  ")[2] for line in told.splitlines()] == [
         "/web/a%20b.tgz", "/nx/v1/cache/123", "/web/rebuilt.tgz", "/web/releases/1.tgz",
     ]  # fmt: skip
+    assert run(sidecar, "audit", "written-by", "-", "--since", "7d", stdin=leaked)[1] == told
     code, document, _ = run(sidecar, "audit", "written-by", "repo:acme/web", "--since", "7d", "--json")
     assert [each["key"] for each in json.loads(document)["writes"]] == ["rebuilt.tgz", "good.tgz"]
     code, document, _ = run(sidecar, "audit", "written-by", leaked_id, "--since", "7d", "--json")

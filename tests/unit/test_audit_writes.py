@@ -106,6 +106,7 @@ def test_a_workspace_and_a_day_narrow_it() -> None:
         ("ci", {"token_id": "x"}),
         ("root", {"token_id": "x", "root_id": "root"}),
         ("b2", {"token_id": "x", "blocks": ["b1", "b2", "b3"]}),
+        ("anonymous", {"token_id": None, "type": "anonymous", "principal": None}),
     ],
 )
 def test_whose_it_is(who: str, actor: Line) -> None:
