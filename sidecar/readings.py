@@ -13,6 +13,7 @@ from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records, rfc3339
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.legacy import OldPasswords
+from sidecar.credentials.revocation_names import about
 from sidecar.credentials.token_row import scope_as_json, scopes_of
 from sidecar.directory.file import DirectoryEvent
 from sidecar.errors import Problem
@@ -295,14 +296,14 @@ def token_record(records: Records, event: TokenEvent) -> bytes:
     """A token event that the command line left in the store."""
     change, token = event.change, event.token
     workspaces = _names(token.workspaces) if token is not None else None
-    kind = PrincipalKind(token.kind) if token is not None else None
+    kind, subject = (PrincipalKind(token.kind), token.subject) if token is not None else about(change.token_id)
     return records.token_event(
         change.kind,
         change.at,
         token_id=change.token_id,
         token_name=token.name if token is not None else "",
         kind=kind,
-        subject=token.subject if token is not None else "",
+        subject=subject,
         by=change.actor,
         severity="warning" if change.kind == ChangeKind.REUSED else "info",
         workspace=workspaces[0] if kind is PrincipalKind.CI and workspaces else "",

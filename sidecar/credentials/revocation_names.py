@@ -4,6 +4,8 @@ The law: no two things have the same name. Each begins with its kind; a part tha
 and a JWT's names are with their kinds (`opaque.revocation_id`, `jwt.revocation_id`).
 """
 
+from sidecar.model import PrincipalKind
+
 ANY_ISSUER = "*"
 """No issuer has this name."""
 _BLOCK = "biscuit:"
@@ -36,3 +38,12 @@ def identity(issuer: str, subject: str) -> str:
 
 def is_identity(name: str) -> bool:
     return name.startswith("subject:")
+
+
+def about(name: str) -> tuple[PrincipalKind | None, str]:
+    """The kind of token that it is about, where it is about one alone; and whose, where it is about somebody."""
+    if is_identity(name):
+        return None, name.split(":", 2)[2]
+    return (
+        PrincipalKind.JWT if name.startswith("jwt:") else PrincipalKind.BISCUIT if name.startswith(_BLOCK) else None
+    ), ""

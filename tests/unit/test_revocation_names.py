@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.credentials import jwt, opaque, revocation_names
+from sidecar.model import PrincipalKind
 
 ISSUERS = st.from_regex(r"[a-z0-9]([a-z0-9_-]{0,20}[a-z0-9])?", fullmatch=True)
 TEXTS = st.text(min_size=1, max_size=20)
@@ -40,3 +41,13 @@ def test_blocks_are_told_from_a_principal_s_other_names() -> None:
         revocation_names.block("bb"),
     )
     assert revocation_names.blocks(names) == ("aa", "bb")
+
+
+@given(THINGS)
+def test_a_name_tells_the_kind_of_its_token_or_whose_it_is(thing: tuple[object, ...]) -> None:
+    expected = {
+        "jwt": (PrincipalKind.JWT, ""),
+        "block": (PrincipalKind.BISCUIT, ""),
+        "identity": (None, thing[-1]),
+    }.get(str(thing[0]), (None, ""))
+    assert revocation_names.about(name(thing)) == expected
