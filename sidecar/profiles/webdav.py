@@ -31,7 +31,9 @@ _OPTIONS = LocalAnswer(
 )
 
 _SCCACHE_CHECK = "/.sccache_check"
-"""sccache reads it when its server starts, and the build fails for any answer but 200 and 404 (observed with 0.16.0)."""
+"""sccache reads and writes it when its server starts (observed with 0.16.0). The build fails for any answer but 200 and 404 to the
+one; after a refusal of the other it writes nothing at all, so that in a cache whose keys stay as they are this one alone may be
+written again: what it holds means nothing to anybody."""
 
 
 class Webdav:
@@ -48,7 +50,10 @@ class Webdav:
         if "if" in values:
             raise Refused(Reason.UNKNOWN_OPERATION, "an If header: conditions on locks and other resources")
         if method in _ONE_KEY:
-            return self._plain.classify(head, route)
+            found = self._plain.classify(head, route)
+            if method == "PUT" and isinstance(found, tuple) and head.target.raw_path.endswith(_SCCACHE_CHECK):
+                return tuple(replace(action, creates=False) for action in found)
+            return found
         if method == "OPTIONS":
             return _OPTIONS
         if method not in _OPERATIONS:

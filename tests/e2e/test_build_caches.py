@@ -33,6 +33,7 @@ def routes(workspace: str) -> str:
     lines += [
         f"  - {{path: /{workspace}/{store}/open, client: bazel, upstream: {store}, upstream_path: /{workspace}-open, cas_writes: open}}\n"
         f"  - {{path: /{workspace}/{store}/npm, client: plain, upstream: {store}, upstream_path: /{workspace}-npm}}\n"
+        f"  - {{path: /{workspace}/{store}/dav, client: webdav, upstream: {store}, upstream_path: /{workspace}-dav}}\n"
         f"  - {{path: /{workspace}/{store}/lfs, client: plain, upstream: {store}, upstream_path: /{workspace}-lfs, content_address: sha256}}\n"
         for store in STORES
     ]
@@ -461,3 +462,11 @@ def test_who_is_asked_for_a_token_is_asked_twice(rig: Rig) -> None:
     for client, key in {**KEYS, "npm": "a.pom", "lfs": SHA}.items():
         challenges = ask(rig.sidecar.port, "GET", f"/web/local/{client}/{key}").all("www-authenticate")
         assert [challenge.split(" ")[0] for challenge in challenges] == ["Bearer", "Basic"], client
+
+
+@stores
+def test_sccache_starts_a_second_time_where_keys_stay_as_they_are(rig: Rig, store: str) -> None:
+    for _ in range(2):
+        assert rig.ask("PUT", f"/once/{store}/dav/.sccache_check", b"Hello, World!").status in (201, 204)
+    assert rig.ask("PUT", f"/once/{store}/dav/2/0/9/209b", b"object").status == 201
+    assert rig.ask("PUT", f"/once/{store}/dav/2/0/9/209b", b"another").status == 403

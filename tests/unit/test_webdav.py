@@ -283,6 +283,16 @@ def denied(request: Head, reason: Reason, challenge: bool = False) -> int:
     return WEBDAV.deny(request, reason, REASONS[reason].hint, challenge, "web").status
 
 
+def test_sccache_s_own_probe_is_no_key_that_could_be_replaced() -> None:
+    """Else `write_once` would let the first server write, and none after it."""
+    assert WEBDAV.classify(head("PUT", "/dav/cache/.sccache_check"), route()) == (
+        Action(WRITE, "cache/.sccache_check"),
+    )
+    for other in ("/dav/cache/x.sccache_check", "/dav/cache/.sccache_check/x", "/dav/cache/%2esccache_check"):
+        (action,) = WEBDAV.classify(head("PUT", other), route())  # type: ignore[misc, union-attr]
+        assert action.creates
+
+
 def test_sccaches_first_question_is_a_miss_where_reading_is_refused() -> None:
     """Anything else ends the build that asks."""
     check = head("GET", "/dav/cache/.sccache_check")
