@@ -52,6 +52,11 @@ class Body:
         self._missing = length
         self._kept: list[bytes] = []
 
+    @property
+    def sha256(self) -> str | None:
+        """What it is held to, in hex; `None` where nobody said."""
+        return self._sha256
+
     def trailer(self, name: str) -> str:
         """What a trailer says; after `finish()`."""
         return self._decoder.trailers[name] if self._decoder is not None else ""

@@ -4,6 +4,8 @@ Laws. The bytes that make an upload whole reach the store only when all that the
 bytes at all has to prove right before the store is asked. What is said to the client of a store's XML was read and written anew.
 """
 
+from collections.abc import Callable
+
 from sidecar.buckets import Receive
 from sidecar.ports import Downstream, HeaderList
 from sidecar.s3.answer import DECLARATION, Answer
@@ -26,14 +28,20 @@ class Bucketed:
     """Implements `ports.Downstream` over another one."""
 
     def __init__(
-        self, exchange: Downstream, sending: Sending, body: Body | None, wrapping: Wrapping | None = None
+        self,
+        exchange: Downstream,
+        sending: Sending,
+        body: Body | None,
+        wrapping: Wrapping | None = None,
+        observe: Callable[[bytes], object] | None = None,
     ) -> None:
-        """`wrapping`: the store gets the body wrapped anew, with its first trailer."""
+        """`wrapping`: the store gets the body wrapped anew, with its first trailer. `observe` is given each unwrapped piece."""
         self._exchange = exchange
         self._sending = sending
         self._body = body
         self._own = sending.body
         self._wrapping = wrapping
+        self._observe = observe
         self._ended = False
         self.payload = UNSIGNED_PAYLOAD
         """What the signature is to say of the body."""
@@ -61,6 +69,9 @@ class Bucketed:
             data = await self._exchange.read()
             self._ended = not data
             pieces = self._body.feed(data) if data else self._body.finish()
+            if self._observe is not None:
+                for piece in pieces:
+                    self._observe(piece)
             if self._wrapping is not None:
                 pieces = self._wrapping.wrap(pieces)
                 if self._ended:

@@ -263,7 +263,13 @@ async def _bucketed(
             name = body.trailers[0]
             if name == f"{checksums.PREFIX}{wanted.lower()}":
                 wrapping = Wrapping(body.length, name)
-    return Bucketed(exchange, sending, body, wrapping)
+    observe = None
+    if sending.asked.operation.name == "PutObject":
+        if body is None:
+            exchange.watch_body()
+        else:
+            observe = exchange.expect_body(body.sha256)
+    return Bucketed(exchange, sending, body, wrapping, observe)
 
 
 def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAnswer:

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 import socket
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from aiohttp.streams import EMPTY_PAYLOAD
@@ -40,6 +41,7 @@ class Exchange:
         "_patience",
         "_payload",
         "_rules",
+        "_unwrapped",
         "_version_1_0",
         "bytes_in",
         "bytes_out",
@@ -87,6 +89,7 @@ class Exchange:
         """What the store answered, passed on or not."""
         self.bytes_in = self.bytes_out = 0
         self._digest: hashlib._Hash | None = None
+        self._unwrapped: hashlib._Hash | str | None = None
 
     # --- the request's body -----------------------------------------------------------------------------------------------
 
@@ -115,10 +118,18 @@ class Exchange:
         """From now on, so that its digest is known at its end."""
         self._digest = hashlib.sha256()
 
+    def expect_body(self, sha256: str | None) -> Callable[[bytes], object] | None:
+        """For whoever unwraps the body: it is held to `sha256`; where that is `None`, what is returned takes each piece."""
+        self._unwrapped = sha256 or hashlib.sha256()
+        return None if isinstance(self._unwrapped, str) else self._unwrapped.update
+
     @property
     def body_sha256(self) -> str | None:
         """In lower-case hex; `None` where nobody watched, or the body did not come to its end."""
-        return self._digest.hexdigest() if self._digest is not None and self._payload.is_eof() else None
+        if not self._payload.is_eof():
+            return None
+        found = self._unwrapped or self._digest
+        return found.hexdigest() if found is not None and not isinstance(found, str) else found
 
     # --- the answer -------------------------------------------------------------------------------------------------------
 

@@ -187,6 +187,25 @@ def test_a_hashed_body_is_held_to_its_hash(house: House, key: Key, stored: Store
     assert stored() == {"web/k": CONTENT}
 
 
+@pytest.mark.parametrize("sent", ["hashed", "unsigned", "wrapped", "empty"])
+def test_the_audit_log_says_what_the_object_is(house: House, key: Key, stored: Stored, sent: str) -> None:
+    content, before = b"" if sent == "empty" else CONTENT, len(house.sidecar.audit())
+    if sent == "wrapped":
+        request = streaming(house, key)
+        body = signed_chunks(request)
+    else:
+        payload = "UNSIGNED-PAYLOAD" if sent == "unsigned" else hashlib.sha256(content).hexdigest()
+        request, body = Request(house, key, "PUT", "/artifacts/k", payload), content
+    assert request.send(body).status == 200
+
+    def digest() -> str | None:
+        new = [each for each in house.sidecar.audit()[before:] if each["stage"] == "complete"]
+        found: str | None = new[-1]["resource"]["digest"] if new else None
+        return found
+
+    assert until(digest) == f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
 def test_an_empty_body_is_held_to_its_hash_before_the_store_is_asked(house: House, key: Key, stored: Stored) -> None:
     request = Request(house, key, "PUT", "/artifacts/k", hashlib.sha256(b"x").hexdigest())
     assert (code(request.send(b"")), stored()) == ((400, "BadDigest"), {})
