@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from bench.peers.issued import ISSUED, MILLION
+from bench.peers.s3_client import S3_CLIENT, SIGNED, SIGNED_GET
 from bench.peers.sidecar import BUCKET, NAME
 from bench.results import Results
 
@@ -25,6 +26,8 @@ MARKS = (
     Mark("memory", 96.0),
     Mark("hot", 1.3, NAME, BUCKET),
     Mark("get", 1.1, NAME, BUCKET),
+    Mark(SIGNED, 1.3, NAME, S3_CLIENT, "hot"),
+    Mark(SIGNED_GET, 1.1, NAME, S3_CLIENT, "get"),
     Mark("issued", 1.1, ISSUED, MILLION),
     Mark("cold-token", 1.2, ISSUED, MILLION),
     Mark("hostile-biscuit", 10.0, ISSUED, ISSUED, "cold-biscuit"),
