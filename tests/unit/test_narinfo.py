@@ -155,7 +155,7 @@ def test_base_32_has_one_spelling_for_each_hash() -> None:
     assert (
         narinfo.to_base32(hashlib.sha256(b"hello\n").digest()) == "00xyyr3fi8l6hb839bv3f7yb86yjv7xi1cgh1xnhipym4asvb4aq"
     )
-    for text in ("", "0" * 51, "0" * 53, "e" + "0" * 51, "z" * 52, "A" * 52):
+    for text in ("", "0" * 51, "0" * 53, "e" + "0" * 51, "z" * 52, "2" + "0" * 51, "A" * 52):
         assert narinfo.from_base32(text) is None
 
 
