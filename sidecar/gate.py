@@ -501,8 +501,10 @@ class Gate:
 
     def _read(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         read = headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)
-        for name, value in read.forward:
-            if any(shape in value for shape in self._token_shapes):
+        values = b"\n".join([value for _, value in read.forward])
+        for shape in self._token_shapes:
+            if shape in values:
+                name = next(name for name, value in read.forward if shape in value)
                 raise Refused(Reason.MISPLACED_TOKEN, f"in the header {name.decode()}")
         return read
 

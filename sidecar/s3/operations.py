@@ -215,12 +215,20 @@ for _each in _ROWS:
     _BY_PLACE.setdefault((_each.method, _each.level), []).append(_each)
 
 
+_PLAINEST = {
+    place: next((row for row in rows if not row.needs and not row.source), None) for place, rows in _BY_PLACE.items()
+}
+"""What a request without parameters is, that names no other object."""
+
+
 def recognise(method: str, level: Level, query: Mapping[str, str], headers: Mapping[str, str]) -> Operation | None:
     """The operation, or `None` for what is unknown.
 
     `query`: decoded, each key once (`s3.query.pairs`). `headers`: lower-case names; those that a signed URL carries as
     parameters belong to them (`s3.headers.said`).
     """
+    if not query and COPY_SOURCE not in headers and RENAME_SOURCE not in headers:
+        return _PLAINEST.get((method, level))
     names = query.keys() - IGNORED
     sources = SOURCES & headers.keys()
     for row in _BY_PLACE.get((method, level), ()):

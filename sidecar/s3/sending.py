@@ -7,6 +7,7 @@ key in the store's own names; the form in which the client sent its body ends he
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -70,8 +71,8 @@ def sending(
 def _headers(asked: Asked, head: Head) -> list[tuple[bytes, bytes]]:
     kept = []
     for pair in head.headers.forward:
-        name = pair[0].decode("latin-1").lower()
-        if not headers.goes_on(name):
+        name = _forwarded(pair[0])
+        if not name:
             continue
         if name == "content-encoding" and "aws-chunked" in encodings(asked.headers):
             plain = plain_encoding(pair[1].decode("latin-1")).encode("latin-1")
@@ -79,9 +80,17 @@ def _headers(asked: Asked, head: Head) -> list[tuple[bytes, bytes]]:
                 kept.append((pair[0], plain))
         else:
             kept.append(pair)
-    hoisted = asked.headers.keys() - head.headers.values.keys()
-    kept += [(name.encode(), asked.headers[name].encode()) for name in sorted(hoisted) if headers.goes_on(name)]
+    if len(asked.headers) > len(head.headers.values):
+        hoisted = asked.headers.keys() - head.headers.values.keys()
+        kept += [(name.encode(), asked.headers[name].encode()) for name in sorted(hoisted) if headers.goes_on(name)]
     return kept
+
+
+@lru_cache(maxsize=1024)
+def _forwarded(name: bytes) -> str:
+    """A header's name in lower case; empty for one that ends here."""
+    lower = name.decode("latin-1").lower()
+    return lower if headers.goes_on(lower) else ""
 
 
 def _query(asked: Asked, place: Place) -> Mapping[str, str]:
