@@ -30,8 +30,10 @@ DIGEST_HEADER = b"x-sidecar-sha256"
 """What such a store found the body to be, in lower-case hex."""
 PREFIX = b"x-sidecar-"
 """No client's header with it reaches a store that keeps these, and none of them comes back with the object."""
-_LONGEST = 256
-"""Characters of one value."""
+_LONGEST, _SHORT = 256, 24
+"""Characters of one value; and where there is no room for them."""
+HEADER_LIMIT = 1024
+"""Bytes of `HEADER`'s value: S3 keeps 2 KiB about an object, the client's own words included."""
 
 
 def claims_of(claims: Mapping[str, Any]) -> dict[str, str] | None:
@@ -41,19 +43,27 @@ def claims_of(claims: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def header(principal: Principal | None, request_id: str) -> bytes:
-    """The value of `HEADER`. `request_id` is that of the audit records about the write."""
+    """The value of `HEADER`: as many claims as it has room for. `request_id` is that of the audit records about the write."""
     said: dict[str, Any] = {"request_id": request_id}
-    if principal is not None:
-        said |= {
-            "type": principal.kind.value,
-            "subject": principal.subject[:_LONGEST],
-            "issuer": principal.issuer[:_LONGEST] or None,
-            "token_id": principal.token_id[:_LONGEST] or None,
-            "claims": claims_of(principal.claims),
-        }
-    return json.dumps(
-        {name: value for name, value in said.items() if value is not None}, separators=(",", ":")
-    ).encode()
+    if principal is None:
+        return _json(said)
+    named = {"subject": principal.subject, "issuer": principal.issuer, "token_id": principal.token_id}
+    for longest in (_LONGEST, _SHORT):
+        said |= {"type": principal.kind.value}
+        said |= {name: text[:longest] for name, text in named.items() if text or name == "subject"}
+        if len(_json(said)) <= HEADER_LIMIT:
+            break
+    claims: dict[str, str] = {}
+    for name, text in (claims_of(principal.claims) or {}).items():
+        more = {**claims, name: text}
+        if len(_json({**said, "claims": more})) <= HEADER_LIMIT:
+            claims = more
+    return _json({**said, "claims": claims} if claims else said)
+
+
+def _json(said: Mapping[str, Any]) -> bytes:
+    # JSON leaves DEL as it is, a header doesn't take it.
+    return json.dumps(said, separators=(",", ":")).replace("\x7f", "\\u007f").encode()
 
 
 def _text(value: object) -> str:

@@ -5,6 +5,7 @@ what comes back is one, too. What the embedded store keeps with an object, a buc
 it (`Content-Type`, ...), `x-amz-meta-*` is its place for the rest, and there `x-artifact-tag` is `x-amz-meta-x-artifact-tag`.
 """
 
+from sidecar import provenance
 from sidecar.errors import Refused
 from sidecar.ports import HeaderList
 from sidecar.reasons import Reason
@@ -12,6 +13,8 @@ from sidecar.reasons import Reason
 META = b"x-amz-meta-"
 _MOVED = b"x-artifact-"
 _MOVED_META = META + _MOVED
+_OURS = META + provenance.PREFIX
+"""Says who wrote the object; no client writes it, and none reads it."""
 
 KEPT = frozenset(
     {
@@ -53,7 +56,9 @@ def to_write(headers: HeaderList) -> list[tuple[bytes, bytes]]:
     kept: dict[bytes, tuple[bytes, bytes]] = {}
     for name, value in headers:
         lower = name.lower()
-        sent = META + lower if lower.startswith(_MOVED) else lower
+        if lower.startswith(_OURS):
+            continue
+        sent = META + lower if lower.startswith(_MOVED) or lower == provenance.HEADER else lower
         if lower not in _TO_WRITE and not sent.startswith(META):
             continue
         if sent in kept:
@@ -100,6 +105,8 @@ _remembered: dict[bytes, bytes] = {}
 def _learn(name: bytes) -> bytes:
     lower = name.lower()
     if lower.startswith(META):  # these are the clients' inventions: not remembered
+        if lower.startswith(_OURS):
+            return _DROP
         return lower[len(META) :] if lower.startswith(_MOVED_META) else lower
     known = lower if lower == b"date" else _KEEP if lower in _FROM_STORE else _DROP
     if len(_remembered) >= _MAX_REMEMBERED:

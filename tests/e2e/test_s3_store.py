@@ -3,6 +3,7 @@
 import concurrent.futures
 import hashlib
 import http.client
+import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -96,6 +97,17 @@ def test_a_token_is_all_that_a_client_needs(rig: Rig) -> None:
     assert rig.ask("GET", "/web/lib/a.tar", {"If-None-Match": tag}).status == 304
     assert rig.ask("DELETE", "/web/lib/a.tar").status == 204
     assert rig.ask("GET", "/web/lib/a.tar").status == 404
+
+
+def test_who_wrote_it_is_kept_with_the_object_and_told_to_no_reader(rig: Rig) -> None:
+    forged = {"X-Amz-Meta-X-Sidecar-Provenance": "{}", "X-Sidecar-Provenance": "{}", "X-Amz-Meta-Mine": "1"}
+    assert rig.ask("PUT", "/web/written", forged, b"content").status == 200
+    kept = rig.server.client().head_object(Bucket=rig.bucket, Key="team/written")["Metadata"]
+    assert kept["mine"] == "1"
+    said = json.loads(kept["x-sidecar-provenance"])
+    assert (said["type"], said["token_id"]) == ("ci", rig.tokens["web"].split("_")[2])
+    answer = rig.ask("GET", "/web/written")
+    assert [name for name, _ in answer.headers if "meta" in name or "provenance" in name] == ["x-amz-meta-mine"]
 
 
 def test_what_the_token_may_not_the_bucket_does_not_hear(rig: Rig) -> None:
