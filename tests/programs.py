@@ -18,14 +18,14 @@ def require_program(name: str) -> str:
     """The program's path. Without it the test is skipped by name; with `CI=true`, where all are installed first, it fails."""
     found = shutil.which(name, path=f"{BESIDE_PYTHON}:{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
-        _missing(f"the program {name} is not installed")
+        missing(f"the program {name} is not installed")
     return found
 
 
 def require_file(path: Path, package: str) -> None:
     """The same for a file that a program loads, and that a package of its own brings."""
     if not path.exists():
-        _missing(f"{package} is not installed")
+        missing(f"{package} is not installed")
 
 
 def go_program(module: str) -> str:
@@ -35,13 +35,12 @@ def go_program(module: str) -> str:
     """
     path, _, version = module.partition("@")
     name = Path(re.sub(r"/v[0-9]+$", "", path)).name  # a module's major version names no program
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "sidecar-tests" / "go" / f"{name}-{version}"
+    folder = cache_folder() / "go" / f"{name}-{version}"
     program = folder / name
     if not program.exists():
         go = shutil.which("go") or shutil.which("go", path="/usr/local/go/bin")
         if go is None:
-            _missing(f"Go, which builds {path}, is not installed")
+            missing(f"Go, which builds {path}, is not installed")
         folder.mkdir(parents=True, exist_ok=True)
         building = folder.with_name(f"{folder.name}.{os.getpid()}")
         done = subprocess.run(
@@ -52,7 +51,7 @@ def go_program(module: str) -> str:
             timeout=900,
         )
         if done.returncode != 0:
-            _missing(f"{path} can't be built: {done.stderr[-500:]}")
+            missing(f"{path} can't be built: {done.stderr[-500:]}")
         (building / program.name).rename(program)  # in one step: another run may build it, too
         building.rmdir()
     return str(program)
@@ -63,8 +62,7 @@ def require_node_package(name: str, version: str) -> Path:
     a missing program."""
     require_program("node")
     npm = require_program("npm")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "sidecar-tests" / "npm" / f"{name.replace('/', '-')}-{version}"
+    folder = cache_folder() / "npm" / f"{name.replace('/', '-')}-{version}"
     if not folder.exists():
         building = folder.with_name(f"{folder.name}.{os.getpid()}")
         building.mkdir(parents=True)
@@ -72,7 +70,7 @@ def require_node_package(name: str, version: str) -> Path:
         done = subprocess.run([npm, *words], cwd=building, capture_output=True, text=True, timeout=300)
         if done.returncode != 0:
             shutil.rmtree(building)
-            _missing(f"{name} can't be installed: {done.stderr[-500:]}")
+            missing(f"{name} can't be installed: {done.stderr[-500:]}")
         try:
             building.rename(folder)  # in one step: another run may install it, too
         except OSError:
@@ -80,7 +78,13 @@ def require_node_package(name: str, version: str) -> Path:
     return folder / "node_modules" / name
 
 
-def _missing(what: str) -> NoReturn:
+def cache_folder() -> Path:
+    """Where it is kept what only the first run has to get or build."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sidecar-tests"
+
+
+def missing(what: str) -> NoReturn:
+    """Skips the test by name, or fails it with `CI=true`."""
     if os.environ.get("CI") == "true":
         pytest.fail(what)
     pytest.skip(what)

@@ -1,0 +1,42 @@
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from tests.clients.real import Built, Project, built, first_line, lines, run
+from tests.programs import require_program
+
+
+class Bazel:
+    """Debian's, without the server that it would leave running: each call is a process that ends."""
+
+    name: ClassVar[str] = "Bazel"
+    profile: ClassVar[str] = "bazel"
+
+    def __init__(self, folder: Path) -> None:
+        self._bazel = require_program("bazel")
+        self._installed = folder / "installed"  # what Bazel unpacks of itself
+
+    def version(self) -> str:
+        return first_line("bazel", "--version").removeprefix("bazel ").partition("-")[0]
+
+    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+        checkout, base = folder / "checkout", folder / "base"
+        checkout.mkdir()
+        (checkout / "WORKSPACE").write_text("")
+        (checkout / "BUILD").write_text('genrule(name = "a", srcs = ["task.sh"], outs = ["out"], cmd = "sh $< $@")')
+        (checkout / "task.sh").write_text(project.task('"$1"'))
+        header = [] if token is None else [f"--remote_header=Authorization=Bearer {token}"]
+        done = run(
+            self._bazel,
+            *("--batch", f"--output_user_root={self._installed}", f"--output_base={base}", "--host_jvm_args=-Xmx512m"),
+            *("build", "--spawn_strategy=local", "--genrule_strategy=local", "--curses=no", "--color=no", "--jobs=2"),
+            *(f"--remote_cache=http://{address}", *header, "//:a"),
+            cwd=checkout,
+            environment={"HOME": str(folder), "USER": "nobody"},
+        )
+        outcome = built(done, checkout / "bazel-bin" / "out")
+        shutil.rmtree(base, ignore_errors=True)
+        return outcome
+
+    def told(self, text: str) -> list[str]:
+        return lines(text, r"WARNING|ERROR|(?i:remote cach|disabled)")
