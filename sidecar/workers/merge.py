@@ -30,6 +30,9 @@ GAUGES: dict[str, Callable[[Iterable[float]], float]] = {
     "policy_info": max,
     "policy_rules": max,
     "policy_workspaces": max,
+    "policy_report_mode": max,
+    # The same peer comes to several workers: at least so many.
+    "legacy_peers": max,
     # Of what each follows for itself, the one that is furthest behind.
     "policy_last_reload_successful": min,
     "policy_last_reload_success_timestamp_seconds": min,

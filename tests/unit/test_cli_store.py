@@ -77,7 +77,9 @@ def test_a_store_that_can_not_be_read_is_told_beside_the_others(config: Path) ->
 
 
 def test_a_configuration_without_an_embedded_store_says_so(config: Path) -> None:
-    config.write_text(CONFIG.replace('"file://./cache", max_size: 1MiB', "http://a").replace('"file://./plain"', "http://b"))
+    config.write_text(
+        CONFIG.replace('"file://./cache", max_size: 1MiB', "http://a").replace('"file://./plain"', "http://b")
+    )
     told = run("--config", config)
     assert (told.exit_code, told.stdout) == (0, "")
     assert "no upstream of" in told.stderr

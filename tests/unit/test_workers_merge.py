@@ -40,6 +40,10 @@ WORST = {
     "policy_info": 4,
     "policy_rules": 4,
     "policy_workspaces": 4,
+    "policy_report_mode": 4,
+    "legacy_peers": 4,
+    "tls_certificate_last_reload_successful": 1,
+    "tls_certificate_expiry_timestamp_seconds": 1,
     "audit_last_success_timestamp_seconds": 4,
     "build_info": 4,
 }
