@@ -80,20 +80,6 @@ def s3_path(raw_path: str) -> str:
     return _RESERVED_PATH.sub(_percent, raw_path)
 
 
-def service_path(path: str, *, normalise: bool = True) -> str:
-    """The canonical path for every service but S3: dots and doubled slashes resolved, then encoded."""
-    if normalise:
-        kept: list[str] = []
-        for segment in path.split("/"):
-            if segment == "..":
-                del kept[-1:]
-            elif segment not in ("", "."):
-                kept.append(segment)
-        ends = path.endswith(("/", "/.", "/..")) and kept
-        path = "/" + "/".join(kept) + ("/" if ends else "")
-    return quote(path, safe="/" + _KEPT)
-
-
 def canonical_query(raw_query: str) -> str:
     """A query as on the wire -> sorted, with what is reserved and sent plainly encoded, `+` as the space that it means.
 

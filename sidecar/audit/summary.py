@@ -4,7 +4,7 @@ Law: an audit file is as hostile as what was asked of the sidecar. A line that i
 record can make the sums large, and whoever shows a text from here makes it printable first.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import msgspec
@@ -182,13 +182,6 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
     while line := file.readline(MAX_LINE):
         if stripped := line.strip():
             yield stripped
-
-
-def summed_up(lines: Iterable[bytes]) -> Summary:
-    summary = Summary()
-    for line in lines:
-        summary.add(line)
-    return summary
 
 
 def _span(first: str, last: str, time: str) -> tuple[str, str]:

@@ -2,13 +2,14 @@
 
 import io
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.audit import summary
-from sidecar.audit.summary import KEYS, PEERS, Caller, lines_of, summed_up
+from sidecar.audit.summary import KEYS, PEERS, Caller, Summary, lines_of
 
 BUILD = {"type": "jwt", "owner": "corp", "principal": "build", "groups": ["ci", "web"]}
 HOLDER = {"type": "legacy", "owner": "web", "principal": "shared password"}
@@ -31,6 +32,13 @@ def line(key: str = "a/b/c", *, would_deny: str | None = "no_rule", peer: str = 
         "decision": {"rule": None, "would_deny": would_deny},
     }
     return json.dumps({**record, **more}).encode()
+
+
+def summed_up(lines: Iterable[bytes]) -> Summary:
+    summed = Summary()
+    for each in lines:
+        summed.add(each)
+    return summed
 
 
 def test_a_caller_s_requests_are_one_row() -> None:
