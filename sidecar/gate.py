@@ -394,7 +394,7 @@ class Gate:
             fresh = LastRead(circumstances=circumstances)
             return self._evaluate(snapshot.workspaces[workspace], principal, actions, exists, fresh, False, None)
 
-        decision.answer = buckets.visible(s3_request.read(head), snapshot.routes, judge)
+        decision.answer = await buckets.visible(s3_request.read(head), snapshot.routes, judge)
         if decision.answer is not None:
             decision.reason = Reason.ANSWERED_HERE
         else:

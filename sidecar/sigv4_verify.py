@@ -205,6 +205,7 @@ def _listed(names: str) -> dict[str, None] | None:
 
 
 @lru_cache(maxsize=64)
+@lru_cache(maxsize=64)  # a busy client signs many requests in a second
 def _unix(date: str) -> float:
     if _DATE.fullmatch(date) is None:
         raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-date is missing or in another form")

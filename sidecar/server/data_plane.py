@@ -23,7 +23,7 @@ from sidecar.gate import Decision, Gate, store_path, upstream_path
 from sidecar.metrics import Metrics
 from sidecar.model import Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream
-from sidecar.profiles import PROFILES, LocalAnswer, Work, s3_errors
+from sidecar.profiles import PROFILES, LocalAnswer, Profile, Work, s3_errors
 from sidecar.reasons import REASONS, Reason
 from sidecar.s3.sending import Sending
 from sidecar.s3.wrapping import Wrapping
@@ -118,7 +118,7 @@ class DataPlane:
         self.in_flight += 1
         try:
             if decision.answer is not None:
-                _send(exchange, _noticed(decision.answer, decision))
+                _send(exchange, _numbered(_noticed(decision.answer, decision), decision.profile, evidence))
             elif decision.allowed:
                 await self._forward(exchange, decision, evidence)
             else:
@@ -272,6 +272,13 @@ async def _bucketed(
     return Bucketed(exchange, sending, body, wrapping, observe)
 
 
+def _numbered(answer: LocalAnswer, profile: Profile | None, evidence: Evidence) -> LocalAnswer:
+    """S3 clients tell their users the id of a request: ours is the audit record's."""
+    if profile is None or profile.name != "s3":
+        return answer
+    return s3_errors.numbered(answer, evidence.request_id)
+
+
 def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAnswer:
     profile = decision.profile or PROFILES["plain"]
     if decision.exists and reason is decision.reason and profile.tells_existence:
@@ -279,8 +286,7 @@ def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAn
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""
     answer = _noticed(profile.deny(decision.head, reason, REASONS[reason].hint, challenge, workspace), decision)
-    if profile.name == "s3":
-        answer = s3_errors.numbered(answer, evidence.request_id)
+    answer = _numbered(answer, profile, evidence)
     if not decision.retry_after or reason is not decision.reason or answer.status not in (429, 503):
         return answer  # a status that the client was given instead says nothing of when to come back
     others = (pair for pair in answer.headers if pair[0] != b"retry-after")

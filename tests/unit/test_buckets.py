@@ -268,7 +268,7 @@ def test_a_bucket_that_is_there_is_not_made_again() -> None:
 
 def listed(policy: Policy, raw: str = "/") -> bytes | None:
     head = Head("GET", target.parse(raw), Headers({"host": "sidecar"}, ()))
-    answer = buckets.visible(request.read(head), ROUTES, policy)
+    answer = asyncio.run(buckets.visible(request.read(head), ROUTES, policy))
     return None if answer is None else answer.body
 
 
@@ -285,5 +285,5 @@ def test_the_buckets_that_one_may_ask_about() -> None:
 def test_nothing_else_names_no_bucket() -> None:
     head = Head("POST", target.parse("/"), Headers({"host": "sidecar"}, ()))
     with pytest.raises(Refused) as refused:
-        buckets.visible(request.read(head), ROUTES, Policy())
+        asyncio.run(buckets.visible(request.read(head), ROUTES, Policy()))
     assert refused.value.reason is Reason.UNKNOWN_OPERATION

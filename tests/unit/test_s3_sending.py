@@ -2,9 +2,14 @@
 
 import base64
 import hashlib
+from random import Random
+from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 from sidecar import target
+from sidecar.errors import Refused
 from sidecar.model import Head, Headers
 from sidecar.s3 import multi_delete
 from sidecar.s3.copy_source import CopySource
@@ -12,6 +17,7 @@ from sidecar.s3.multi_delete import Entry, MultiDelete
 from sidecar.s3.place import Place
 from sidecar.s3.request import read
 from sidecar.s3.sending import Sending, sending
+from sidecar.sigv4 import encode_path
 
 SAME = Place("bkt", "", "bkt", "", "")
 MAPPED = Place("bkt", "team/", "real", "x/", "")
@@ -43,6 +49,23 @@ def sent(place: Place, method: str, raw: str, headers: dict[str, str] | None = N
 )
 def test_path_and_query(place: Place, method: str, raw: str, expected: str) -> None:
     assert sent(place, method, raw).path == expected
+
+
+@given(st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20), st.randoms())
+@example("a//b/", Random(1))
+@example("%2F+~ é\\?#;", Random(2))
+def test_a_key_is_one_key_however_it_is_spelled(key: str, random: Random) -> None:
+    assume(not {".", ".."} & set(key.replace("\\", "/").split("/")))
+    spelled = "".join(
+        character if character in "/ab+~()" and random.random() < 0.5 else quote(character, safe="")
+        for character in key
+    )
+    try:
+        found = sent(SAME, "GET", f"/bkt/{spelled}")
+    except Refused:  # dots before what some servers cut at
+        assume(False)
+    assert found.path == f"/{encode_path(key)}"
+    assert unquote(found.path[1:]) == key
 
 
 def test_a_whole_bucket_in_a_part_of_another_lists_that_part() -> None:
