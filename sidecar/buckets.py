@@ -175,7 +175,7 @@ def _source(
         raise Refused(Reason.UNKNOWN_OPERATION, "a copy from one store to another")
     key = request.relative(source.key, there.prefix.removesuffix("/"))
     actions = tuple(Action(permission, key) for permission in request.source_permissions(asked))
-    stored = CopySource(there.store_bucket, there.to_store(source.key), source.version_id, source.oddities)
+    stored = CopySource(there.store_bucket, there.object_name(source.key), source.version_id, source.oddities)
     return stored, judge(owner.workspace, actions, None)
 
 

@@ -5,7 +5,9 @@ A key goes from one to the other by its prefix alone; the rest of it stays as it
 
 from msgspec import Struct
 
+from sidecar.errors import Refused
 from sidecar.policy.compiled import Route
+from sidecar.reasons import Reason
 from sidecar.sigv4 import encode_path
 
 
@@ -39,10 +41,18 @@ class Place(Struct, frozen=True, gc=False):
         return self.bucket == self.store_bucket and self.prefix == self.store_prefix
 
     def path(self, key: str) -> str:
-        """What the upstream is asked for; the bucket itself for no key at all."""
+        """What the upstream is asked for; the bucket itself for no key at all. Raises as `object_name`."""
         if not key:
             return self.root or "/"
-        return f"{self.root}/{encode_path(self.to_store(key))}"
+        return f"{self.root}/{encode_path(self.object_name(key))}"
+
+    def object_name(self, key: str) -> str:
+        """The store's key of an object. Raises `Refused(KEY_REQUIRED)` where it would have none there: what clients call `team/`,
+        where all of a bucket lies below, is a key to them and the bucket itself to its store."""
+        name = self.to_store(key)
+        if not name:
+            raise Refused(Reason.KEY_REQUIRED, "the route's own folder, which is a whole bucket")
+        return name
 
     def to_store(self, key: str) -> str:
         """A client's key, which must lie below the prefix."""

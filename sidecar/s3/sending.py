@@ -109,7 +109,7 @@ def _deleted(deleted: MultiDelete, place: Place) -> MultiDelete:
     if place.same:
         return deleted
     entries = tuple(
-        multi_delete.Entry(place.to_store(entry.key), entry.version_id, entry.conditions, entry.oddities)
+        multi_delete.Entry(place.object_name(entry.key), entry.version_id, entry.conditions, entry.oddities)
         for entry in deleted.entries
     )
     return MultiDelete(entries, deleted.quiet)

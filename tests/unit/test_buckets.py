@@ -163,6 +163,42 @@ def test_a_source_that_nobody_has_or_another_store(source: str, reason: Reason) 
     assert refused.value.reason is reason
 
 
+WHOLE_BUCKETS = Routes().adding([
+    route("team", "/shared/team", "any", "/teambucket"),
+    Route("top", "/shared/top", ("shared", "top"), "s3", "one", ""),
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("method", "raw", "headers", "body"),
+    [
+        ("GET", "/shared/team/", {}, None),  # would list the whole bucket
+        ("PUT", "/shared/team/", {}, None),  # would create it
+        ("DELETE", "/shared/top/", {}, None),  # would delete it
+        ("DELETE", "/shared/top%2F", {}, None),
+        ("DELETE", "/shared/top/?tagging", {}, None),  # would delete the bucket's tags
+        ("PUT", "/shared/team/k", {"x-amz-copy-source": "shared/top/"}, None),
+        ("POST", "/shared?delete", {}, b"<Delete><Object><Key>top/</Key></Object></Delete>"),
+    ],
+)
+def test_a_routes_own_folder_never_becomes_its_stores_bucket(
+    method: str, raw: str, headers: dict[str, str], body: bytes | None
+) -> None:
+    head = Head(method, target.parse(raw), Headers({"host": "sidecar", **headers}, ()))
+    found = find(WHOLE_BUCKETS, head)
+    assert found is not None
+    policy = Policy(team={READ, WRITE, DELETE}, top={READ, WRITE, DELETE})
+
+    async def exists(where: Route, path: str) -> bool:
+        raise AssertionError("nothing is asked")
+
+    stores = {**STORES, "any": Store(servers=frozenset({"http://a"}))}
+    given = whole(body) if body is not None else None
+    with pytest.raises(Refused) as refused:
+        asyncio.run(buckets.settle(request.read(head), head, found, WHOLE_BUCKETS, stores, policy, exists, given))
+    assert refused.value.reason is Reason.KEY_REQUIRED
+
+
 # Many keys
 
 
