@@ -1,4 +1,4 @@
-"""What can be raised, by what it means to the request.
+"""What can be raised, by what it means to the request; and what it means to whoever started the program.
 
 SidecarError
 ├── Refused            this request is answered with a reason and goes no further
@@ -9,6 +9,7 @@ SidecarError
 """
 
 from collections.abc import Sequence
+from enum import IntEnum
 
 from msgspec import Struct
 
@@ -69,3 +70,15 @@ class DocumentError(SidecarError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class Exit(IntEnum):
+    """The status that a command or the serving process ends with."""
+
+    OK = 0
+    FAILED = 1
+    """Refused, or it did not work."""
+    INVALID = 2
+    """Wrong usage, or a file that is not right."""
+    MISSING = 3
+    """A file that a setting names is missing or unfit."""

@@ -23,7 +23,7 @@ import uvloop
 from aiohttp import http_parser
 
 from sidecar import config, logs, signals
-from sidecar.errors import DocumentError, SidecarError
+from sidecar.errors import DocumentError, Exit, SidecarError
 from sidecar.listening import in_the_way
 from sidecar.settings import Listen, Settings
 from sidecar.wiring import Sidecar
@@ -33,8 +33,6 @@ from sidecar.workers.member import Member
 
 log = logging.getLogger("sidecar.serving")  # as a program its `__name__` is another
 
-EXIT_FAILED, EXIT_INVALID, EXIT_MISSING = 1, 2, 3
-
 
 def main() -> None:
     """Exits 0 after a clean end, 1 where it could not serve, 2 where the configuration is invalid, 3 where it is right but a
@@ -43,21 +41,21 @@ def main() -> None:
         work(int(sys.argv[2]))
     if len(sys.argv) != 2:
         print("usage: python -m sidecar.serving CONFIG (people run: sidecar serve --config CONFIG)", file=sys.stderr)
-        raise SystemExit(EXIT_INVALID)
+        raise SystemExit(Exit.INVALID)
     logs.set_up()
     require_c_parser()
     try:
         settings = config.load(Path(sys.argv[1]))
     except DocumentError as error:
         print(error, file=sys.stderr)
-        raise SystemExit(EXIT_INVALID) from None
+        raise SystemExit(Exit.INVALID) from None
     if problems := config.check_files(settings):
         print(DocumentError(problems), file=sys.stderr)
-        raise SystemExit(EXIT_MISSING)
+        raise SystemExit(Exit.MISSING)
     if taken := list(in_the_way(_addresses(settings))):
         for problem in taken:
             print(f"sidecar can't start: {_said(problem, settings)}", file=sys.stderr)
-        raise SystemExit(EXIT_FAILED)
+        raise SystemExit(Exit.FAILED)
     if settings.workers > 1:
         become_parent(settings)
     raise SystemExit(run(settings))
@@ -96,7 +94,7 @@ async def serve(settings: Settings, started: Callable[[], None], member: Member 
     except (SidecarError, OSError) as error:
         print(f"sidecar can't start: {_said(error, settings)}", file=sys.stderr)
         await sidecar.stop(grace=0)
-        return EXIT_FAILED
+        return Exit.FAILED
     asked: asyncio.Future[str] = loop.create_future()
     insisted = asyncio.Event()
 
@@ -136,7 +134,7 @@ async def serve(settings: Settings, started: Callable[[], None], member: Member 
         await asyncio.gather(ending, return_exceptions=True)
         await sidecar.stop(grace=0)
     log.info("stopped")
-    return 0
+    return Exit.OK
 
 
 def _addresses(settings: Settings) -> list[tuple[str, Listen]]:

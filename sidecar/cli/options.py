@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,17 +9,7 @@ import msgspec
 import typer
 
 from sidecar.errors import DocumentError
-
-
-class Exit(IntEnum):
-    OK = 0
-    FAILED = 1
-    """Refused, or it did not work."""
-    INVALID = 2
-    """Wrong usage, or a file that is not right."""
-    MISSING = 3
-    """A file that a setting names is missing or unfit."""
-
+from sidecar.errors import Exit as Exit
 
 DEFAULT_CONFIG = Path("sidecar.yaml")
 

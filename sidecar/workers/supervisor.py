@@ -10,7 +10,7 @@ import sys
 from itertools import chain
 
 from sidecar import signals, wiring_audit
-from sidecar.errors import SidecarError
+from sidecar.errors import Exit, SidecarError
 from sidecar.listening import address, bind_all
 from sidecar.server.ops import OpsServer
 from sidecar.settings import Settings
@@ -18,7 +18,6 @@ from sidecar.workers.child import Child
 from sidecar.workers.evidence import SharedSink
 from sidecar.workers.view import View
 
-EXIT_FAILED = 1
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
 """Seconds before a dead worker is started again; doubled each time that it didn't live long."""
 LATITUDE = 10.0
@@ -34,7 +33,7 @@ async def supervise(settings: Settings) -> int:
         await supervisor.bind()
     except (SidecarError, OSError) as error:
         print(f"sidecar can't start: {error}; see {settings.path}", file=sys.stderr)
-        return EXIT_FAILED
+        return Exit.FAILED
     return await supervisor.run()
 
 
@@ -81,7 +80,7 @@ class Supervisor:
         for sink in self._sinks:
             sink.close()
         log.info("stopped")
-        return 0 if ended_well else EXIT_FAILED
+        return Exit.OK if ended_well else Exit.FAILED
 
     def _stop(self, name: str) -> None:
         """At the first signal the workers drain, at the second they end at once."""
@@ -127,4 +126,4 @@ class Supervisor:
             return await child.live(came_up)
         except OSError as error:
             log.error("worker %d can't be started: %s", child.index, error)
-            return EXIT_FAILED
+            return Exit.FAILED
