@@ -87,7 +87,8 @@ async def settle(
     else:
         actions = request.actions(asked, prefix, deleted)
     for action in actions:
-        if action.below and routes.reaches_others(route, action.key):
+        # As in `policy.buckets.owner`: to a store that keeps keys as files, what lies below `a//b` lies below `a/b`.
+        if action.below and routes.reaches_others(route, "/".join(filter(None, action.key.split("/")))):
             raise Refused(Reason.WRONG_WORKSPACE, "keys of another workspace lie below")
     verdict, there = judge(route.workspace, actions, None), None
     if verdict.existence_needed:

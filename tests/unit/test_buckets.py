@@ -261,7 +261,13 @@ def test_a_body_is_bounded_and_held_to_its_hash() -> None:
 # Lists, and what is about a bucket
 
 
-@pytest.mark.parametrize("raw", ["/web", "/web?list-type=2", "/web?prefix=in", "/web?versions", "/web?uploads"])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "/web", "/web?list-type=2", "/web?prefix=in", "/web?versions", "/web?uploads",
+        "/web?prefix=/", "/web?prefix=/inner/", "/web?prefix=%2F%2Finner%2Fx",
+    ],
+)  # fmt: skip
 def test_a_list_that_would_show_anothers_keys(raw: str) -> None:
     with pytest.raises(Refused) as refused:
         settled(Policy(web={READ}, inner={READ}), "GET", raw)
