@@ -1,8 +1,8 @@
 """Requests, bytes and streams that a token and a workspace may have. The law: where a limit is reached the request is refused before
 the store is asked, and nothing that runs is ever cut off.
 
-- A token issued here is one by its id; a JWT, of which a build mints as many as it likes, by its issuer and subject; callers without
-  a token by their network.
+- A token issued here is one by its id; a JWT, of which a build mints as many as it likes, by its issuer and subject; a workspace's old
+  password by the workspace; callers without a token by their network.
 - Bytes are known when they have passed: they are charged at a request's end, and whoever took more than there was waits until that
   is paid back.
 - What the configuration says and what the policy says hold both; each counts for itself.
@@ -24,7 +24,7 @@ from sidecar.reasons import Reason
 
 ACCOUNTS = 32_768
 _TRIES = 16
-_ISSUED_HERE = frozenset({PrincipalKind.PERSONAL, PrincipalKind.CI})
+_ISSUED_HERE = frozenset({PrincipalKind.PERSONAL, PrincipalKind.CI, PrincipalKind.BISCUIT})
 NOTHING = Quota()
 
 
@@ -168,4 +168,4 @@ def _whose(principal: Principal, peer: str) -> tuple[str, ...]:
     kind = principal.token_kind or principal.kind  # a token and its access key have one account
     if kind in _ISSUED_HERE and principal.token_id:
         return (kind, principal.token_id)
-    return (principal.kind, principal.issuer, principal.subject)
+    return (principal.kind, principal.issuer, principal.workspace, principal.subject)

@@ -53,6 +53,17 @@ def test_requests_of_a_token() -> None:
     assert count(kept, decided(where=workspace("docs")), NOW + 3) == 0  # the same token elsewhere
 
 
+def test_what_is_alike_in_name_alone_is_not_one_token() -> None:
+    kept = Allowances(Quotas(token=Quota(requests=TEN)))
+    pairs = [
+        [Principal(PrincipalKind.LEGACY, "shared password", workspace=name) for name in ("web", "docs")],
+        [Principal(PrincipalKind.BISCUIT, "build", token_id=name) for name in ("b-1", "b-2")],
+    ]
+    for one, other in pairs:
+        assert count(kept, decided(one)) == 10
+        assert count(kept, decided(other)) == 10
+
+
 def test_bytes_are_paid_back_before_the_next_request() -> None:
     kept = Allowances(Quotas(token=Quota(bytes=TEN)))
     permit = admitted(kept, decided())
