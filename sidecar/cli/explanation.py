@@ -2,15 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from msgspec import Struct
 
-from sidecar.gate import Decision
 from sidecar.model import Permissions, Principal
 from sidecar.policy.compiled import Rule
 from sidecar.policy.trace import ActionTrace, Trace, listed
 from sidecar.reasons import REASONS
+
+if TYPE_CHECKING:
+    from sidecar.gate import Decision  # and all that decides: `--help` doesn't need it
 
 
 class Style(TypedDict, total=False):
@@ -142,7 +144,7 @@ def _words(names: list[str]) -> str:
     return ", ".join(names) or "none"
 
 
-def explanation_of(request: str, decision: Decision, trace: Trace) -> Explanation:
+def explanation_of(request: str, decision: "Decision", trace: Trace) -> Explanation:
     """`request` is the question in words, as `GET /web/a`."""
     route, workspace, row = decision.route, decision.workspace, REASONS[decision.reason]
     return Explanation(
