@@ -11,9 +11,6 @@ import binascii
 import re
 from collections.abc import Sequence
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from sidecar.policy.compiled import TrustedKey
 
 TRUSTED_PUBLIC_KEYS = "trusted_public_keys"
@@ -89,6 +86,10 @@ def _fingerprint(fields: dict[str, str]) -> str | None:
 
 
 def _signed(fingerprint: bytes, signature: str, keys: Sequence[TrustedKey]) -> bool:
+    # Whoever only reads of profiles, as a command line's help does, needs no cryptography.
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
     name, _, encoded = signature.partition(":")
     raw = _decoded(encoded)
     for key in keys:

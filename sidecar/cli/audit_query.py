@@ -15,7 +15,6 @@ from sidecar.cli.options import DEFAULT_CONFIG, JsonOption, complain
 from sidecar.cli.token_work import given, refused, seconds
 from sidecar.credentials import master_key
 from sidecar.credentials.opaque import TokenFormat
-from sidecar.credentials.pasted import recognise
 from sidecar.errors import CredentialRefused
 from sidecar.model import Secret
 from sidecar.reasons import REASONS
@@ -82,7 +81,10 @@ def _settings(config: Path) -> Settings:
 
 
 def named_id(token: str, settings: Settings | None) -> str:
-    """The id of what stands for a token on the command line; any other text is taken as it is. Raises `TokenRequestError`. A whole token is never repeated in a message."""
+    """The id of what stands for a token on the command line; any other text is taken as it is. Raises `TokenRequestError`.
+
+    A whole token is never repeated in a message.
+    """
     named = given(token)
     text = named.reveal()
     if not text:
@@ -91,6 +93,8 @@ def named_id(token: str, settings: Settings | None) -> str:
         return access_key.token_id
     if settings is None or len(text) <= _SHORT:
         return text
+    from sidecar.credentials.pasted import recognise  # loads cryptography: `--help` doesn't need it
+
     spelling = TokenFormat("asc" if settings.tokens is None else settings.tokens.brand)
     try:
         whole = recognise(Secret(text), spelling, settings.issuers)

@@ -44,7 +44,10 @@ def create(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> N
 
 @app.command(name="list")
 def list_(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """List the root keys, with their public halves: what `token attenuate` and other tools verify with."""
+    """List the root keys, with their public halves.
+
+    `token attenuate` and other tools verify with these.
+    """
 
     async def work(opened: "OpenStore") -> Sequence[tuple[RootKeyRow, bool]]:
         return await opened.root_keys.all()
@@ -67,9 +70,9 @@ def retire(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Retire a root key for good: every Biscuit under it ends, and its private half is deleted.
+    """Retire a root key and end every Biscuit under it, for good.
 
-    Every running sidecar on this store refuses them within half a second.
+    Its private half is deleted. Every running sidecar on this store refuses them within half a second.
     """
 
     async def work(opened: "OpenStore") -> tuple[RootKeyRow, bool]:

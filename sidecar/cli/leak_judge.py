@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from sidecar.cli.leak_scan import Place
-from sidecar.credentials import jwt, master_key
+from sidecar.credentials import master_key
 from sidecar.credentials.revocation_names import block, blocks
 from sidecar.errors import CredentialRefused, SidecarError, Unavailable
 from sidecar.model import Principal, PrincipalKind, Secret
@@ -83,6 +83,7 @@ class Judge:
 @contextlib.asynccontextmanager
 async def judging(opened: "OpenStore", settings: Settings) -> AsyncIterator[Judge]:
     """Raises `SidecarError` where an issuer's keys can't be used at all."""
+    from sidecar.credentials import jwt  # loads cryptography: `--help` doesn't need it
     from sidecar.jwks import keys_of  # loads an HTTP client
     from sidecar.store.changes import ChangeFeed
 
@@ -109,6 +110,8 @@ async def revoke(opened: "OpenStore", principal: Principal, by: str, at: int) ->
             await opened.tokens.revoke(principal.token_id, actor=by, now=at)
     elif principal.kind is PrincipalKind.JWT:
         if principal.token_id:
+            from sidecar.credentials import jwt  # loads cryptography: `--help` doesn't need it
+
             name = jwt.revocation_id(principal.issuer, principal.token_id)
             await opened.revoking.name(name, actor=by, now=at, expires_at=principal.expires_at)
         else:

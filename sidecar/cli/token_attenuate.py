@@ -47,9 +47,9 @@ def attenuate(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Narrow a Biscuit: the token on standard input, a narrower one on standard output.
+    """Narrow a Biscuit that is read from standard input.
 
-    It needs the public key alone: no store, no network. The new token may never do what the old one may not, and ends with it.
+    The narrower one is printed. It needs the public key alone: no store, no network. The new token may never do what the old one may not, and ends with it.
     """
     from sidecar.credentials.biscuit import spelling
     from sidecar.credentials.biscuit.library import LibraryError
@@ -71,7 +71,9 @@ def attenuate(
         if len(child.verified.content) > spelling.MAX_BYTES:
             raise Refusal(f"it would be longer than {spelling.MAX_BYTES} bytes")
         if len(child.blocks[-1].checks) < len(lines):
-            raise Refusal("a check is 'check if ...': nothing else narrows a token, and a comment hides what follows it")
+            raise Refusal(
+                "a check is 'check if ...': nothing else narrows a token, and a comment hides what follows it"
+            )
         _check_is_narrower(parent, child)
     except (Refusal, LibraryError) as error:
         complain([error])

@@ -18,9 +18,9 @@ def inspect(
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
-    """Show what a Biscuit on standard input says: its blocks, their checks in plain words, its end, its revocation ids.
+    """Show what a Biscuit on standard input says.
 
-    One that no key here verifies, or that a sidecar would not accept, is shown all the same, and that is said: exit 1.
+    That is its blocks, their checks in plain words, its end and its revocation ids. One that no key here verifies, or that a sidecar would not accept, is shown all the same, and that is said: exit 1.
     """
     from sidecar.credentials.biscuit import library, profile, wire
     from sidecar.credentials.biscuit.meaning import meaning, utc

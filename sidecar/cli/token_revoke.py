@@ -9,8 +9,6 @@ import typer
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, complain
 from sidecar.cli.token_text import as_json
 from sidecar.cli.token_work import actor, given, loaded, now, print_json, refused, run
-from sidecar.credentials.jwt import revocation_id as jwt_name
-from sidecar.credentials.pasted import Pasted, recognise
 from sidecar.credentials.token_row import TokenRow
 from sidecar.model import PrincipalKind, Secret
 from sidecar.revoking import Revoked
@@ -18,6 +16,7 @@ from sidecar.settings import Settings
 from sidecar.tokens import TokenRequestError, UnknownToken
 
 if TYPE_CHECKING:
+    from sidecar.credentials.pasted import Pasted
     from sidecar.store.open import OpenStore
 
 TAKES_EFFECT = "Every running sidecar on this store refuses it within half a second."
@@ -78,6 +77,10 @@ def revoke(
         if named is not None:
             return await _one(opened, settings, named, derived, by, at)
         if jti is not None:
+            from sidecar.credentials.jwt import (
+                revocation_id as jwt_name,
+            )  # loads cryptography: `--help` doesn't need it
+
             return await opened.revoking.name(jwt_name(issuer or "", jti), actor=by, now=at)
         if subject is not None:
             only = "" if issuer == _HERE else issuer
@@ -139,6 +142,8 @@ def _time(text: str) -> int:
 async def _one(
     opened: "OpenStore", settings: Settings, named: Secret, derived: bool, by: str, at: int
 ) -> Revoked | list[tuple[TokenRow, bool]]:
+    from sidecar.credentials.pasted import recognise  # loads cryptography: `--help` doesn't need it
+
     found = recognise(named, opened.spelling, settings.issuers)
     if found is None:
         brand = opened.spelling.brand
@@ -156,7 +161,7 @@ async def _one(
     return await revoke_pasted(opened, found, by, at)
 
 
-async def revoke_pasted(opened: "OpenStore", found: Pasted, by: str, at: int) -> Revoked:
+async def revoke_pasted(opened: "OpenStore", found: "Pasted", by: str, at: int) -> Revoked:
     """What has no row of its own. A JWT without `jti` takes along what its subject was issued by then."""
     if found.root_id:
         await _mark_root(opened, found, by, at)
@@ -167,7 +172,7 @@ async def revoke_pasted(opened: "OpenStore", found: Pasted, by: str, at: int) ->
     )
 
 
-async def _mark_root(opened: "OpenStore", found: Pasted, by: str, at: int) -> None:
+async def _mark_root(opened: "OpenStore", found: "Pasted", by: str, at: int) -> None:
     """The row of a Biscuit that nobody has narrowed is revoked with it, where it is that one's."""
     try:
         row = await opened.tokens.show(found.root_id)

@@ -9,7 +9,10 @@ from sidecar.credentials.patterns import rules as rules_of
 
 
 def rules(config: ConfigOption = DEFAULT_CONFIG, json: JsonOption = False) -> None:
-    """Print rules for secret scanners, as gitleaks reads them, for the configured brand."""
+    """Print rules for secret scanners, as gitleaks reads them.
+
+    They are about tokens of the configured brand.
+    """
     brand = loaded(config)[1].brand
     if json:
         print_json(rules_of(brand))

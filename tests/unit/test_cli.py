@@ -49,7 +49,7 @@ def test_help_is_plain_and_flags_take_nothing(command: str) -> None:
     assert max(map(len, said.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("group", ["", "config", "policy", "store", "token"])
+@pytest.mark.parametrize("group", ["", "audit", "config", "key", "policy", "store", "token"])
 def test_a_list_of_commands_has_a_whole_sentence_for_each(group: str) -> None:
     said = run(*group.split(), "--help").stdout.partition("Commands:")[2].splitlines()[1:]
     assert said
@@ -59,7 +59,7 @@ def test_a_list_of_commands_has_a_whole_sentence_for_each(group: str) -> None:
 def test_a_usage_error_is_plain_text() -> None:
     assert "Error: No such command 'initt'. Did you mean 'init'?" in run("initt").stderr.splitlines()
     said = run("policy", "explain", "GET", "/a").stderr.splitlines()
-    assert said[-1] == "Error: Invalid value: say exactly one of --token-file, --claims and --anonymous"
+    assert said[-1] == "Error: Invalid value: say exactly one of --token-file, --basic-file, --claims and --anonymous"
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["token", "create", "--help"]])
@@ -111,7 +111,9 @@ def test_the_pepper_is_private_whatever_the_umask(tmp_path: Path) -> None:
     assert (tmp_path / "x" / "secrets" / "pepper").stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.parametrize("existing", ["sidecar.yaml", "secrets/pepper", "secrets/access-key-master", "policies/example.yaml"])
+@pytest.mark.parametrize(
+    "existing", ["sidecar.yaml", "secrets/pepper", "secrets/access-key-master", "policies/example.yaml"]
+)
 def test_init_overwrites_nothing_and_writes_nothing(tmp_path: Path, existing: str) -> None:
     (tmp_path / existing).parent.mkdir(exist_ok=True)
     (tmp_path / existing).write_text("mine")
