@@ -131,6 +131,8 @@ class Evidence:
         if head is None or len(decision.actions) != 1 or decision.forward or head.target.raw_query or decision.detail:
             return False
         action = decision.actions[0]
+        if action.below:  # named by another text than its key
+            return False
         seq, staleness = self._token_state
         # Everything that `_access` reads and `Frame.fill` doesn't take, or what that is read from.
         likeness = (

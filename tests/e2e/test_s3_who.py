@@ -1,6 +1,7 @@
 """Who an S3 request is by, as unmodified clients sign it and over real sockets: an access key, a session token or a plain token;
 whatever is signed wrongly is refused before the store hears of it, and no credential ever reaches the store or what is written."""
 
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -326,3 +327,21 @@ def test_its_verifications_and_its_use_are_counted(house: House) -> None:
     for _ in range(3):
         house.client(key_id, secret).get_object(Bucket="bkt", Key="a")
     assert verified() == before + 1, "the id is looked up once; each signature is checked beside it"
+
+
+def test_a_list_is_recorded_as_all_that_it_shows_whatever_came_before_on_its_connection(house: House) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", house.sidecar.port, timeout=20)
+    agent = {**bearer(house.token), "User-Agent": "lists"}
+    for path in ("/bkt/who", "/bkt/who", "/bkt", "/bkt", "/bkt"):
+        connection.request("GET", path, headers=agent)
+        connection.getresponse().read()
+    connection.close()
+
+    def named() -> list[str]:
+        return [
+            each["resource"]["name"]
+            for each in house.sidecar.audit()
+            if each["request"]["user_agent"] == "lists" and each["stage"] == "complete"
+        ]
+
+    assert until(lambda: names if len(names := named()) == 5 else None) == ["who", "who", "/", "/", "/"]
