@@ -5,6 +5,7 @@ order to the store. Signed URLs carry headers as query parameters (the SDKs for 
 both as one. Source: the S3 API Reference; the test holds the names to botocore's model.
 """
 
+import re
 from collections.abc import Mapping
 
 from sidecar.checksums import ALGORITHMS
@@ -57,10 +58,15 @@ STANDARD = frozenset({
 (`x-minio-force-delete`, Swift's `x-object-manifest`)."""
 
 
+_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
+_VALUE = re.compile(r"[ -~]*")
+
+
 def said(query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """The query's own keys, and the headers with those that a signed URL carries among its parameters.
 
-    Raises `Refused`: `MISPLACED_TOKEN` for a session token there, `BAD_HEADER` for one that is said twice, however spelled.
+    Raises `Refused`: `MISPLACED_TOKEN` for a session token there, `BAD_HEADER` for one that is said twice, however spelled, or
+    that no header line could say.
     """
     own: dict[str, str] = {}
     merged = dict(headers)
@@ -72,6 +78,8 @@ def said(query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[dict[str
             raise Refused(Reason.MISPLACED_TOKEN, "a session token in a URL")
         elif lower in merged:
             raise Refused(Reason.BAD_HEADER, f"{lower[:64]} is said twice")
+        elif _NAME.fullmatch(lower) is None or _VALUE.fullmatch(value) is None:
+            raise Refused(Reason.BAD_HEADER, "a parameter for a header that is none")  # `headers.read` never saw it
         else:
             merged[lower] = value
     return own, merged

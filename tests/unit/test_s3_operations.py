@@ -273,6 +273,10 @@ def test_headers_in_a_signed_url_count_as_headers() -> None:
         ({"x-amz-acl": "private", "X-Amz-Acl": "public-read"}, {}, Reason.BAD_HEADER),
         ({"x-amz-security-token": "t"}, {}, Reason.MISPLACED_TOKEN),
         ({"X-Amz-Security-Token": "t"}, {}, Reason.MISPLACED_TOKEN),
+        ({"x-amz-meta-a: b": "c"}, {}, Reason.BAD_HEADER),  # would be another header's line
+        ({"x-amz-meta-a ": "c"}, {}, Reason.BAD_HEADER),
+        ({"x-amz-meta-ä": "c"}, {}, Reason.BAD_HEADER),
+        ({"x-amz-meta-a": "ä"}, {}, Reason.BAD_HEADER),  # as where it is a header
     ],
 )
 def test_nothing_is_said_in_two_places(query: dict[str, str], headers: dict[str, str], reason: Reason) -> None:
