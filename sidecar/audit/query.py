@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct, field
 
+from sidecar.audit.lines import RecordReader
+
 MOST_TOKENS = 10_000
 """Derived tokens that are followed."""
 MOST_PENDING = 4_096
@@ -134,12 +136,8 @@ class Query:
             if not line.startswith(b"{"):
                 self.unreadable += 1
             return None
-        try:
-            record = _DECODER.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.unreadable += 1
-            return None
-        if not record.v.startswith("sidecar.audit/"):
+        record = _READER.read(line)
+        if record is None:
             self.unreadable += 1
             return None
         self.records += 1
@@ -239,7 +237,7 @@ class Query:
             self._searched.append(_as_written(token_id))
 
 
-_DECODER = msgspec.json.Decoder(_Record)
+_READER = RecordReader(_Record)
 
 
 def _as_written(text: str) -> bytes:

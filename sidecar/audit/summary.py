@@ -4,14 +4,10 @@ Law: an audit file is as hostile as what was asked of the sidecar. A line that i
 record can make the sums large, and whoever shows a text from here makes it printable first.
 """
 
-from collections.abc import Iterator
-from typing import BinaryIO
-
-import msgspec
 from msgspec import Struct, field
 
-MAX_LINE = 64 * 1024
-"""Bytes; a record has at most a quarter of it."""
+from sidecar.audit.lines import RecordReader
+
 CALLERS = 10_000
 """The most that are told apart; further ones are counted together. The same for peers with a shared password."""
 PEERS = 20
@@ -116,12 +112,8 @@ class Summary(Struct):
 
     def add(self, line: bytes) -> None:
         """One line of an audit file."""
-        try:
-            record = _DECODER.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.unreadable += 1
-            return
-        if not record.v.startswith("sidecar.audit/"):
+        record = _READER.read(line)
+        if record is None:
             self.unreadable += 1
             return
         self.records += 1
@@ -173,15 +165,8 @@ class Summary(Struct):
         known.user_agent = record.request.user_agent or known.user_agent
 
 
-_DECODER = msgspec.json.Decoder(_Record)
+_READER = RecordReader(_Record)
 _LET_THROUGH = frozenset({"granted", "answered_here", "would_deny"})
-
-
-def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """A line that is longer than any record comes as several, none of which is one."""
-    while line := file.readline(MAX_LINE):
-        if stripped := line.strip():
-            yield stripped
 
 
 def _span(first: str, last: str, time: str) -> tuple[str, str]:

@@ -9,11 +9,11 @@ from collections import deque
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
-import msgspec
 from msgspec import Struct, field
 from msgspec.structs import replace
 
 from sidecar.audit import redact
+from sidecar.audit.lines import RecordReader
 
 MOST = 1_000_000
 """Keys, or writes of one key, that are remembered; what is beyond is counted."""
@@ -125,12 +125,8 @@ class Writes:
         """One line of an audit file."""
         if b'"action":"object.read"' in line:
             return
-        try:
-            record = _DECODER.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            self.unreadable += 1
-            return
-        if not record.v.startswith("sidecar.audit/"):
+        record = _READER.read(line)
+        if record is None:
             self.unreadable += 1
             return
         self.records += 1
@@ -209,7 +205,7 @@ class Writes:
             self._ids.add(changes.token_id)
 
 
-_DECODER = msgspec.json.Decoder(_Record)
+_READER = RecordReader(_Record)
 
 
 def _write(record: _Record) -> Write | None:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import typer
 
-from sidecar.audit.summary import lines_of
+from sidecar.audit.lines import lines_of
 from sidecar.cli.options import Exit, complain
 from sidecar.settings import Settings
 

@@ -116,7 +116,7 @@ def _replayed(
     audit: list[Path], before: "Snapshot", after: "Snapshot", settings: "Settings | None"
 ) -> "tuple[Comparison, list[str]]":
     """The comparison over what was asked, and what the log doesn't tell."""
-    from sidecar.audit.summary import lines_of
+    from sidecar.audit.lines import lines_of
     from sidecar.cli.policy_compare import compare_requests
     from sidecar.cli.policy_run import Progress
     from sidecar.cli.replay import read_audit

@@ -10,12 +10,15 @@ import msgspec
 import typer
 from msgspec import Struct
 
-from sidecar.audit.summary import OldPasswordUse, Refusals, Summary, lines_of
+from sidecar.audit.lines import lines_of
+from sidecar.audit.summary import OldPasswordUse, Refusals, Summary
+from sidecar.cli.audit_files import configured, read, with_rotated
 from sidecar.cli.options import DEFAULT_CONFIG, JsonOption, complain
 from sidecar.errors import SidecarError
 from sidecar.policy.advice import Advice, Asker, advise
 from sidecar.policy.compiled import Workspace
 from sidecar.policy.rules import Issuers
+from sidecar.settings import Settings
 
 _STDIN = Path("-")
 
@@ -54,9 +57,14 @@ class Report(Struct, frozen=True):
 
 def report(
     audit: Annotated[
-        list[Path],
-        typer.Option(help="An audit file; repeatable. - is standard input.", metavar="FILE", allow_dash=True),
-    ],
+        list[Path] | None,
+        typer.Option(
+            help="An audit file; repeatable. - is standard input.",
+            metavar="FILE",
+            allow_dash=True,
+            show_default="the configuration's, with all that were rotated",
+        ),
+    ] = None,
     workspace: Annotated[str | None, typer.Option(help="Only this one.", metavar="NAME")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many callers, and so many peers.")] = 50,
     config: Annotated[
@@ -80,10 +88,14 @@ def report(
 
     With a configuration the policies as they are now are looked at, too.
     """
-    workspaces, issuers = _policies(config)
-    summary = _sum(audit)
+    settings = _settings(config, needed=not audit)
+    workspaces, issuers = _policies(settings)
+    summary = (
+        _sum(audit) if audit or settings is None else _sum_of(read(with_rotated(configured(settings)[0]), _progress))
+    )
     if not summary.records:
-        raise SidecarError("there is no audit record in --audit: name the file of the configuration's `audit`")
+        where = "there is no audit record in --audit: name the file of" if audit else "there is no audit record yet in"
+        raise SidecarError(f"{where} the configuration's `audit`")
     said = _report(summary, workspaces, issuers, workspace, limit)
     if json:
         typer.echo(msgspec.json.encode(said))
@@ -93,6 +105,17 @@ def report(
     if said.unreadable:
         noise = "1 line is no audit record" if said.unreadable == 1 else f"{said.unreadable} lines are no audit records"
         complain([f"note: {noise}"])
+
+
+def _sum_of(lines: Iterable[bytes]) -> Summary:
+    summary = Summary()
+    for line in lines:
+        summary.add(line)
+    return summary
+
+
+def _progress(text: str) -> None:
+    complain([text])
 
 
 def _sum(files: Iterable[Path]) -> Summary:
@@ -116,15 +139,22 @@ def _opened(file: Path) -> Iterator[BinaryIO]:
         yield opened
 
 
-def _policies(config: Path | None) -> tuple[dict[str, Workspace], Issuers]:
-    """The policies as they are now; none where there is no configuration."""
-    if config is None and not DEFAULT_CONFIG.exists():
-        return {}, None
+def _settings(config: Path | None, *, needed: bool) -> Settings | None:
+    """`None` where there is no configuration, and nobody needs it."""
+    if config is None and not needed and not DEFAULT_CONFIG.exists():
+        return None
     from sidecar.config import load  # loads cryptography: `--help` doesn't need it
+
+    return load(config or DEFAULT_CONFIG)
+
+
+def _policies(settings: Settings | None) -> tuple[dict[str, Workspace], Issuers]:
+    """The policies as they are now; none where there is no configuration."""
+    if settings is None:
+        return {}, None
     from sidecar.policy.source import PolicySource
     from sidecar.profiles import PROFILES
 
-    settings = load(config or DEFAULT_CONFIG)
     source = PolicySource(
         settings.policies, issuers=settings.issuers, upstreams=settings.upstreams, profiles=PROFILES, settle=0.0
     )

@@ -8,9 +8,9 @@ An audit file is as hostile as what was asked: a line that is no record is count
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
+from sidecar.audit.lines import RecordReader
 from sidecar.model import ANONYMOUS, Limits, Permission, Person, Principal, PrincipalKind
 from sidecar.policy.compiled import Case, ClaimGlob
 from sidecar.policy.routes import Snapshot
@@ -96,14 +96,10 @@ def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | Non
     """The requests in an audit log, each once with its number. `old` is the policy whose rules are named in it."""
     replay = Replay()
     seen: dict[tuple[Any, ...], Question] = {}
-    decoder = msgspec.json.Decoder(_Record)
+    reader = RecordReader(_Record)
     for line in lines:
-        try:
-            record = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            replay.unreadable += 1
-            continue
-        if not record.v.startswith("sidecar.audit/"):
+        record = reader.read(line)
+        if record is None:
             replay.unreadable += 1
             continue
         asked, actor = record.request, record.actor

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.audit import summary
-from sidecar.audit.summary import KEYS, PEERS, Caller, Summary, lines_of
+from sidecar.audit.lines import MAX_LINE, lines_of
+from sidecar.audit.summary import KEYS, PEERS, Caller, Summary
 
 BUILD = {"type": "jwt", "owner": "corp", "principal": "build", "groups": ["ci", "web"]}
 HOLDER = {"type": "legacy", "owner": "web", "principal": "shared password"}
@@ -112,7 +113,7 @@ def test_who_still_uses_the_old_password_and_from_where() -> None:
         line(actor="ada"),
         line(decision={"would_deny": True}),
         b"[" * 50_000,
-        line("x" * summary.MAX_LINE),
+        line("x" * MAX_LINE),
     ],
     ids=range(11),
 )
