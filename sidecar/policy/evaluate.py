@@ -113,9 +113,7 @@ def _ceiling(workspace: Workspace, principal: Principal, groups: frozenset[str])
     if kind is _CI or (kind is _BISCUIT and principal.bound):
         # A Biscuit that was made for some workspaces is bound to them as a CI token is to its one.
         return workspace.ci_tokens
-    if kind is _PERSONAL and (
-        principal.subject in workspace.users or not workspace.groups.isdisjoint(groups)
-    ):
+    if kind is _PERSONAL and (principal.subject in workspace.users or not workspace.groups.isdisjoint(groups)):
         return workspace.personal_tokens
     if principal.kind is _LEGACY and workspace.legacy is not None and principal.workspace == workspace.name:
         return workspace.legacy.level
@@ -194,9 +192,7 @@ def _needed(workspace: Workspace, matched: Sequence[Rule], action: Action, exist
 def _checks_hold(
     checks: Checks, workspace: Workspace, needed: Permission, action: Action, circumstances: Circumstances | None
 ) -> bool:
-    return circumstances is not None and checks.hold(
-        workspace.name, workspace.settings, needed, action, circumstances
-    )
+    return circumstances is not None and checks.hold(workspace.name, workspace.settings, needed, action, circumstances)
 
 
 def _in_a_scope(scopes: Sequence[Scope], workspace: str, needed: Permission, action: Action) -> bool:
