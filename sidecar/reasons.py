@@ -162,7 +162,9 @@ REASONS: dict[Reason, Row] = {
     Reason.RULE_DENY: Row(403, _DENY, "A rule of the workspace forbids this; ask its owner."),
     Reason.TOKEN_LIMIT: Row(403, _DENY, "The token itself was made for less than this; create one with this scope."),
     Reason.EXISTS: Row(409, _DENY, "The key is there already, and what is there stays as it is."),
-    Reason.UNTRUSTED_NARINFO: Row(403, _DENY, "No key that the workspace trusts has signed this narinfo; sign it first."),
+    Reason.UNTRUSTED_NARINFO: Row(
+        403, _DENY, "No key that the workspace trusts has signed this narinfo; sign it first."
+    ),
     Reason.POLICY_MISSING: Row(
         503, _ERROR, "The workspace's policy could not be loaded; its owner has to mend the file."
     ),
