@@ -39,7 +39,6 @@ class MasterFiles:
             raise Unavailable(Reason.VERIFIER_UNAVAILABLE, str(error)) from None
         return None
 
-
     def secret(self, access_key_id: str) -> Secret | None:
         """`None` where its master key isn't among them. Raises `MasterKeyUnusable`."""
         named = master_key.parse(access_key_id)
