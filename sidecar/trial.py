@@ -12,9 +12,10 @@ from msgspec import Struct, structs
 
 from sidecar import target
 from sidecar.credentials import legacy
-from sidecar.credentials.identities import Identities
+from sidecar.credentials.identities import Identities, NothingRevoked
 from sidecar.errors import CredentialRefused, Problem, Refused, Unavailable
-from sidecar.gate import Decision, Gate
+from sidecar.decision import Decision
+from sidecar.gate import Gate
 from sidecar.model import ANONYMOUS, Action, Head, Oddity, Person, Principal, PrincipalKind, Secret
 from sidecar.policy.compiled import Case, Legacy, Route, Workspace
 from sidecar.policy.routes import Routes, Snapshot
@@ -129,7 +130,7 @@ def guard_problems(workspace: Workspace, cases: Iterable[tuple[str, Case]], now:
 
 
 def _believing(word: "_Stated") -> Identities:
-    return Identities([word], word, _SMALL)
+    return Identities([word], NothingRevoked(), _SMALL)
 
 
 def _old_password(principal: Principal, path: str, snapshot: Snapshot) -> "_OldPassword":
@@ -162,22 +163,15 @@ def _only_where(workspace: str, snapshot: Snapshot) -> tuple[Snapshot, str]:
 
 
 class _Stated:
-    """Takes the question's word for who asks, and knows of no revocation."""
+    """Takes the question's word for who asks."""
 
     generation = _STATED
-    epoch = 0
 
     def __init__(self, principal: Principal) -> None:
         self._principal = principal
 
     async def verify(self, token: Secret, now: float) -> Principal | None:
         return self._principal
-
-    def revoked(self, principal: Principal) -> bool:
-        return False
-
-    def is_fresh(self, now: float) -> bool:
-        return True
 
 
 class _OldPassword(_Stated):

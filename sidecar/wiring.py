@@ -20,7 +20,7 @@ from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.sinks import Sink
 from sidecar.credentials.failures import Failures
-from sidecar.credentials.identities import Identities
+from sidecar.credentials.identities import Identities, NothingRevoked
 from sidecar.credentials.jwt import JwtVerifier
 from sidecar.credentials.legacy import OldPasswords
 from sidecar.directory.file import DirectoryFile
@@ -55,21 +55,6 @@ from sidecar.wiring_access_keys import access_keys
 from sidecar.wiring_listeners import Entrances
 
 log = logging.getLogger(__name__)
-
-
-class NothingRevoked:
-    """Stands for the change feed where no tokens are issued here."""
-
-    epoch = 0
-
-    def revoked(self, principal: Principal) -> bool:
-        return False
-
-    def is_fresh(self, now: float) -> bool:
-        return True
-
-    def state(self, now: float) -> tuple[None, None]:
-        return None, None
 
 
 class Seat(Struct, frozen=True):

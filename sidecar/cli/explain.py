@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.cli.explanation import Explanation, explanation_of
-from sidecar.credentials.identities import Identities
+from sidecar.credentials.identities import Identities, NothingRevoked
 from sidecar.credentials.jwt import JwtVerifier, principal_of
 from sidecar.credentials.legacy import OldPasswords
 from sidecar.directory.file import DirectoryFile
@@ -33,7 +33,6 @@ from sidecar.settings import IssuerSettings, Settings
 from sidecar.store.changes import ChangeFeed
 from sidecar.store.open import open_token_store
 from sidecar.trial import STATED_HEADER, stated
-from sidecar.wiring import NothingRevoked
 
 
 class Question(Struct, frozen=True):
@@ -133,7 +132,9 @@ async def _identities(settings: Settings, question: Question) -> AsyncIterator[I
         if settings.tokens is not None:
             tokens = await open_token_store(settings.tokens)
             stack.push_async_callback(tokens.store.close)
-            revocations = feed = ChangeFeed(tokens.store, tokens.watch(), intact=tokens.intact, on_keys=tokens.read_root_keys)
+            revocations = feed = ChangeFeed(
+                tokens.store, tokens.watch(), intact=tokens.intact, on_keys=tokens.read_root_keys
+            )
             await feed.start()
             stack.push_async_callback(feed.stop)
             verifiers += tokens.onlooker(), tokens.biscuit_verifier

@@ -26,6 +26,21 @@ _BYTES_PER_ENTRY = 4096
 _FIXED_WEIGHT = 512
 
 
+class NothingRevoked:
+    """`ports.Revocations` where no tokens are issued here, or nothing is in force: it stands for the change feed."""
+
+    epoch = 0
+
+    def revoked(self, principal: Principal) -> bool:
+        return False
+
+    def is_fresh(self, now: float) -> bool:
+        return True
+
+    def state(self, now: float) -> tuple[None, None]:
+        return None, None
+
+
 class KnownBad(CredentialRefused):
     """A verdict that the cache remembers."""
 

@@ -15,7 +15,7 @@ from sidecar.credentials.biscuit import library, spelling, verifier, wire
 from sidecar.credentials.biscuit.library import Judgement, LibraryError, PrivateKey, PublicKey
 from sidecar.credentials.biscuit.profile import MATCHING_BUDGET, MOST_BLOCKS, MOST_MEMBERS
 from sidecar.credentials.biscuit.verifier import BiscuitVerifier, Refusal, RootKeys
-from sidecar.credentials.identities import Identities
+from sidecar.credentials.identities import Identities, NothingRevoked
 from sidecar.credentials.opaque import revocation_id
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import Action, Circumstances, Permission, PrincipalKind, Secret
@@ -23,7 +23,6 @@ from sidecar.policy.compiled import Rule, Workspace
 from sidecar.policy.evaluate import evaluate
 from sidecar.reasons import Reason
 from sidecar.settings import IdentityCacheSettings
-from sidecar.wiring import NothingRevoked
 
 from tests.biscuits import (
     ALL,

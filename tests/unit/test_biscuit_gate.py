@@ -4,8 +4,9 @@ import time
 
 import pytest
 from sidecar.credentials.biscuit.verifier import BiscuitVerifier
-from sidecar.credentials.identities import Identities
-from sidecar.gate import Decision, Gate, LastRead
+from sidecar.credentials.identities import Identities, NothingRevoked
+from sidecar.decision import Decision, LastRead
+from sidecar.gate import Gate
 from sidecar.model import LEVELS, Permission
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.policy.routes import Routes, Snapshot
@@ -13,7 +14,6 @@ from sidecar.policy.trace import Trace
 from sidecar.profiles import PROFILES
 from sidecar.reasons import Reason
 from sidecar.settings import IdentityCacheSettings
-from sidecar.wiring import NothingRevoked
 
 from tests.biscuits import KEYS, made, narrowed
 

@@ -4,22 +4,12 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from sidecar.model import Principal
+from sidecar.credentials.identities import NothingRevoked
 from sidecar.settings import IdentityCacheSettings, Listen, Settings, TokenSettings
 from sidecar.store.open import open_token_store
 from sidecar.wiring_access_keys import access_keys
 
 from tests.contract.stores import sqlite_settings
-
-
-class Nothing:
-    epoch = 0
-
-    def revoked(self, principal: Principal) -> bool:
-        return False
-
-    def is_fresh(self, now: float) -> bool:
-        return True
 
 
 def settings(folder: Path, tokens: TokenSettings | None) -> Settings:
@@ -35,7 +25,7 @@ async def test_a_master_key_makes_access_keys(tmp_path: Path, region: str | None
     made = access_keys(
         settings(tmp_path, tokens),
         opened,
-        Nothing(),
+        NothingRevoked(),
         used=lambda principal, now: None,
         verified=lambda kind, seconds: None,
     )
@@ -52,7 +42,7 @@ async def test_without_one_there_are_none(tmp_path: Path) -> None:
         made = access_keys(
             settings(tmp_path, told),
             store,
-            Nothing(),
+            NothingRevoked(),
             used=lambda principal, now: None,
             verified=lambda kind, seconds: None,
         )
