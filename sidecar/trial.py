@@ -13,8 +13,8 @@ from msgspec import Struct, structs
 from sidecar import target
 from sidecar.credentials import legacy
 from sidecar.credentials.identities import Identities, NothingRevoked
-from sidecar.errors import CredentialRefused, Problem, Refused, Unavailable
 from sidecar.decision import Decision
+from sidecar.errors import CredentialRefused, Problem, Refused, Unavailable
 from sidecar.gate import Gate
 from sidecar.model import ANONYMOUS, Action, Head, Oddity, Person, Principal, PrincipalKind, Secret
 from sidecar.policy.compiled import Case, Legacy, Route, Workspace

@@ -35,6 +35,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
     2: ("sidecar.credentials",),
     3: (
         "sidecar.gate",
+        "sidecar.callers",
+        "sidecar.decision",
         "sidecar.buckets",
         "sidecar.trees",
         "sidecar.trial",

@@ -12,7 +12,7 @@ from sidecar.policy.trace import ActionTrace, Trace, listed
 from sidecar.reasons import REASONS
 
 if TYPE_CHECKING:
-    from sidecar.gate import Decision  # and all that decides: `--help` doesn't need it
+    from sidecar.decision import Decision  # and all that decides: `--help` doesn't need it
 
 
 class Style(TypedDict, total=False):

@@ -7,7 +7,7 @@ from msgspec import Struct, field, structs
 from sidecar.cli.explanation import in_words
 from sidecar.cli.policy_run import Progress, asked
 from sidecar.cli.replay import Question
-from sidecar.gate import Decision
+from sidecar.decision import Decision
 from sidecar.policy.compiled import Case
 from sidecar.policy.routes import Snapshot
 from sidecar.reasons import Reason

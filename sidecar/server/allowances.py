@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.bucket import Bucket
-from sidecar.gate import Decision
+from sidecar.decision import Decision
 from sidecar.model import Principal, PrincipalKind, Quota, Quotas, Rate
 from sidecar.networks import network
 from sidecar.reasons import Reason

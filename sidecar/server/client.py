@@ -21,7 +21,7 @@ from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _Er
 
 from sidecar.audit.frame import LastRecord
 from sidecar.audit.schema import NO_TLS, Tls
-from sidecar.gate import LastRead
+from sidecar.decision import LastRead
 from sidecar.reasons import REASONS, Reason
 from sidecar.settings import LimitSettings
 

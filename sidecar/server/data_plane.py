@@ -18,8 +18,9 @@ from sidecar.audit.access import Delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.buckets import body_of
+from sidecar.decision import Decision, store_path, upstream_path
 from sidecar.errors import ClientGone, Refused
-from sidecar.gate import Decision, Gate, store_path, upstream_path
+from sidecar.gate import Gate
 from sidecar.metrics import Metrics
 from sidecar.model import Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream

@@ -11,8 +11,9 @@ import asyncio
 from collections.abc import Collection
 
 from sidecar import narinfo
+from sidecar.decision import Decision
 from sidecar.errors import Refused, Unavailable
-from sidecar.gate import Decision, Gate
+from sidecar.gate import Gate
 from sidecar.ports import Downstream, HeaderList, Upstream
 from sidecar.profiles import Errand, Profile, Work, turborepo
 from sidecar.reasons import Reason

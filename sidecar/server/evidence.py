@@ -10,8 +10,8 @@ from collections.abc import Callable
 from sidecar.audit.access import Access, Completion, Delivery, delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records, record_id
+from sidecar.decision import Decision
 from sidecar.errors import Refused
-from sidecar.gate import Decision
 from sidecar.profiles import LocalAnswer
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sidecar import narinfo
+from sidecar.decision import Decision
 from sidecar.errors import Refused, Unavailable
-from sidecar.gate import Decision, Gate
+from sidecar.gate import Gate
 from sidecar.policy.compiled import Route, TrustedKey
 from sidecar.ports import Downstream
 from sidecar.profiles import PROFILES

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from sidecar.credentials.failures import LANE, Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.legacy import OldPasswords
+from sidecar.decision import Decision, LastRead, store_path, upstream_path
 from sidecar.errors import CredentialRefused, Refused, Unavailable
-from sidecar.gate import Decision, Gate, LastRead, store_path, upstream_path
+from sidecar.gate import Gate
 from sidecar.model import (
     ANONYMOUS,
     Action,

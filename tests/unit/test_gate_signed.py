@@ -16,7 +16,8 @@ from sidecar.credentials.master_key import MasterKey
 from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat
 from sidecar.credentials.pepper import Pepper, Peppers
 from sidecar.credentials.token_row import TokenRow, sealed
-from sidecar.gate import Decision, Gate, LastRead
+from sidecar.decision import Decision, LastRead
+from sidecar.gate import Gate
 from sidecar.model import Permission, Principal, PrincipalKind, Rate, Secret
 from sidecar.policy.compiled import Legacy, Route, Workspace
 from sidecar.policy.routes import Routes, Snapshot
