@@ -22,6 +22,8 @@ LONGEST_LIFE = int(366 * DAY)
 """Seconds: no issuer's tokens may live longer."""
 LEEWAY = 60
 """Seconds for which a JWT may be accepted after its expiry."""
+FOREVER = 2**53
+"""As an end. Of keys: whoever has one that leaked makes tokens with it that live as long as they please."""
 _PAGE = 500
 
 
@@ -106,8 +108,7 @@ class Revoking:
         return found
 
     async def _key(self, name: str, actor: str, now: int) -> bool:
-        ends = now + self._longest
-        return await self._bar(RevocationRow(name, None, now, actor, ends, "", ""), ends - int(DAY))
+        return await self._bar(RevocationRow(name, None, now, actor, FOREVER, "", ""), FOREVER)
 
     async def _bar(self, row: RevocationRow, enough: int) -> bool:
         """Whether that says more than what is known already, up to when it would be `enough`."""

@@ -82,9 +82,10 @@ class ChangeFeed:
         self._keys_moved = True
         self._interval = interval
         self._clock = clock
-        self._revoked: set[str] = set()
+        self._revoked: dict[str, int] = {}
+        """By name, when the last of what it is about would have expired anyway."""
         self._ends: list[tuple[int, str]] = []
-        """A heap: when each of their tokens would have expired anyway."""
+        """A heap of the same, and of identities; a name that was revoked for longer stands in it once more."""
         self._identities: dict[str, _Issued] = {}
         """Whose tokens of some time and earlier are revoked. Nearly always empty, and then nobody looks into it."""
         self._epoch = 0
@@ -237,14 +238,16 @@ class ChangeFeed:
             self._epoch += 1
 
     def _revoke(self, name: str, ends: int) -> None:
-        if name not in self._revoked:
-            self._revoked.add(name)
+        known = self._revoked.get(name)
+        if known is None or known < ends:
+            self._revoked[name] = ends
             heapq.heappush(self._ends, (ends, name))
-            self._epoch += 1
+            self._epoch += known is None
 
     def _drop_expired(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             name = heapq.heappop(self._ends)[1]
-            self._revoked.discard(name)
+            if name in self._revoked and self._revoked[name] <= now:
+                del self._revoked[name]
             if name in self._identities and self._identities[name].ends <= now:
                 del self._identities[name]

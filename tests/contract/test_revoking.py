@@ -112,6 +112,18 @@ async def test_it_is_kept_until_its_token_has_expired_with_all_leeway_and_no_lon
         await until(lambda: not feed.revoked(jwt()))
 
 
+async def test_what_is_revoked_for_longer_is_kept_for_longer_by_who_knew_of_it(opened: OpenStore) -> None:
+    clock = NOW
+    async with following(opened, clock=lambda: clock) as feed:
+        for seconds in (60, 600):
+            await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + seconds)
+            seq = await opened.store.last_change()
+            await until(lambda seq=seq: feed.seq >= seq)  # type: ignore[misc]
+        clock, looked = NOW + 300, feed.heard
+        await until(lambda: feed.heard > looked)
+        assert feed.revoked(jwt())
+
+
 async def test_without_a_known_expiry_it_is_kept_for_the_longest_life_that_there_is(opened: OpenStore) -> None:
     await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW)
     async with following(opened, clock=lambda: NOW + LONGEST_LIFE) as feed:
@@ -233,6 +245,19 @@ async def test_everything_under_a_root_key_ends(opened: OpenStore) -> None:
         for key, revoked in ((3, True), (30, False)):
             names = (revocation_names.block("aa"), revocation_names.root_key(key))
             assert feed.revoked(Principal(PrincipalKind.BISCUIT, "x", revocation_ids=names)) is revoked
+
+
+@pytest.mark.parametrize("kind", ["root_key", "pepper"])
+async def test_a_key_that_was_revoked_stays_so(opened: OpenStore, kind: str) -> None:
+    """Whoever has a leaked key says themselves how long the tokens live that they make."""
+    if kind == "root_key":
+        await opened.revoking.root_key(3, actor="root", now=NOW)
+        name = revocation_names.root_key(3)
+    else:
+        await opened.revoking.pepper("01234567", actor="root", now=NOW)
+        name = revocation_names.pepper("01234567")
+    async with following(opened, clock=lambda: NOW + 10 * LONGEST_LIFE) as feed:
+        assert feed.revoked(Principal(PrincipalKind.BISCUIT, "x", revocation_ids=(name,)))
 
 
 # --- whoever can write to the table -------------------------------------------------------------------------------------------
