@@ -31,7 +31,9 @@ _Since = Annotated[str | None, typer.Option(metavar="DURATION", help="Only as fa
 
 
 def who_wrote(
-    key: Annotated[str, typer.Argument(help="The key, or the path by which it is asked for, as /web/app.tgz.")],
+    key: Annotated[
+        str, typer.Argument(metavar="KEY", help="The key, or the path by which it is asked for, as /web/app.tgz.")
+    ],
     workspace: _Workspace = None,
     since: _Since = None,
     audit: _Audit = None,

@@ -99,7 +99,9 @@ def verified(content: bytes, keys: dict[int, list[str]]) -> tuple["Verified", in
     from sidecar.credentials.biscuit.verifier import Refusal, RootKeys
 
     number = key_id(content)
-    refusal = Refusal("no root key" if not keys else f"none of the keys given is root key {number}")
+    refusal = Refusal(
+        "no root key is known here: say --public-key" if not keys else f"none of the keys given is root key {number}"
+    )
     for key in (*keys.get(number, ()), *keys.get(ANY, ())):
         try:
             return RootKeys({number: key}).verified(content)

@@ -90,9 +90,9 @@ def report(
     """
     settings = _settings(config, needed=not audit)
     workspaces, issuers = _policies(settings)
-    summary = (
-        _sum(audit) if audit or settings is None else _sum_of(read(with_rotated(configured(settings)[0]), _progress))
-    )
+    summary = Summary()
+    for line in _named(audit) if audit or settings is None else _configured(settings):
+        summary.add(line)
     if not summary.records:
         where = "there is no audit record in --audit: name the file of" if audit else "there is no audit record yet in"
         raise SidecarError(f"{where} the configuration's `audit`")
@@ -107,27 +107,17 @@ def report(
         complain([f"note: {noise}"])
 
 
-def _sum_of(lines: Iterable[bytes]) -> Summary:
-    summary = Summary()
-    for line in lines:
-        summary.add(line)
-    return summary
+def _configured(settings: Settings) -> Iterator[bytes]:
+    return read(with_rotated(configured(settings)[0]), lambda text: complain([text]))
 
 
-def _progress(text: str) -> None:
-    complain([text])
-
-
-def _sum(files: Iterable[Path]) -> Summary:
-    summary = Summary()
-    for file in files:
+def _named(files: Iterable[Path] | None) -> Iterator[bytes]:
+    for file in files or ():
         try:
             with _opened(file) as opened:
-                for line in lines_of(opened):
-                    summary.add(line)
+                yield from lines_of(opened)
         except OSError as error:
             raise typer.BadParameter(f"{file}: {error.strerror}", param_hint="--audit") from None
-    return summary
 
 
 @contextlib.contextmanager

@@ -127,13 +127,30 @@ def test_lines_that_are_no_records_are_told(folder: Path) -> None:
     assert "note: 1 line is no audit record" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments", [(), ("--audit", "missing.jsonl"), ("--audit", "."), ("--audit", "x", "--limit", 0)]
-)
+@pytest.mark.parametrize("arguments", [("--audit", "missing.jsonl"), ("--audit", "."), ("--audit", "x", "--limit", 0)])
 def test_wrong_usage(folder: Path, arguments: tuple[object, ...]) -> None:
     result = run(*arguments)
     assert result.exit_code == 2
     assert "Traceback" not in result.stderr
+
+
+def test_without_audit_it_reads_what_the_configuration_writes_with_all_that_were_rotated(folder: Path) -> None:
+    (folder / "sidecar.yaml").write_text(
+        "listen: 127.0.0.1:8080\nops: 127.0.0.1:9090\npolicies: ./config/policies\n"
+        "upstreams: {artifacts: {url: http://127.0.0.1:3000}}\naudit: [{file: ./audit.jsonl}]\n"
+    )
+    audit(folder, line(), name="audit.jsonl.000001")
+    audit(folder, line())
+    assert json.loads(run("--json").stdout)["would_deny"][0]["count"] == 2
+    (folder / "audit.jsonl.000001").unlink()
+    audit(folder)
+    with pytest.raises(SidecarError, match="there is no audit record yet in the configuration's"):
+        CliRunner().invoke(app, ["report"], catch_exceptions=False)
+
+
+def test_without_audit_and_configuration_it_says_what_is_missing(folder: Path) -> None:
+    with pytest.raises(SidecarError, match=r"sidecar\.yaml: can't be read"):
+        CliRunner().invoke(app, ["report"], catch_exceptions=False)
 
 
 def test_without_a_policy_directory_it_says_so_and_goes_on(folder: Path) -> None:
