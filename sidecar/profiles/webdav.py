@@ -16,7 +16,7 @@ from sidecar.model import Action, Head, Oddity, Permission, Target
 from sidecar.policy.compiled import Route
 from sidecar.profiles import denial, plain, tenant
 from sidecar.profiles.profile import Errand, LocalAnswer, Operation
-from sidecar.reasons import Reason
+from sidecar.reasons import REASONS, Outcome, Reason
 
 _ONE_KEY = frozenset({"GET", "HEAD", "PUT"})
 """As every HTTP client means them."""
@@ -32,7 +32,7 @@ _OPTIONS = LocalAnswer(
 
 _SCCACHE_CHECK = "/.sccache_check"
 """sccache reads and writes it when its server starts (observed with 0.16.0). The build fails for any answer but 200 and 404 to the
-one; after a refusal of the other it writes nothing at all, so that in a cache whose keys stay as they are this one alone may be
+one, in an outage, too; after a refusal of the other it writes nothing at all, so that in a cache whose keys stay as they are this one alone may be
 written again: what it holds means nothing to anybody."""
 
 
@@ -92,8 +92,11 @@ class Webdav:
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
         answer = denial.plain(head, reason, hint, challenge, workspace)
-        if answer.status == 403 and head is not None and _is_sccache_check(head):
-            return replace(answer, status=404)
+        if head is None or not _is_sccache_check(head):
+            return answer
+        if answer.status == 403 or REASONS[reason].outcome is Outcome.ERROR:
+            kept = tuple(pair for pair in answer.headers if pair[0] not in (b"www-authenticate", b"retry-after"))
+            return replace(answer, status=404, headers=kept)
         return answer
 
 

@@ -293,12 +293,14 @@ def test_sccache_s_own_probe_is_no_key_that_could_be_replaced() -> None:
         assert action.creates
 
 
-def test_sccaches_first_question_is_a_miss_where_reading_is_refused() -> None:
+def test_sccaches_first_question_is_a_miss_where_reading_is_refused_and_in_an_outage() -> None:
     """Anything else ends the build that asks."""
     check = head("GET", "/dav/cache/.sccache_check")
     assert denied(check, Reason.NO_RULE) == 404
     assert denied(check, Reason.BAD_TOKEN, challenge=True) == 401
-    assert denied(check, Reason.AUDIT_UNAVAILABLE) == 503
+    for outage in (Reason.UPSTREAM_UNREACHABLE, Reason.VERIFIER_UNAVAILABLE, Reason.AUDIT_UNAVAILABLE):
+        assert denied(check, outage) == 404
+        assert denied(head("GET", "/dav/cache/x"), outage) in (502, 503)
     assert denied(head("PUT", "/dav/cache/.sccache_check"), Reason.NO_RULE) == 403
     assert denied(head("GET", "/dav/cache/x.sccache_check"), Reason.NO_RULE) == 403
     assert WEBDAV.deny(None, Reason.BAD_REQUEST, "hint", False, "").status == 400
