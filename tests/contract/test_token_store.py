@@ -422,7 +422,7 @@ async def test_several_processes_may_open_a_fresh_store_at_once(tmp_path: Path) 
         subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    assert [process.communicate(timeout=30)[0] for process in running] == ["0\n"] * 4
+    assert [process.communicate(timeout=120)[0] for process in running] == ["0\n"] * 4
 
 
 def test_serving_does_not_load_alembic_nor_the_orm() -> None:

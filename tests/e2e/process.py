@@ -183,7 +183,7 @@ audit: {audit}
         raise AssertionError(f"no sample {sample}")
 
 
-def until(condition, timeout: float = 5.0):  # type: ignore[no-untyped-def]
+def until(condition, timeout: float = 15.0):  # type: ignore[no-untyped-def]
     """What `condition()` returns once it is true; fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):

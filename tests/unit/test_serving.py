@@ -13,7 +13,7 @@ import pytest
 def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sidecar.serving", *arguments],
-        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=20, check=False,
+        cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -78,5 +78,5 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__")
 @pytest.mark.parametrize("module", ["sidecar.serving", "sidecar.workers"])
 def test_ctrl_c_while_it_starts_shows_no_traceback(module: str) -> None:
     command = [sys.executable, "-c", INTERRUPTED_WHILE_IMPORTING, module, "sidecar.yaml"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")

@@ -318,7 +318,7 @@ async def test_connections_that_a_store_drops_at_once_don_t_use_the_places_up() 
     async def script(talk: Talk) -> None:
         talk.reset()
 
-    async with store(script) as made, reaching(made, connections=2, connect=0.5) as upstream:
+    async with store(script) as made, reaching(made, connections=2) as upstream:
         for _ in range(20):
             with pytest.raises(Unavailable) as caught:
                 await get(upstream)
