@@ -13,6 +13,8 @@ from sidecar.audit import redact
 HOLE = Raw(b"\0")
 """Stands in a record for what differs: JSON's text holds no such byte."""
 
+THREE_DIGITS = tuple(f"{number:03d}" for number in range(1000))
+
 _PLAIN = re.compile(r"[ !#$&-\[\]-~]*")
 """Printable ASCII without what JSON escapes, and without `%`, which may hide a token."""
 
@@ -34,9 +36,9 @@ class Frame:
             return None
         a, b, c, d, e, f, g, h, i = self._pieces
         age = "null" if staleness is None else int(staleness * 1000)
-        milliseconds = int(duration * 1_000_000) / 1000
+        milliseconds, rest = divmod(int(duration * 1_000_000), 1000)
         return (
-            f'{a}"{event_id}"{b}"{time}"{c}{milliseconds}{d}"{event_id}"{e}"{path}"{f}{size}{g}"{key}"{h}{age}{i}'
+            f'{a}"{event_id}"{b}"{time}"{c}{milliseconds}.{THREE_DIGITS[rest]}{d}"{event_id}"{e}"{path}"{f}{size}{g}"{key}"{h}{age}{i}'
         ).encode()
 
 

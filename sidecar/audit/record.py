@@ -17,7 +17,7 @@ from msgspec import Raw
 from sidecar import provenance
 from sidecar.audit import redact
 from sidecar.audit.access import Access, Completion
-from sidecar.audit.frame import HOLE, Frame
+from sidecar.audit.frame import HOLE, THREE_DIGITS, Frame
 from sidecar.audit.schema import (
     NO_TLS,
     SCHEMA,
@@ -284,7 +284,7 @@ class Records:
         if second != whole:
             text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(whole))
             self._second = whole, text  # one assignment: the loop and the writer's thread both come here
-        return f"{text}{micros:06d}Z"
+        return f"{text}{THREE_DIGITS[micros // 1000]}{THREE_DIGITS[micros % 1000]}Z"
 
     def unknown_token_hmac(self, token: Secret) -> str:
         """How an unknown credential is written down: HMAC-SHA256 under the install's key, in hex."""
