@@ -142,7 +142,9 @@ def _by_lines(text: str, change: _Lines, more: str = "") -> Changed:
 
 _BAZEL_FLAG = re.compile(
     r"""[ \t]+(?P<flag>--(?P<name>remote_cache|remote_header|remote_cache_header|remote_downloader_header|google_credentials"""
-    r"""|google_default_credentials)(?:[= ](?P<value>"[^"]*"|'[^']*'|[^\s]*))?)"""
+    r"""|google_default_credentials)"""
+    # A word as a shell reads it; and where the quotes were forgotten, the secret behind the scheme belongs to it, too.
+    r"""(?:[= ](?P<value>(?i:[\w-]*authorization=(?:bearer|basic))[ \t]+[^\s-]\S*|(?:"[^"]*"|'[^']*'|\S)*))?)"""
 )
 _BAZEL_USER = "try-import %workspace%/.bazelrc.user"
 
@@ -156,7 +158,7 @@ def bazelrc(text: str) -> Changed:
             value = (match["value"] or "").strip("\"'")
             name, _, rest = value.partition("=")
             if match["name"].endswith("header"):
-                if name.strip("\"'").lower() not in ("authorization", "x-api-key", "proxy-authorization"):
+                if not name.strip("\"'").lower().endswith(("authorization", "api-key")):
                     continue
                 found.append(Finding(0, "bazel", f"--{match['name']}", "token", "removed", rest.strip("\"'")))
             else:

@@ -91,8 +91,8 @@ def report(
     settings = _settings(config, needed=not audit)
     workspaces, issuers = _policies(settings)
     summary = Summary()
-    for line in _named(audit) if audit or settings is None else _configured(settings):
-        summary.add(line)
+    for record in _named(audit) if audit or settings is None else _configured(settings):
+        summary.add(record)
     if not summary.records:
         where = "there is no audit record in --audit: name the file of" if audit else "there is no audit record yet in"
         raise SidecarError(f"{where} the configuration's `audit`")
