@@ -41,6 +41,11 @@ class NothingRevoked:
         return None, None
 
 
+HELD = 0.1
+"""Seconds that a verification keeps its place in a lane: longer than a look at the token store takes. What takes longer waits for
+an issuer that doesn't answer, and others must not wait behind that."""
+
+
 class KnownBad(CredentialRefused):
     """A verdict that the cache remembers."""
 
@@ -131,8 +136,7 @@ class Identities:
                 lane.release()  # somebody else brought the same token meanwhile
                 return await self.identify(token, now)
             running = self._start(digest, token, now)
-            # Held until it has ended, also where the client leaves before.
-            running.task.add_done_callback(lambda done: lane.release())
+            _leave_in_time(running.task, lane)
         self.misses += 1
         if running is None:
             running = self._start(digest, token, now)
@@ -219,3 +223,19 @@ class Identities:
         while len(self._known) > self._settings.size:
             self._known.popitem()
         self.evictions += before + 1 - len(self._known)
+
+
+def _leave_in_time(task: "asyncio.Task[Principal]", lane: asyncio.Semaphore) -> None:
+    """When it has ended, also where the client leaves before; after `HELD` seconds in any case."""
+
+    held = True
+
+    def leave(*_: object) -> None:
+        nonlocal held
+        if held:
+            held = False
+            timer.cancel()
+            lane.release()
+
+    task.add_done_callback(leave)
+    timer = asyncio.get_running_loop().call_later(HELD, leave)

@@ -538,6 +538,23 @@ async def test_a_place_is_held_as_long_as_the_verification_runs() -> None:
     assert not lane.locked()
 
 
+async def test_what_hangs_holds_up_nobody_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of JWTs whose issuer doesn't answer would keep good tokens out for as long as it goes on."""
+    monkeypatch.setattr("sidecar.credentials.identities.HELD", 0.01)
+    verifier, lane = FakeVerifier({"a": principal("a"), "b": principal("b")}), asyncio.Semaphore(1)
+    identities = Identities([verifier], FakeRevocations(), IdentityCacheSettings())
+    verifier.close()
+    tasks = [asyncio.create_task(identities.identify(Secret(text), NOW, lane)) for text in ("a", "b")]
+    async with asyncio.timeout(5):
+        while verifier.asked != ["a", "b"]:
+            await asyncio.sleep(0.005)
+    verifier.open()
+    await asyncio.gather(*tasks)
+    await asyncio.sleep(0.02)
+    await lane.acquire()
+    assert lane.locked(), "each place was given back once"
+
+
 async def test_what_was_good_before_waits_for_no_place() -> None:
     verifier, lane = FakeVerifier({"a": principal("a")}), asyncio.Semaphore(0)
     identities = Identities([verifier], FakeRevocations(), IdentityCacheSettings(ttl=10))
