@@ -21,11 +21,9 @@ from sidecar.audit.record import Records
 from sidecar.audit.sinks import Sink
 from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import Identities, NothingRevoked
-from sidecar.credentials.jwt import JwtVerifier
 from sidecar.credentials.legacy import OldPasswords
 from sidecar.directory.file import DirectoryFile
 from sidecar.gate import Gate
-from sidecar.jwks import keys_of
 from sidecar.listening import StartError, address, bind_all
 from sidecar.metrics import Metrics
 from sidecar.model import Principal, PrincipalKind, Rate
@@ -53,6 +51,7 @@ from sidecar.upstream.own_files import OwnFilesUnusable
 from sidecar.upstream.s3_relay import S3Relay
 from sidecar.wiring_access_keys import access_keys
 from sidecar.wiring_listeners import Entrances
+from sidecar.wiring_verifiers import jwt_verifier
 
 log = logging.getLogger(__name__)
 
@@ -208,14 +207,7 @@ class Sidecar:
                 if running is not None:
                     running.look()
 
-            feed = ChangeFeed(
-                tokens.store,
-                tokens.watch(),
-                on_change=changed,
-                on_shortened=tokens.reread,
-                intact=tokens.intact,
-                on_keys=tokens.read_root_keys,
-            )
+            feed = tokens.feed(on_change=changed)
             if running is not None:
                 running.revoked = feed.revoked
             await feed.start()
@@ -228,11 +220,8 @@ class Sidecar:
             revocations = feed
             readings.of_token_state(self.metrics, self.checks, feed)
         if self._settings.issuers:
-            sources = {name: keys_of(issuer) for name, issuer in self._settings.issuers.items()}
-            for source in sources.values():
-                await source.start()
-                self._closing.append(source.close)
-            verifiers.append(JwtVerifier([(issuer, sources[name]) for name, issuer in self._settings.issuers.items()]))
+            verifier, sources = await jwt_verifier(self._settings.issuers, self._closing.append)
+            verifiers.append(verifier)
             readings.of_keys(self.metrics, self.checks, sources)
         return verifiers, revocations
 

@@ -66,6 +66,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         "sidecar.wiring_audit",
         "sidecar.wiring_access_keys",
         "sidecar.wiring_listeners",
+        "sidecar.wiring_verifiers",
         "sidecar.workers",
         "sidecar.logs",
         "sidecar.signals",

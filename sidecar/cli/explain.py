@@ -15,12 +15,11 @@ from msgspec.structs import replace
 
 from sidecar.cli.explanation import Explanation, explanation_of
 from sidecar.credentials.identities import Identities, NothingRevoked
-from sidecar.credentials.jwt import JwtVerifier, principal_of
+from sidecar.credentials.jwt import principal_of
 from sidecar.credentials.legacy import OldPasswords
 from sidecar.directory.file import DirectoryFile
 from sidecar.errors import CredentialRefused, SidecarError, Unavailable
 from sidecar.gate import Gate
-from sidecar.jwks import keys_of
 from sidecar.model import ANONYMOUS, Principal, Secret
 from sidecar.policy.compiled import Route
 from sidecar.policy.passwords import PasswordFiles
@@ -30,9 +29,9 @@ from sidecar.ports import Revocations, Verifier
 from sidecar.profiles import PROFILES
 from sidecar.reasons import Reason
 from sidecar.settings import IssuerSettings, Settings
-from sidecar.store.changes import ChangeFeed
 from sidecar.store.open import open_token_store
 from sidecar.trial import STATED_HEADER, stated
+from sidecar.wiring_verifiers import jwt_verifier
 
 
 class Question(Struct, frozen=True):
@@ -132,16 +131,11 @@ async def _identities(settings: Settings, question: Question) -> AsyncIterator[I
         if settings.tokens is not None:
             tokens = await open_token_store(settings.tokens)
             stack.push_async_callback(tokens.store.close)
-            revocations = feed = ChangeFeed(
-                tokens.store, tokens.watch(), intact=tokens.intact, on_keys=tokens.read_root_keys
-            )
+            revocations = feed = tokens.feed()
             await feed.start()
             stack.push_async_callback(feed.stop)
             verifiers += tokens.onlooker(), tokens.biscuit_verifier
         if settings.issuers:
-            sources = {name: keys_of(issuer) for name, issuer in settings.issuers.items()}
-            for source in sources.values():
-                await source.start()
-                stack.push_async_callback(source.close)
-            verifiers.append(JwtVerifier([(issuer, sources[name]) for name, issuer in settings.issuers.items()]))
+            verifier, _ = await jwt_verifier(settings.issuers, stack.push_async_callback)
+            verifiers.append(verifier)
         yield Identities(verifiers, revocations, settings.identity_cache)

@@ -83,21 +83,17 @@ class Judge:
 @contextlib.asynccontextmanager
 async def judging(opened: "OpenStore", settings: Settings) -> AsyncIterator[Judge]:
     """Raises `SidecarError` where an issuer's keys can't be used at all."""
-    from sidecar.credentials import jwt  # loads cryptography: `--help` doesn't need it
-    from sidecar.jwks import keys_of  # loads an HTTP client
-    from sidecar.store.changes import ChangeFeed
+    from sidecar.wiring_verifiers import (
+        jwt_verifier,  # loads cryptography and an HTTP client: `--help` doesn't need them
+    )
 
     async with AsyncExitStack() as stack:
-        feed = ChangeFeed(opened.store, opened.watch(), intact=opened.intact, on_keys=opened.read_root_keys)
+        feed = opened.feed()
         await feed.start()
         stack.push_async_callback(feed.stop)
         verifiers: dict[str, Verifier] = {"token": opened.onlooker(), "biscuit": opened.biscuit_verifier}
         if settings.issuers:
-            sources = {name: keys_of(issuer) for name, issuer in settings.issuers.items()}
-            for source in sources.values():
-                await source.start()
-                stack.push_async_callback(source.close)
-            verifiers["jwt"] = jwt.JwtVerifier([(issuer, sources[name]) for name, issuer in settings.issuers.items()])
+            verifiers["jwt"], _ = await jwt_verifier(settings.issuers, stack.push_async_callback)
         yield Judge(opened, verifiers, feed)
 
 

@@ -1,6 +1,7 @@
 """From the `tokens:` section to an open store: for the serving process and the command line alike."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec import Struct
@@ -14,6 +15,7 @@ from sidecar.credentials.revocation_row import RevocationRow, intact
 from sidecar.revoking import Revoking
 from sidecar.root_keys import RootKeyring
 from sidecar.settings import TokenSettings
+from sidecar.store.changes import ChangeFeed
 from sidecar.store.engine import Database, create_file, sqlite_path
 from sidecar.store.master_files import MasterFiles
 from sidecar.store.pepper_moves import PepperMoves
@@ -66,6 +68,17 @@ class OpenStore(Struct, frozen=True):
     def watch(self) -> SqliteWatch:
         """A watch of one's own, for a `ChangeFeed`."""
         return SqliteWatch(self.path)
+
+    def feed(self, on_change: Callable[[], None] = lambda: None) -> ChangeFeed:
+        """A feed of one's own, not yet started, from which the verifiers here learn what they must know."""
+        return ChangeFeed(
+            self.store,
+            self.watch(),
+            on_change=on_change,
+            on_shortened=self.reread,
+            intact=self.intact,
+            on_keys=self.read_root_keys,
+        )
 
 
 async def open_token_store(settings: TokenSettings) -> OpenStore:
