@@ -1,4 +1,4 @@
-"""What the configuration file may say, as values. `config.py` reads the file into these; nothing else does.
+"""What the configuration file may say, as values. `config/` reads the file into these; nothing else does.
 
 Durations are seconds (float), sizes bytes (int), paths absolute (resolved against the file's own folder).
 Every field is described in `docs/configuration.md`, which a test compares with this page.
