@@ -241,6 +241,11 @@ class Gate:
 
         async def keys(most: int) -> bytes:
             assert body is not None
+            within = bucket_routes.within(snapshot.routes, asked.bucket)
+            if principal is ANONYMOUS and not any(
+                _anybody_deletes(snapshot.workspaces[each.workspace]) for each in within
+            ):
+                raise Refused(Reason.NO_TOKEN)  # megabytes that are kept are for whoever may do something by them
             return await buckets.received(buckets.body_of(asked, head, decision.signed, decision.chunks), body, most)
 
         settled = await buckets.settle(
@@ -365,6 +370,12 @@ def _check_oddities(parsed: Target, route: Route, profile: Profile, snapshot: Sn
     joined = parsed.oddities & _JOINING and route.client != bucket_routes.CLIENT
     if joined and snapshot.match(target.flat(parsed)) is not route:
         raise Refused(Reason.BAD_TARGET, "it lies in another route for a store that reads %2f and // as one slash")
+
+
+def _anybody_deletes(workspace: Workspace) -> bool:
+    """Whether there may be a key that somebody without a token may delete."""
+    granted = [workspace.anonymous, *(rule.allow for rule in rules_about(workspace, ANONYMOUS, None, False))]
+    return any(Permission.DELETE in permissions for permissions in granted)
 
 
 def _by_s3(raw_target: str, raw_headers: Sequence[tuple[bytes, bytes]]) -> bool:

@@ -329,6 +329,23 @@ async def test_anonymous_and_refused_is_asked_for_a_token(rig: Rig) -> None:
         assert decision.principal is ANONYMOUS
 
 
+@pytest.mark.parametrize(("anonymous", "reads"), [("read", False), ("read-write", False), ("delete", True)])
+async def test_keys_to_delete_are_not_read_of_who_may_delete_none(anonymous: str, reads: bool) -> None:
+    """A body that is kept whole would be memory for anybody to fill."""
+    levels = {"read": frozenset({Permission.READ}), "read-write": READ_WRITE, "delete": frozenset({Permission.DELETE})}
+    bucket = Route("bkt", "/bkt", ("bkt",), "s3", "store", "/bkt")
+    rig = Rig(snapshot_of(Workspace("bkt", "b.yaml", "5" * 64, routes=(bucket,), anonymous=levels[anonymous])))
+    sent = [b"<Delete><Object><Key>a</Key></Object></Delete>"]
+    headers = ((b"Host", b"cache"), (b"Content-Length", b"%d" % len(sent[0])))
+
+    async def body() -> bytes:
+        return sent.pop() if sent else b""
+
+    decision = await rig.gate.decide("POST", "/bkt?delete", headers, "10.0.0.1", NOW, body=body)
+    assert decision.reason is (Reason.GRANTED if reads else Reason.NO_TOKEN)
+    assert bool(sent) is not reads
+
+
 async def test_known_and_refused_is_a_403(rig: Rig) -> None:
     decision = await rig.ask("DELETE", "/web/a", "ci-token")
     assert (decision.reason, decision.status, decision.known) == (Reason.NO_RULE, 403, True)
