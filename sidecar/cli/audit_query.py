@@ -11,7 +11,7 @@ import typer
 from sidecar.audit.query import Query, Use
 from sidecar.audit.record import rfc3339
 from sidecar.cli.audit_files import configured, read, with_rotated
-from sidecar.cli.options import DEFAULT_CONFIG, JsonOption, complain
+from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, complain
 from sidecar.cli.token_work import given, refused, seconds
 from sidecar.credentials import master_key
 from sidecar.credentials.opaque import TokenFormat
@@ -41,10 +41,7 @@ def query(
             show_default="the configuration's, with all that were rotated",
         ),
     ] = None,
-    config: Annotated[
-        Path,
-        typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE"),
-    ] = DEFAULT_CONFIG,
+    config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
     """Tell when a token was used, from where, and for what.

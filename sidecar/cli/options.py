@@ -13,11 +13,13 @@ from sidecar.errors import Exit as Exit
 
 DEFAULT_CONFIG = Path("sidecar.yaml")
 
-ConfigOption = Annotated[
-    Path,
-    typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE"),
-]
+_CONFIG = typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE")
+
+ConfigOption = Annotated[Path, _CONFIG]
 """For a parameter `config: ConfigOption = DEFAULT_CONFIG`."""
+
+ConfigIfAnyOption = Annotated[Path | None, _CONFIG]
+"""For a parameter `config: ConfigIfAnyOption = None`, of a command that may go without."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

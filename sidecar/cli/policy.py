@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from sidecar.cli.explanation import Explanation
-from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, commands, complain
+from sidecar.cli.options import DEFAULT_CONFIG, ConfigIfAnyOption, ConfigOption, Exit, JsonOption, commands, complain
 from sidecar.cli.policy_diff import diff
 from sidecar.cli.policy_report import report
 from sidecar.cli.policy_schema import schema
@@ -41,10 +41,7 @@ def check(
     directory: Annotated[
         Path | None, typer.Argument(metavar="DIR", help="The directory.", show_default="the configuration's")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE"),
-    ] = None,
+    config: ConfigIfAnyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Tell everything that is wrong with the policies.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from sidecar.cli.options import Exit, JsonOption, complain, telling_problems
+from sidecar.cli.options import ConfigIfAnyOption, Exit, JsonOption, complain, telling_problems
 from sidecar.errors import DocumentError, SidecarError
 from sidecar.reasons import Reason
 
@@ -38,10 +38,7 @@ def diff(
         list[Path] | None,
         typer.Option("--audit", help="Ask what was asked, by an audit log; repeatable.", metavar="FILE"),
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE"),
-    ] = None,
+    config: ConfigIfAnyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Tell whose access an edit of the policies changes.

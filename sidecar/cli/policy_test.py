@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from sidecar.cli.options import DEFAULT_CONFIG, Exit, JsonOption, complain, telling_problems
+from sidecar.cli.options import DEFAULT_CONFIG, ConfigIfAnyOption, Exit, JsonOption, complain, telling_problems
 from sidecar.errors import DocumentError, Problem, SidecarError
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ def run_tests(
     junit: Annotated[
         Path | None, typer.Option("--junit", help="Write the results there, as JUnit XML.", metavar="FILE")
     ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", envvar="SIDECAR_CONFIG", help="The configuration file.", metavar="FILE"),
-    ] = None,
+    config: ConfigIfAnyOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run the policies' cases, and explain each that doesn't hold.
