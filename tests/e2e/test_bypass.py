@@ -161,7 +161,8 @@ async def test_every_spelling_of_a_path_is_refused_or_reaches_the_store_unchange
     wrong = {}
     for name, (mark, target, verdict) in cases.items():
         path = target.split(b"?")[0]
-        passes = verdict == 0 and (path == b"/web" or path.startswith(b"/web/"))
+        taken = verdict == 0 or name.startswith("odd-npm-")  # `plain` takes npm's @scope%2fname, as it is written
+        passes = taken and (path == b"/web" or path.startswith(b"/web/"))
         expected = [b"/store" + (target.removesuffix(b"?"))] if passes else []
         got = [seen.target for seen in marked.get(mark, [])]
         status = statuses[name]
