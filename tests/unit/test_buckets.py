@@ -261,6 +261,38 @@ def test_a_body_is_bounded_and_held_to_its_hash() -> None:
 # Lists, and what is about a bucket
 
 
+async def test_many_keys_hold_up_nobody_and_their_gravest_refusal_is_told() -> None:
+    turns = 0
+
+    def judge(workspace: str, actions: tuple[Action, ...], exists: bool | None) -> Verdict:
+        keys = {action.key for action in actions}
+        assert len(keys) <= 32
+        if "denied" in keys:
+            return Verdict(False, Reason.RULE_DENY, "never")
+        return DENIED if "nobody's" in keys else GRANTED
+
+    async def exists(where: Route, path: str) -> bool:
+        raise AssertionError("nothing is asked")
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    head = Head("POST", target.parse("/mobile?delete"), Headers({"host": "sidecar"}, ()))
+    asked, found = request.read(head), find(ROUTES, head)
+    assert found is not None
+    waiting = asyncio.create_task(others())
+    many = [f"k{number}" for number in range(900)]
+    for keys, reason in (([*many, "nobody's", *many[:40], "denied"], Reason.RULE_DENY), (many, Reason.GRANTED)):
+        turns = 0
+        done = await buckets.settle(asked, head, found, ROUTES, STORES, judge, exists, whole(deleting(*keys)))
+        assert (done.verdict.reason, done.sending is not None) == (reason, reason is Reason.GRANTED)
+        assert turns > 20
+    waiting.cancel()
+
+
 @pytest.mark.parametrize(
     "raw",
     [
