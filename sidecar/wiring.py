@@ -105,6 +105,8 @@ class Sidecar:
         identities = Identities(verifiers, revocations, settings.identity_cache, used=used, verified=metrics.verified)
         keys = access_keys(settings, tokens, revocations, used=used, verified=metrics.verified)
         directory = await self._open_directory()
+        if tokens is not None and directory is not None:
+            tokens.verifier.person_id = directory.id_of
         policies = await self._open_policies(audit, records)
         old_passwords = await self._open_old_passwords(policies)
         upstreams = await self._open_upstreams()

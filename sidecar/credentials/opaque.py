@@ -98,13 +98,20 @@ class TokenLookup(Protocol):
 
 
 Moved = Callable[[TokenRow, TokenRow], None]
-"""Hears of a row under an earlier pepper, and the same under the current one, to be written in its place. It must not wait."""
+"""Hears of a row and of what is to be written in its place: the same under the current pepper, and with its owner's id. It must
+not wait."""
+PersonId = Callable[[str], str]
+"""A subject's immutable id in the directory (rule 9); empty where it has none, or nobody can tell."""
 Reused = Callable[[TokenRow, int], Awaitable[None]]
 """Hears of a token that was used after its replacement had taken over. Raises `Unavailable` if it can't be reported."""
 
 
 def _not_moved(old: TokenRow, new: TokenRow) -> None:
     return None
+
+
+def _nobody_known(subject: str) -> str:
+    return ""
 
 
 async def _not_reported(row: TokenRow, now: int) -> None:
@@ -129,6 +136,8 @@ class OpaqueVerifier:
         self._lookup = lookup
         self._moved = moved
         self._reused = reused
+        self.person_id: PersonId = _nobody_known
+        """Binds a token that was made before its owner had an id to whoever has the name at its next use."""
         self._rereads = 0
         self.generation = self._generation()
 
@@ -159,15 +168,18 @@ class OpaqueVerifier:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: row MAC")
         if row.kind != parsed.kind:
             raise CredentialRefused(Reason.BAD_TOKEN, f"{parsed.id}: kind of another row")
-        principal = principal_of(row, parsed.kind, now)
+        bound = row
+        if row.owner_id is None and parsed.kind is PrincipalKind.PERSONAL and (owner := self.person_id(row.subject)):
+            bound = replace(row, owner_id=owner)
+        principal = principal_of(bound, parsed.kind, now)
         refusal = ended(row, principal, now)
         if refusal is not None:
             if refusal.reason is Reason.EXPIRED and row.rotated_at is not None:
                 await self._reused(row, int(now))
             raise refusal
         current = self._peppers.current
-        if pepper is not current:
-            under_current = replace(row, pepper_id=current.id, digest=current.digest(token.reveal()))
+        if pepper is not current or bound is not row:
+            under_current = replace(bound, pepper_id=current.id, digest=current.digest(token.reveal()))
             self._moved(row, sealed(under_current, current))
         return principal
 

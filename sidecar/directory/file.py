@@ -69,6 +69,11 @@ class DirectoryFile:
             raise Unavailable(Reason.DIRECTORY_UNAVAILABLE, f"{self._path.name} has never been readable")
         return people.get(subject)
 
+    def id_of(self, subject: str) -> str:
+        """A person's own id; empty for whoever isn't here, is inactive, has none, or where the file never could be read."""
+        person = None if self._people is None else self._people.get(subject)
+        return person.id if person is not None and person.active else ""
+
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with the file as it is on disk now."""

@@ -1,4 +1,5 @@
-"""Tokens on their way from an earlier pepper to the current one: each moves at its first use, and no request waits for that.
+"""Tokens on their way from an earlier pepper to the current one, or to their owner's id: each moves at its first use, and no
+request waits for that.
 
 After a change of pepper all tokens in use move within minutes of one another, so they are written in batches.
 """
@@ -50,7 +51,7 @@ class PepperMoves:
         try:
             await self._store.move(list(taken.values()))
         except Unavailable as error:
-            log.warning("%d tokens stay under an earlier pepper for now: %s", len(taken), error.detail)
+            log.warning("%d tokens stay under an earlier pepper, or without their owner's id, for now: %s", len(taken), error.detail)
 
     async def _run(self) -> None:
         while True:
@@ -60,4 +61,4 @@ class PepperMoves:
             try:
                 await self.flush()
             except Exception:
-                log.exception("tokens stay under an earlier pepper for now")
+                log.exception("tokens stay under an earlier pepper, or without their owner's id, for now")

@@ -120,7 +120,7 @@ class TokenStore:
 
     async def move(self, rows: Sequence[tuple[TokenRow, TokenRow]]) -> None:
         """Writes each second one over the first, unless that has changed meanwhile or its pepper was revoked. Nothing is
-        announced: the second says the same under another pepper."""
+        announced: the second says the same under another pepper, or with its owner's id."""
 
         def statements(connection: Connection) -> None:
             for old, new in rows:

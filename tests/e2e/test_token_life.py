@@ -258,3 +258,18 @@ def test_whoever_leaves_loses_access_everywhere_within_seconds_and_nobody_else_d
     fresh = sidecar.token(kind=PrincipalKind.PERSONAL, subject="ada@example.com", workspaces=(), owner_id="u-17")
     assert said(sidecar, fresh) == HERE
     assert sidecar.stop() == 0
+
+
+def test_a_token_from_before_its_owner_had_an_id_belongs_to_who_uses_it_first(start: Start, tmp_path: Path) -> None:
+    sidecar = start()
+    token = sidecar.token(kind=PrincipalKind.PERSONAL, subject="ada@example.com", workspaces=())
+    assert said(sidecar, token) == HERE
+
+    def owner() -> str | None:
+        rows = json.loads(sidecar.cli("token", "list", "--json"))
+        return next(row["owner_id"] for row in rows if row["subject"] == "ada@example.com")
+
+    until(lambda: owner() == "u-17", LIVE_WITHIN)
+    (tmp_path / "people.yaml").write_text(people(ada="{id: u-99}"))
+    until(lambda: said(sidecar, token) == (403, "inactive_person"), LIVE_WITHIN)
+    assert sidecar.stop() == 0

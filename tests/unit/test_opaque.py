@@ -360,6 +360,31 @@ async def test_a_token_under_an_earlier_pepper_is_accepted_and_handed_on_under_t
     assert moved == [], "it is there"
 
 
+async def test_a_token_without_its_owners_id_is_bound_to_the_one_it_meets_and_no_other_token_is() -> None:
+    moved: list[tuple[TokenRow, TokenRow]] = []
+
+    def judge(row: TokenRow, found: str) -> OpaqueVerifier:
+        made = OpaqueVerifier(SPELLING, Peppers(PEPPER), Shelf([row]), moved=lambda old, new: moved.append((old, new)))
+        made.person_id = lambda subject: found if subject == row.subject else "somebody else's"
+        return made
+
+    token, row = issue(kind=PrincipalKind.PERSONAL)
+    assert row.owner_id is None
+    principal = await judge(row, "u-17").verify(token, NOW)
+    assert principal is not None
+    assert principal.owner_id == "u-17"
+    ((old, new),) = moved
+    assert (old, new) == (row, sealed(replace(row, owner_id="u-17"), PEPPER))
+    moved.clear()
+    again = await judge(new, "u-18").verify(token, NOW)
+    assert again is not None
+    assert again.owner_id == "u-17", "the directory compares it with whoever has the name now"
+    assert (await judge(row, "").verify(token, NOW)) is not None
+    ci, of_ci = issue(kind=PrincipalKind.CI)
+    assert (await judge(of_ci, "u-17").verify(ci, NOW)) is not None
+    assert moved == []
+
+
 async def test_nothing_that_is_refused_moves() -> None:
     def moved(old: TokenRow, new: TokenRow) -> None:
         raise AssertionError("it was refused")

@@ -71,7 +71,7 @@ async def test_an_outage_or_a_defect_ends_nothing(caplog: pytest.LogCaptureFixtu
             await shelf.tried.wait()
     await waiting.stop()
     assert shelf.written == [[token(2).id]]
-    assert "stay under an earlier pepper for now: locked" in caplog.text
+    assert "stay under an earlier pepper, or without their owner's id, for now: locked" in caplog.text
 
 
 async def test_the_end_writes_what_is_left() -> None:
