@@ -177,7 +177,12 @@ class Tokens:
 
     def _master(self) -> MasterKey:
         if self._master_key is None:
-            raise TokenRequestError(["s3: no access keys are made here; name a file as tokens.access_key_master_file"])
+            raise TokenRequestError(
+                [
+                    "s3: no access keys are made here; name a file as tokens.access_key_master_file, "
+                    "which `openssl rand -hex 32` fills"
+                ]
+            )
         return self._master_key()
 
     def _sealed(self, row: TokenRow) -> TokenRow:
