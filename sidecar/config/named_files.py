@@ -204,12 +204,8 @@ def _known_flaw(content: bytes) -> str | None:
 
 def _header_flaw(content: bytes) -> str | None:
     """For what is sent to a store in a header; how strong it is, is the store's affair."""
-    text = content.strip()
-    if not text:
-        return "the file is empty"
-    if not all(32 <= byte < 127 for byte in text):
-        return "it can't be sent in a header: only printable ASCII on one line can"
-    return None
+    flaw = own_files.unsendable(content)
+    return None if flaw is None else f"it {flaw}"
 
 
 class _Check:
@@ -277,6 +273,9 @@ class _Check:
             return
         if (message := flaw(content)) is not None:
             self._note(setting, file, message)
+        self.private(setting, file)
+
+    def private(self, setting: str, file: Path) -> None:
         # A warning only: Kubernetes mounts secrets with mode 0644 unless told otherwise, inside a container of one user.
         if file.stat().st_mode & stat.S_IROTH:
             self._warn(setting, file, "every user of this machine can read it; chmod 600")
@@ -314,8 +313,7 @@ class _Check:
             return
         if expires < time.time():
             self._warn(f"{setting}.client_certificate_file", certificate, "it has expired")
-        if key.stat().st_mode & stat.S_IROTH:
-            self._warn(f"{setting}.client_key_file", key, "every user of this machine can read it; chmod 600")
+        self.private(f"{setting}.client_key_file", key)
 
     def pair(self, setting: str, tls: TlsSettings) -> None:
         certificate = self.content(f"{setting}.cert_file", tls.cert_file, MAX_PEM)
@@ -331,8 +329,7 @@ class _Check:
             self._warn(
                 f"{setting}.cert_file", tls.cert_file, "it has no subject alternative name; no client will accept it"
             )
-        if tls.key_file.stat().st_mode & stat.S_IROTH:
-            self._warn(f"{setting}.key_file", tls.key_file, "every user of this machine can read it; chmod 600")
+        self.private(f"{setting}.key_file", tls.key_file)
 
     def people(self, setting: str, file: Path) -> None:
         content = self.content(setting, file, MAX_BYTES)

@@ -134,12 +134,19 @@ def credential_header(settings: UpstreamSettings, contents: Contents) -> tuple[b
 
 
 def _secret(path: Path, contents: Contents) -> bytes:
-    secret = contents[path].rstrip(b"\r\n")
+    if (flaw := unsendable(contents[path])) is not None:
+        raise OwnFilesUnusable(f"{path.name} {flaw}")
+    return contents[path].rstrip(b"\r\n")
+
+
+def unsendable(content: bytes) -> str | None:
+    """What is wrong with a file whose content a header carries, without its name; `None` where nothing is."""
+    secret = content.rstrip(b"\r\n")
     if not secret.strip():
-        raise OwnFilesUnusable(f"{path.name} is empty")
+        return "is empty"
     if any(byte < 0x20 or byte > 0x7E for byte in secret):  # a line break in it would be a header of its own
-        raise OwnFilesUnusable(f"{path.name} can't be sent in a header: only printable ASCII on one line can")
-    return secret
+        return "can't be sent in a header: only printable ASCII on one line can"
+    return None
 
 
 def context(settings: UpstreamSettings, contents: Contents) -> ssl.SSLContext:

@@ -220,7 +220,8 @@ def test_a_public_key_is_no_secret(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("", "the file is empty"),
+        ("", "it is empty"),
+        ("\tsecret", "it can't be sent in a header"),
         ("two\nlines", "it can't be sent in a header"),
         ("caf\u00e9", "it can't be sent in a header"),
     ],
