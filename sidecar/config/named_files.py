@@ -25,6 +25,7 @@ from sidecar.settings import (
     IssuerSettings,
     KiB,
     ListenerSettings,
+    S3Credentials,
     Settings,
     TlsSettings,
     TokenSettings,
@@ -141,10 +142,7 @@ def _upstream(check: "_Check", setting: str, upstream: UpstreamSettings) -> None
     if upstream.client_certificate_file is not None and upstream.client_key_file is not None:
         check.client_certificate(setting, upstream.client_certificate_file, upstream.client_key_file)
     if upstream.s3 is not None:
-        keys, at = upstream.s3.credentials, f"{setting}.s3.credentials"
-        for name in ("access_key_id_file", "secret_access_key_file", "session_token_file"):
-            if (file := getattr(keys, name)) is not None:
-                check.secret(f"{at}.{name}", file, _header_flaw)
+        check.bucket_keys(f"{setting}.s3.credentials", upstream.s3.credentials)
     if (credentials := upstream.credentials) is None:
         return
     at = f"{setting}.credentials"
@@ -274,6 +272,21 @@ class _Check:
         if (message := flaw(content)) is not None:
             self._note(setting, file, message)
         self.private(setting, file)
+
+    def bucket_keys(self, setting: str, keys: S3Credentials) -> None:
+        named = {
+            name: file
+            for name in ("access_key_id_file", "secret_access_key_file", "session_token_file")
+            if (file := getattr(keys, name)) is not None
+        }
+        before = len(self._problems)
+        for name, file in named.items():
+            self.secret(f"{setting}.{name}", file, _header_flaw)
+        if named and len(self._problems) == before:
+            try:
+                own_files.own_keys(keys, own_files.read(tuple(named.values())))
+            except own_files.OwnFilesUnusable as error:
+                self._problems.append((setting, str(error)))
 
     def private(self, setting: str, file: Path) -> None:
         # A warning only: Kubernetes mounts secrets with mode 0644 unless told otherwise, inside a container of one user.

@@ -233,6 +233,28 @@ def test_a_store_s_password_must_fit_a_header(folder: Path, content: str, said: 
     assert said in found[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("id", "AKID,EXAMPLE", "the access key id holds what none does"),
+        ("key", "two words", "the secret access key, or the session token, holds what none does"),
+        ("id", "", "secrets/id: it is empty"),
+    ],
+)
+def test_a_bucket_s_keys_are_checked_as_they_are_used(folder: Path, name: str, content: str, said: str) -> None:
+    files = "access_key_id_file: secrets/id, secret_access_key_file: secrets/key"
+    bucket = f"{{url: https://s3.example.com, s3: {{bucket: abc, credentials: {{{files}}}}}}}"
+    (folder / "sidecar.yaml").write_text(TEXT.replace("tokens:\n", f"  bucket: {bucket}\ntokens:\n"))
+    for file in ("id", "key"):
+        (folder / "secrets" / file).write_text("AKIDEXAMPLE\n")
+        (folder / "secrets" / file).chmod(0o600)
+    assert problems(folder) == []
+    (folder / "secrets" / name).write_text(content)
+    [found] = problems(folder)
+    assert found.startswith("10 $.upstreams.bucket.s3.credentials")
+    assert said in found
+
+
 def test_how_strong_a_store_s_password_is_is_the_store_s_affair(folder: Path) -> None:
     (folder / "secrets/store").write_text("password\n")
     assert problems(folder) == []
