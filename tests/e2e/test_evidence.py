@@ -287,7 +287,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     store = ScriptedStore()
     sidecar = SidecarProcess(
         folder,
-        upstreams=f'  local: {{url: "file://./data"}}\n  artifacts: {{url: "http://127.0.0.1:{store.port}"}}\n',
+        upstreams=f'  local: {{url: "file://./data", max_size: 1GiB}}\n  artifacts: {{url: "http://127.0.0.1:{store.port}"}}\n',
         policies={"web.yaml": POLICY},
         audit="[{file: ./audit.jsonl}, {file: stdout}]",
         more=f"""
