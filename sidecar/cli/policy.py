@@ -153,6 +153,13 @@ def explain(
         _print(explanation)
         if method != method.upper() and explanation.reason == Reason.UNKNOWN_OPERATION:
             complain([f"note: methods are compared as they are written; did you mean {method.upper()}?"])
+    if explanation.reason == Reason.POLICY_MISSING:
+        complain(
+            [
+                "note: the file as it is now can't be used: `sidecar policy check` says why; "
+                "a running sidecar goes on with its last good version"
+            ]
+        )
     if not explanation.allowed:
         raise typer.Exit(Exit.FAILED)
 

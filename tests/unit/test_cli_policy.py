@@ -184,8 +184,10 @@ def test_explain_asks_who(folder: Path) -> None:
 def test_a_policy_that_is_broken_is_explained_as_such(folder: Path) -> None:
     web = folder / "policies/web.yaml"
     web.write_text(web.read_text() + "nonsense: true\n")
-    said = json.loads(explain(folder, "GET", "/web/a", "--json").stdout)
+    result = explain(folder, "GET", "/web/a", "--json")
+    said = json.loads(result.stdout)
     assert (said["reason"], said["status"]) == ("policy_missing", 503)
+    assert "`sidecar policy check` says why; a running sidecar goes on with its last good version" in result.stderr
 
 
 def test_explain_verifies_a_token_as_in_service(tmp_path: Path) -> None:
