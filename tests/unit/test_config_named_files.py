@@ -156,7 +156,7 @@ def test_a_file_is_no_directory(folder: Path, name: str, setting: str) -> None:
 
 def test_what_this_user_may_not_use(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The answer is replaced and not the modes: root, as whom builds run, may use everything.
-    monkeypatch.setattr(config.named_files.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(config.file_checks.os, "access", lambda path, mode: False)
     (folder / "data" / "objects").mkdir()
     assert problems(folder) == [
         "1 $.listen: run/data.sock: not writable for this user",
