@@ -51,7 +51,11 @@ class PepperMoves:
         try:
             await self._store.move(list(taken.values()))
         except Unavailable as error:
-            log.warning("%d tokens stay under an earlier pepper, or without their owner's id, for now: %s", len(taken), error.detail)
+            log.warning(
+                "%d tokens stay under an earlier pepper, or without their owner's id, for now: %s",
+                len(taken),
+                error.detail,
+            )
 
     async def _run(self) -> None:
         while True:
