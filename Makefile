@@ -11,7 +11,7 @@ COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-has
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-quick lint bench mutants schemas lock clean
+.PHONY: help venv demo test test-quick test-clients lint bench mutants schemas lock clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-12s %s\n' "$$name" "$$text"; done
@@ -26,6 +26,10 @@ test: .venv/.stamp ## Run the whole test suite (ARGS="-k name" for a part)
 
 test-quick: .venv/.stamp ## Run the tests that take less than a few seconds
 	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-clients: .venv/.stamp ## Build with every client of build caches in every situation, and write docs/clients.md (a quarter of an hour)
+	CI=true $(BIN)/pytest tests/clients/matrix.py $(ARGS)
+	$(BIN)/python -m tests.clients.page
 
 lint: .venv/.stamp ## Check style, format, types and the Dockerfile
 	$(BIN)/ruff check .

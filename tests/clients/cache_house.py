@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.clients.real import Client
+from tests.e2e.asking import ask, bearer
 from tests.e2e.issuer import AUDIENCE, Issuer, token
 from tests.e2e.nginx import USER, NginxStore
-from tests.e2e.process import SidecarProcess, free_port
+from tests.e2e.process import SidecarProcess, free_port, until
 from tests.e2e.s3_servers import versitygw
 
 STORES = ("file", "s3", "http")
@@ -25,6 +26,9 @@ class House:
         self.sidecar, self._issuer = sidecar, issuer
         self.writers = {name: sidecar.token(workspaces=(name,)) for name in ("web", "once", "down")}
         self.reader = sidecar.token(permissions=("read",))
+        self.revoked = sidecar.token()
+        sidecar.revoke(self.revoked)
+        self.until_refused(self.revoked)
         self._numbers = itertools.count()
 
     def address(self, client: Client, workspace: str = "web") -> str:
@@ -34,6 +38,11 @@ class House:
     def unverifiable(self) -> str:
         """A token that nobody can judge right now."""
         return token(self._issuer.url)
+
+    def until_refused(self, token: str) -> None:
+        """Until the revocation of a token is in force."""
+        path = f"/web/bazel/ac/{'0' * 64}"
+        until(lambda: ask(self.sidecar.port, "GET", path, bearer(token)).status == 401, 30)
 
     def fresh(self) -> Path:
         """An empty folder."""
@@ -57,7 +66,7 @@ def house(folder: Path, store: str) -> Iterator[House]:
         running.callback(issuer.close)
         sidecar = SidecarProcess(
             folder,
-            upstreams=f"{_upstream(running, folder, store)}\n  gone: {{url: 'http://127.0.0.1:{free_port()}'}}\n",
+            upstreams=f"{_upstream(running, folder, store)}\n{_gone(store)}\n",
             policies={
                 "web.yaml": _policy("web", "artifacts"),
                 "once.yaml": _policy("once", "artifacts", "write_once: true\n"),
@@ -70,6 +79,13 @@ limits: {{drain_delay: 0s, grace: 2s}}
         )
         running.callback(sidecar.kill)
         yield House(sidecar.start(), issuer)
+
+
+def _gone(store: str) -> str:
+    bucket = (
+        "{bucket: gone, region: us-east-1, credentials: {access_key_id_file: ./id, secret_access_key_file: ./secret}}"
+    )
+    return f"  gone: {{url: 'http://127.0.0.1:{free_port()}'{f', s3: {bucket}' if store == 's3' else ''}}}"
 
 
 def _upstream(running: contextlib.ExitStack, folder: Path, store: str) -> str:

@@ -26,13 +26,14 @@ class Project(Struct, frozen=True):
     size: int = 1000
     """Bytes of what the task makes."""
     pause: Path | None = None
-    """A folder: the task says `started` there, and goes on once there is `go`."""
+    """A folder: while there is `hold`, the task says `started` there and waits for `go`."""
 
     def task(self, out: str) -> str:
         """A shell script that writes to `out`."""
         lines = [f"# {self.name}", "set -e"]
         if self.pause is not None:
-            lines += [f": > {self.pause}/started", f"until [ -e {self.pause}/go ]; do sleep 0.02; done"]
+            held = f": > {self.pause}/started; until [ -e {self.pause}/go ]; do sleep 0.02; done"
+            lines.append(f"if [ -e {self.pause}/hold ]; then {held}; fi")
         return "\n".join([*lines, f"head -c {self.size} /dev/urandom >> {out}", ""])
 
 

@@ -97,4 +97,4 @@ class Sccache:
         return bool(stats["cache_writes"] + stats["cache_write_errors"] >= missed)
 
     def told(self, text: str) -> list[str]:
-        return lines(text, ".")
+        return lines(text, "^sccache: ")

@@ -49,4 +49,4 @@ class Gradle:
         return built(done, folder / "build" / "out")
 
     def told(self, text: str) -> list[str]:
-        return lines(text, r"(?i)build cache|could not|response status|failed")
+        return lines(text, r"FROM-CACHE|Could not|remote build cache|FAILED")

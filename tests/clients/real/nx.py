@@ -42,4 +42,4 @@ class Nx:
         return built(done, package / "dist" / "out")
 
     def told(self, text: str) -> list[str]:
-        return lines(text, r"(?i)unauthorized|remote cache|misconfigured|failed|denied|refused|error")
+        return lines(text, r"(?i)unauthorized|remote cache|misconfigured")

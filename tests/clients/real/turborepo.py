@@ -1,5 +1,4 @@
 import json
-import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ class Turborepo:
     def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
         package = folder / "packages" / "a"
         package.mkdir(parents=True)
+        (folder / "node_modules").symlink_to(self._modules)
         (folder / "package.json").write_text(
             '{"name": "all", "private": true, "packageManager": "npm@10.0.0", "workspaces": ["packages/*"]}'
         )
@@ -42,5 +42,4 @@ class Turborepo:
         return built(done, package / "dist" / "out")
 
     def told(self, text: str) -> list[str]:
-        found = lines(text, r"(?i)warning|error|remote cach|failed|disabled")
-        return [re.sub(r"^(WARNING|ERROR) +", r"\1 ", line) for line in found]
+        return lines(text, r"WARNING|ERROR|Remote caching (?!enabled)|cache hit")
