@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import docs
-from tests.programs import require_file, require_program
+from tests.programs import go_program, require_file, require_program
 
 
 @pytest.fixture
@@ -38,6 +38,19 @@ def test_a_missing_file_is_named_by_its_package(
     with pytest.raises(outcome, match="such-a-package is not installed"):
         require_file(tmp_path / "none", "such-a-package")
     require_file(tmp_path, "such-a-package")
+
+
+def test_what_takes_long_to_build_is_left_to_a_machine_that_keeps_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(pytest.skip.Exception, match=r"example\.org/prog takes minutes to build"):
+        go_program("example.org/prog@v1.0.0", built_in_ci=False)
+    kept = tmp_path / "sidecar-tests" / "go" / "prog-v1.0.0" / "prog"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    assert go_program("example.org/prog@v1.0.0", built_in_ci=False) == str(kept)
 
 
 PACKAGES = {
