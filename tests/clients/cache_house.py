@@ -6,7 +6,7 @@ an issuer that has been away from the start.
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.clients.real import Client
@@ -14,8 +14,9 @@ from tests.e2e.asking import ask, bearer
 from tests.e2e.issuer import AUDIENCE, Issuer, token
 from tests.e2e.nginx import USER, NginxStore
 from tests.e2e.process import SidecarProcess, free_port, until
-from tests.e2e.s3_servers import versitygw
+from tests.e2e.s3_servers import S3Server, swift
 
+S3 = Callable[[Path], contextlib.AbstractContextManager[S3Server]]
 STORES = ("file", "s3", "http")
 """The embedded store, a bucket, and Debian's nginx with its own WebDAV module."""
 PROFILES = ("nx", "turborepo", "bazel", "gradle", "nix", "webdav")
@@ -59,14 +60,15 @@ def _policy(workspace: str, upstream: str, more: str = "") -> str:
 
 
 @contextlib.contextmanager
-def house(folder: Path, store: str) -> Iterator[House]:
+def house(folder: Path, store: str, bucket: S3 = swift) -> Iterator[House]:
+    """`bucket`: whose it is, where `store` is `s3`. Swift keeps no conditional writes."""
     with contextlib.ExitStack() as running:
         issuer = Issuer("k1")
         issuer.down = True
         running.callback(issuer.close)
         sidecar = SidecarProcess(
             folder,
-            upstreams=f"{_upstream(running, folder, store)}\n{_gone(store)}\n",
+            upstreams=f"{_upstream(running, folder, store, bucket)}\n{_gone(store)}\n",
             policies={
                 "web.yaml": _policy("web", "artifacts"),
                 "once.yaml": _policy("once", "artifacts", "write_once: true\n"),
@@ -88,7 +90,7 @@ def _gone(store: str) -> str:
     return f"  gone: {{url: 'http://127.0.0.1:{free_port()}'{f', s3: {bucket}' if store == 's3' else ''}}}"
 
 
-def _upstream(running: contextlib.ExitStack, folder: Path, store: str) -> str:
+def _upstream(running: contextlib.ExitStack, folder: Path, store: str, start: S3) -> str:
     (folder / store).mkdir()
     if store == "file":
         return '  artifacts: {url: "file://./file/data"}'
@@ -99,10 +101,11 @@ def _upstream(running: contextlib.ExitStack, folder: Path, store: str) -> str:
             (nginx.files / workspace / "webdav").mkdir(parents=True)
         credentials = f"{{basic: {{username: {USER}, password_file: ./http/password}}}}"
         return f"  artifacts: {{url: 'http://127.0.0.1:{nginx.port}', credentials: {credentials}}}"
-    server = running.enter_context(versitygw(folder / store))
+    server = running.enter_context(start(folder / store))
     for name, text in (("id", server.access_key), ("secret", server.secret_key)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o600)
     credentials = "{access_key_id_file: ./id, secret_access_key_file: ./secret}"
-    bucket = f"{{bucket: {server.bucket()}, region: {server.region}, credentials: {credentials}}}"
+    conditional = str(server.conditional_writes).lower()
+    bucket = f"{{bucket: {server.bucket()}, region: {server.region}, conditional_writes: {conditional}, credentials: {credentials}}}"
     return f"  artifacts: {{url: '{server.endpoint}', s3: {bucket}}}"

@@ -21,6 +21,7 @@ from tests.clients.page import RESULTS
 from tests.clients.real import Built, Client, Project
 from tests.clients.real.every import CLIENTS
 from tests.e2e.process import until
+from tests.e2e.s3_servers import versitygw
 
 MiB = 1024 * 1024
 
@@ -98,7 +99,7 @@ def store(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def rig(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("house"), store) as found:
+    with house(tmp_path_factory.mktemp("house"), store, versitygw) as found:
         yield found
 
 
