@@ -22,6 +22,8 @@ from tests.e2e.issuer import token as jwt_of
 from tests.e2e.process import SidecarProcess, until
 from tests.e2e.scripted_store import Asked, ScriptedStore, read_body
 
+pytestmark = pytest.mark.slow
+
 CORP = "https://idp.example.com"
 POLICY = """
 workspace: web
@@ -147,7 +149,6 @@ def test_a_jwt_is_revoked_alone_by_its_jti_and_with_its_like_by_subject_and_time
     assert [said(sidecar, each) for each in everyone] == [REVOKED, REVOKED, REVOKED, HERE, HERE]
 
 
-@pytest.mark.slow
 def test_a_biscuit_takes_along_what_was_narrowed_from_it_and_never_its_parent(start: Start) -> None:
     sidecar = start()
     root = biscuit(sidecar)
@@ -164,7 +165,6 @@ def test_a_biscuit_takes_along_what_was_narrowed_from_it_and_never_its_parent(st
     assert [said(sidecar, each) for each in family] == [REVOKED] * 4
 
 
-@pytest.mark.slow
 def test_everything_of_a_person_and_everything_under_a_key(start: Start) -> None:
     sidecar = start()
     ada, zoe = (
@@ -327,7 +327,6 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.slow
 def test_a_kill_at_any_moment_loses_no_revocation_that_was_confirmed(start: Start) -> None:
     """Whoever revokes is killed, and the sidecar is; what was confirmed is refused by the one that starts after them."""
     sidecar = start()
@@ -366,7 +365,6 @@ def test_a_kill_at_any_moment_loses_no_revocation_that_was_confirmed(start: Star
 # --- a leak -----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_leaked_token_is_dead_and_all_that_it_wrote_is_known(start: Start) -> None:
     sidecar = start()
     root = biscuit(sidecar)
@@ -391,7 +389,6 @@ def test_a_leaked_token_is_dead_and_all_that_it_wrote_is_known(start: Start) -> 
         assert secret not in json.dumps(found)
 
 
-@pytest.mark.slow
 def test_the_audit_log_names_the_chain_and_answers_who_did_what(start: Start) -> None:
     sidecar = start()
     root = biscuit(sidecar)

@@ -5,8 +5,12 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
+
+pytestmark = pytest.mark.slow
 
 LIMIT = 1024 * 1024
 POLICY = "workspace: web\nroutes: [{path: /web, client: plain, upstream: local}]\nci_tokens: read-write\n"

@@ -16,6 +16,8 @@ from tests.e2e.echo_store import EchoStore
 from tests.e2e.process import SidecarProcess, until
 from tests.e2e.test_workers import WORKERS, Client, workers_of
 
+pytestmark = pytest.mark.slow
+
 LIVE_WITHIN = 3.0
 POLICY = """
 workspace: web
