@@ -96,6 +96,8 @@ BAD: list[tuple[Callable[[Value], object], str, str]] = [
         (Value.text, text, "nothing is written here; expected a string, or leave the key out")
         for text in ("", "~", "null", "Null", "NULL", "''")
     ],
+    (Value.claim, '"a\\nb"', "only printable characters on one line are allowed here"),
+    (Value.claim, '"\\u202e"', "only printable characters on one line are allowed here"),
     (Value.text, "[a]", "expected a string, not a list"),
     (Value.text, "{a: b}", "expected a string, not a mapping"),
     (Value.text, '"a\\nb"', "only printable characters on one line are allowed here"),
@@ -288,6 +290,11 @@ def test_a_problem_that_is_met_twice_on_the_way_is_told_once() -> None:
     value = document.root.block().need("a")
     assert (value.text(), value.text()) == ("", "")
     assert problems_of(document) == ["f.yaml:1 $.a: expected a string, not a list"]
+
+
+def test_a_block_knows_its_line() -> None:
+    document = parse("a: 1\nb:\n  c: 1\n", "f.yaml")
+    assert document.root.block().need("b").block().line == 2
 
 
 def test_a_refused_merge_key_is_not_an_unknown_key_too() -> None:
