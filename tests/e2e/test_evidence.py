@@ -317,6 +317,8 @@ def scraped(sidecar: SidecarProcess) -> dict[str, dict[str, float]]:
 
 
 def test_every_metric_is_there_after_traffic(run: Run) -> None:
+    # The embedded store's sums are looked up every few seconds, and the oldest use is there once it holds something.
+    until(lambda: scraped(run.sidecar).get(PREFIX + "embedded_store_oldest_use_timestamp_seconds"))
     samples = scraped(run.sidecar)
     for metric in METRICS:
         if metric.name == "worker_up" or metric.name.startswith(
