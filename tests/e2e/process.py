@@ -168,9 +168,9 @@ audit: {audit}
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
     def audit(self) -> list[dict[str, Any]]:
-        """The records that are on disk."""
-        lines = (self.folder / "audit.jsonl").read_bytes().split(b"\n")
-        return [msgspec.json.decode(line) for line in lines if line]
+        """The records that are on disk; one that is being written isn't yet."""
+        *lines, _ = (self.folder / "audit.jsonl").read_bytes().split(b"\n")
+        return [msgspec.json.decode(line) for line in lines]
 
     def metric(self, sample: str) -> float:
         """The value of one sample as it is written, labels included."""

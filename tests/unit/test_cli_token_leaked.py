@@ -34,7 +34,8 @@ def config(tmp_path: Path) -> Path:
 
 
 def jwt(**claims: object) -> str:
-    body = {"iss": "https://ci.example", "aud": "cache", "sub": "job", "iat": NOW, "exp": NOW + 600, **claims}
+    now = int(time.time())  # not when the suite began
+    body = {"iss": "https://ci.example", "aud": "cache", "sub": "job", "iat": now, "exp": now + 600, **claims}
     return jose.sign({"alg": "ES256"}, body, jose.private_key("ES256"), "ES256")
 
 

@@ -28,7 +28,14 @@ def config(tmp_path: Path) -> Path:
 
 
 def jwt(**claims: object) -> str:
-    body = {"iss": "https://ci.example", "aud": "cache", "sub": "job", "iat": NOW, "exp": NOW + 600, **claims}
+    body = {
+        "iss": "https://ci.example",
+        "aud": "cache",
+        "sub": "job",
+        "iat": NOW,
+        "exp": int(time.time()) + 600,
+        **claims,
+    }
     return jose.sign({"alg": "ES256"}, body, jose.private_key("ES256"), "ES256")
 
 
