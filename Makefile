@@ -7,6 +7,9 @@ BIN := .venv/bin
 
 # The demo needs no tools for tests: it takes what `make venv` has made, or makes the smaller one.
 DEMO := $(if $(wildcard .venv/.stamp),.venv,.venv-demo)
+# The distribution's interpreter beside the distribution's nginx and HAProxy: one that was built here without profile-guided
+# optimisation would compare compilers.
+BENCH_PYTHON ?= $(shell /usr/bin/python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links
 
 .DEFAULT_GOAL := help
@@ -37,8 +40,8 @@ lint: .venv/.stamp ## Check style, format, types and the Dockerfile
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
-bench: .venv/.stamp ## Measure nginx, HAProxy, a plain proxy and the sidecar side by side
-	$(BIN)/python -m bench $(ARGS)
+bench: .venv-bench/.stamp ## Measure nginx, HAProxy, a plain proxy and the sidecar side by side
+	.venv-bench/bin/python -m bench $(ARGS)
 
 mutants: .venv/.stamp ## Take each clause of the pure modules away and ask whether a test notices (ARGS="sidecar/target.py" for one)
 	$(BIN)/python -m tests.mutation.run $(ARGS)
@@ -53,7 +56,7 @@ lock: ## Bring the hash-locked requirements up to date (needs uv)
 	$(COMPILE) --extra dev pyproject.toml -o requirements/dev.txt
 
 clean: ## Remove everything that was made here
-	rm -rf .venv .venv-demo .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/results
+	rm -rf .venv .venv-demo .venv-bench .demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis bench/results
 	find sidecar tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # setuptools is locked too, and used without an isolated build, which would fetch whatever is newest.
@@ -70,4 +73,8 @@ endef
 	$(call make-venv,requirements/dev.txt)
 
 .venv-demo/.stamp: requirements/build.txt requirements/runtime.txt
+	$(call make-venv,requirements/runtime.txt)
+
+.venv-bench/.stamp: PYTHON := $(BENCH_PYTHON)
+.venv-bench/.stamp: requirements/build.txt requirements/runtime.txt
 	$(call make-venv,requirements/runtime.txt)
