@@ -37,8 +37,12 @@ from sidecar.server.exchange import Exchange
 from sidecar.server.mapped import Mapped
 from sidecar.server.running import Running
 from sidecar.server.stores import STORE_FAILED, StoreState
+from sidecar.settings import MiB
 
 log = logging.getLogger(__name__)
+
+_DIGEST_UP_TO = 128 * MiB
+"""Of a larger body the digest would cost more than carrying it, and a proxy beside it would be cheaper."""
 
 PartsChecksum = Callable[[str, str], Awaitable[str]]
 """Of an upload, by its key's path and its id; empty for none. Raises `Refused`."""
@@ -172,7 +176,10 @@ class DataPlane:
             began = time.perf_counter()
             await evidence.intent()
             self._metrics.stage("audit", time.perf_counter() - began)
-            if exchange.method == "PUT" and decision.sending is None and (errand is None or errand.sha256 is None):
+            watched = (
+                exchange.method == "PUT" and decision.sending is None and (errand is None or errand.sha256 is None)
+            )
+            if watched and (exchange.content_length or 0) <= _DIGEST_UP_TO:
                 exchange.watch_body()
         notice = decision.principal.expiry_notice if decision.principal is not None else b""
         public = not notice and self._gate.is_public(decision)

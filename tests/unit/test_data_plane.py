@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import random
 import re
@@ -456,3 +457,13 @@ async def test_what_changes_behind_equal_requests_shows_in_the_next_record(plane
     ]
     steps = [(7, 7, "", 200), (42, 7, "", 200), (42, 8, "", 200), (42, 8, "renamed", 200), (42, 8, "renamed", 404)]
     assert told == [(*step[:2], step[2] or None, step[3]) for step in steps for _ in range(4)]
+
+
+@pytest.mark.parametrize(("body", "told"), [(b"four", True), (b"fiver", False)])
+async def test_a_body_that_costs_more_to_hash_than_to_carry_has_no_digest(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, body: bytes, told: bool
+) -> None:
+    monkeypatch.setattr("sidecar.server.data_plane._DIGEST_UP_TO", 4)
+    assert b" 200 " in await plane.ask("PUT /web/a", "ci-token", body=body)
+    _, done = await plane.told(("intent", "granted"), ("complete", "granted"))
+    assert done["resource"]["digest"] == (f"sha256:{hashlib.sha256(body).hexdigest()}" if told else None)
