@@ -35,7 +35,7 @@ _MOST_UPLOADS = 1024
 class S3Relay(S3Upstream):
     def __init__(self, settings: UpstreamSettings, lookup: Lookup = look_up) -> None:
         super().__init__(settings, lookup)
-        self._uploads: LRUCache[str, str] = LRUCache(_MOST_UPLOADS)
+        self._uploads: LRUCache[tuple[str, str], str] = LRUCache(_MOST_UPLOADS)
         """The checksum of each upload's parts, as S3 calls it; empty for none."""
 
     async def relay(self, exchange: Downstream) -> None:
@@ -68,14 +68,15 @@ class S3Relay(S3Upstream):
         """Which checksum the store wants with each part of an upload, as `CRC32`; empty for none, or where it doesn't say.
 
         `path` is the key's. Raises as `forward` does."""
-        known = self._uploads.get(upload_id)
+        upload = path, upload_id
+        known = self._uploads.get(upload)
         if known is None:
             question = _Listed(f"{path}?max-parts=1&uploadId={encode(upload_id)}")
             await self.relay(question)
             found = _ALGORITHM.search(question.body) if question.status == 200 else None
             known = found[1].decode() if found is not None else ""
             if question.status == 200:
-                self._uploads[upload_id] = known
+                self._uploads[upload] = known
         return known
 
     def _payload(self, exchange: Downstream) -> str:

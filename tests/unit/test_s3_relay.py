@@ -115,3 +115,12 @@ async def test_a_store_that_does_not_say_wants_none(tmp_path: Path) -> None:
     async with opened(bucket, tmp_path) as upstream:
         assert await upstream.checksum_of_parts("/k", "u") == ""
         assert await upstream.checksum_of_parts("/k", "w") == ""
+
+
+async def test_what_is_known_of_an_upload_is_of_its_key_alone(tmp_path: Path) -> None:
+    body = b"<ListPartsResult><ChecksumAlgorithm>CRC32</ChecksumAlgorithm></ListPartsResult>"
+    listed = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    bucket = Bucket(listed, error(b"404 Not Found", b"NoSuchUpload"))
+    async with opened(bucket, tmp_path) as upstream:
+        assert await upstream.checksum_of_parts("/web/k", "u") == "CRC32"
+        assert await upstream.checksum_of_parts("/web/other", "u") == ""
