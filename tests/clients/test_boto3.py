@@ -310,6 +310,29 @@ def test_a_revoked_token(house: House) -> None:
     assert _refused(client, READS | WRITES) == _all("InvalidAccessKeyId", READS, WRITES)
 
 
+def test_an_upload_in_parts_whose_token_was_revoked_is_never_completed(house: House, stored: Stored) -> None:
+    """Completing it is a new request: what was begun while the token was good makes no object."""
+    key = house.key()
+    client = house.client(key, signature_version="s3v4")
+    where = {"Bucket": "artifacts", "Key": "parts"}
+    where["UploadId"] = client.create_multipart_upload(**where)["UploadId"]
+    part = client.upload_part(**where, PartNumber=1, Body=b"x" * 64)
+    house.sidecar.revoke(key.token)
+
+    def refused() -> bool:
+        try:
+            client.list_parts(**where)
+        except ClientError as error:
+            return bool(error.response["Error"]["Code"] == "InvalidAccessKeyId")
+        return False
+
+    until(refused)
+    with pytest.raises(ClientError) as completing:
+        client.complete_multipart_upload(**where, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]})
+    assert code(completing) == "InvalidAccessKeyId"
+    assert "web/parts" not in stored()
+
+
 def test_a_path_in_the_token_holds(house: House, stored: Stored, tmp_path: Path) -> None:
     client = house.client(house.key(path="mine/**"))
     client.put_object(Bucket="artifacts", Key="mine/k", Body=b"x")
