@@ -7,7 +7,6 @@ not reach the client as one of its own.
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from cachetools import LRUCache
 
@@ -20,7 +19,8 @@ from sidecar.upstream.address import Lookup, look_up
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.request import Question
 from sidecar.upstream.s3 import S3Upstream
-from sidecar.upstream.s3_errors import MAX_BODY, TOO_SKEWED, Said
+from sidecar.upstream.s3_errors import MAX_BODY, TOO_SKEWED
+from sidecar.upstream.s3_exchange import S3Exchange
 
 _OURS = frozenset({
     "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId", "InvalidSecurity", "InvalidToken", "NotSignedUp",
@@ -98,50 +98,15 @@ class _Listed(Question):
             self.body += data
 
 
-class _Relayed:
-    """Implements `ports.Downstream` over another one. After it has ended, `error` is the store's, if it answered with one."""
+class _Relayed(S3Exchange):
+    """What the client gets is the store's own word; only an error is read first."""
 
-    __slots__ = (
-        "_client",
-        "_collected",
-        "_error_head",
-        "_heard",
-        "content_length",
-        "drain",
-        "error",
-        "finish",
-        "headers",
-        "method",
-        "payload",
-        "read",
-        "sank",
-        "sink",
-        "upstream_path",
-        "write",
-    )
+    __slots__ = ("payload",)
 
     def __init__(self, client: Downstream, path: str, heard: Callable[[bytes], None]) -> None:
         """`heard` is told the store's `Date`."""
-        self._client = client
-        self._heard = heard
-        self.method = client.method
-        self.upstream_path = path
-        self.headers = client.headers
-        self.content_length = client.content_length
+        super().__init__(client, path, client.headers, heard)
         self.payload = client.payload if client.content_length and hasattr(client, "payload") else None
-        self.read: Callable[[], Any] = client.read
-        self.write: Callable[[bytes], None] = client.write
-        self.drain: Callable[[], Any] = client.drain
-        self.sink: Callable[[], Any] = client.sink
-        self.sank: Callable[[int], None] = client.sank
-        self.finish: Callable[[], None] = client.finish
-        self.error: Said | None = None
-        self._error_head: tuple[int, HeaderList] = (0, ())
-        self._collected = b""
-
-    @property
-    def congested(self) -> bool:
-        return self._client.congested
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         for name, value in headers:
@@ -150,17 +115,4 @@ class _Relayed:
         if status < 300 or status == 304:
             self._client.start(status, headers, None if status == 304 else length)
         else:
-            self._error_head = status, headers
-            self.write, self.finish, self.drain, self.sink = self._collect, self._ended, _nothing, _nothing
-
-    def _collect(self, data: bytes) -> None:
-        if len(self._collected) + len(data) > MAX_BODY:
-            raise Refused(Reason.UPSTREAM_BROKEN, "an error without end")
-        self._collected += data
-
-    def _ended(self) -> None:
-        self.error = Said(*self._error_head, self._collected)
-
-
-async def _nothing() -> Any:
-    return None
+            self._collect_error(status, headers)
