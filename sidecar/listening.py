@@ -6,6 +6,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from sidecar.errors import SidecarError
 from sidecar.settings import Listen, ListenerSettings
@@ -20,36 +21,57 @@ class StartError(SidecarError):
 def bind(listen: Listen, mode: int | None = None) -> list[socket.socket]:
     """Listening sockets, one for each address that the host's name has; `mode` is a unix socket's permissions, by default what the
     umask leaves. Raises `OSError`; then nothing stays bound."""
+    sockets = _bound(listen, mode)
+    with contextlib.ExitStack() as bound:
+        for each in sockets:
+            bound.enter_context(each).listen(BACKLOG)
+        bound.pop_all()
+    return sockets
+
+
+def _bound(listen: Listen, mode: int | None = None) -> list[socket.socket]:
+    """What `bind` makes, before anybody can connect to it."""
     if listen.unix is not None:
-        return [_bind_unix(str(listen.unix), mode)]
+        return [_bound_unix(str(listen.unix), mode)]
     found = socket.getaddrinfo(listen.host or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     with contextlib.ExitStack() as bound:
         sockets = [
-            bound.enter_context(socket.create_server(address, family=family, backlog=BACKLOG))
-            for family, _, _, _, address in dict.fromkeys(found)
+            bound.enter_context(_bound_tcp(family, address)) for family, _, _, _, address in dict.fromkeys(found)
         ]
         bound.pop_all()
     return sockets
 
 
-def _bind_unix(path: str, mode: int | None) -> socket.socket:
+def _bound_tcp(family: int, address: Any) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def _bound_unix(path: str, mode: int | None) -> socket.socket:
     """A socket that an earlier process left behind makes room; one that somebody listens on, and any other file, is in the way."""
     with contextlib.suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.stat(path).st_mode) and not _answered(path):
             os.unlink(path)
-    listening = socket.socket(socket.AF_UNIX)
+    bound = socket.socket(socket.AF_UNIX)
     try:
         if mode is not None:
             # Linux makes the file with the socket's own mode, less the umask: at no moment may others connect than are meant to.
-            os.fchmod(listening.fileno(), mode)
-        listening.bind(path)
+            os.fchmod(bound.fileno(), mode)
+        bound.bind(path)
         if mode is not None:
             os.chmod(path, mode)
-        listening.listen(BACKLOG)
     except OSError:
-        listening.close()
+        bound.close()
         raise
-    return listening
+    return bound
 
 
 def _answered(path: str) -> bool:
@@ -76,13 +98,14 @@ def bind_all(listeners: Sequence[ListenerSettings]) -> list[list[socket.socket]]
 
 
 def in_the_way(addresses: Iterable[tuple[str, Listen]]) -> Iterator["StartError"]:
-    """Settings and their addresses: which can't be had, all at once. They are bound and let go; whoever takes one of them in
-    between is told of when it is bound for good."""
+    """Settings and their addresses: which can't be had, all at once. They are bound and let go, and never listened on: a client
+    that comes meanwhile is refused, as before, and not cut off. Whoever takes one of them in between is told of when it is bound
+    for good."""
     for setting, listen in addresses:
         try:
             with address(listen, setting):
-                for listening in bind(listen):
-                    listening.close()
+                for bound in _bound(listen):
+                    bound.close()
         except StartError as error:
             yield error
 

@@ -120,11 +120,14 @@ class Download(threading.Thread):
 
 
 def ready(sidecar: SidecarProcess) -> int:
+    """The status that `/readyz` answers; 0 where nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz", timeout=5) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         return refused.code
+    except OSError:
+        return 0
 
 
 def accepts(sidecar: SidecarProcess) -> bool:
@@ -279,7 +282,7 @@ def test_ctrl_c_at_the_command_line_ends_it_cleanly(start: Start) -> None:
     assert sidecar.stop() == 0
     process = subprocess.Popen(command(sidecar), stderr=subprocess.PIPE, text=True)
     try:
-        until(lambda: accepts(sidecar), 20)
+        until(lambda: accepts(sidecar) and ready(sidecar) == 200, 20)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=10)
     finally:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from sidecar.listening import StartError, address, bind, bind_all
+from sidecar.listening import StartError, address, bind, bind_all, in_the_way
 from sidecar.settings import Listen, ListenerSettings
 
 
@@ -124,3 +124,13 @@ def test_of_several_listeners_none_stays_bound_where_one_can_t_be_had(tmp_path: 
     assert [len(each) for each in sockets] == [1, 1]
     for (each,) in sockets:
         each.close()
+
+
+def test_whether_an_address_can_be_had_is_asked_without_letting_a_client_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that was let in would be cut off a moment later."""
+    (bound,) = bind(Listen("127.0.0.1", 0))
+    with bound:
+        taken = Listen("127.0.0.1", bound.getsockname()[1])
+        monkeypatch.setattr(socket.socket, "listen", lambda *_: pytest.fail("it listened"))
+        (said,) = in_the_way([("listen", taken), ("ops", Listen("127.0.0.1", 0))])
+    assert str(said).startswith(f"`listen: {taken}` is in use already")
