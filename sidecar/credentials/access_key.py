@@ -19,7 +19,7 @@ from sidecar import sigv4, sigv4_verify
 from sidecar.aws_chunked import ChunkSigning
 from sidecar.credentials import master_key
 from sidecar.credentials.identities import CacheResult, Identities
-from sidecar.credentials.opaque import Reused, TokenLookup, ended, principal_of
+from sidecar.credentials.opaque import Reused, StoredVerifier, TokenLookup, ended, principal_of
 from sidecar.credentials.pepper import Peppers
 from sidecar.credentials.token_row import TokenRow, intact
 from sidecar.errors import CredentialRefused
@@ -36,22 +36,11 @@ DayKeyOf = Callable[[str, str], Awaitable[bytes | None]]
 """An access key id of ours and a day -> its `sigv4.day_key`; `None` where its master key isn't known. Raises `Unavailable`."""
 
 
-class AccessKeyVerifier:
+class AccessKeyVerifier(StoredVerifier):
     """`ports.Verifier` of access key ids, which only name somebody; the signature is `AccessKeys`'s."""
 
     def __init__(self, peppers: Peppers, lookup: TokenLookup) -> None:
-        self._peppers = peppers
-        self._lookup = lookup
-        self._rereads = 0
-        self.generation = self._generation()
-
-    def reread(self) -> None:
-        """As `OpaqueVerifier.reread`."""
-        self._rereads += 1
-        self.generation = self._generation()
-
-    def _generation(self) -> str:
-        return f"access_key/{'+'.join(self._peppers.ids)}/{self._rereads}"
+        super().__init__("access_key", peppers, lookup)
 
     async def verify(self, token: Secret, now: float) -> Principal | None:
         """`token` is the id. A refusal with a principal is for whoever proves to have the secret."""

@@ -118,7 +118,24 @@ async def _not_reported(row: TokenRow, now: int) -> None:
     return None
 
 
-class OpaqueVerifier:
+class StoredVerifier:
+    """What verifiers of stored rows have in common."""
+
+    def __init__(self, kind: str, peppers: Peppers, lookup: TokenLookup) -> None:
+        """`kind`: what the verifier's generation begins with."""
+        self._peppers = peppers
+        self._lookup = lookup
+        self._from = f"{kind}/{'+'.join(peppers.ids)}"
+        self._rereads = 0
+        self.generation = f"{self._from}/0"
+
+    def reread(self) -> None:
+        """What was said of tokens until now must be looked up again: a life has been made shorter."""
+        self._rereads += 1
+        self.generation = f"{self._from}/{self._rereads}"
+
+
+class OpaqueVerifier(StoredVerifier):
     """`ports.Verifier` of personal and CI tokens. Only the secret's holder learns that a token has expired or was revoked;
     everybody else reads `BAD_TOKEN`, and the audit reads why in `detail`."""
 
@@ -131,23 +148,12 @@ class OpaqueVerifier:
         moved: Moved = _not_moved,
         reused: Reused = _not_reported,
     ) -> None:
+        super().__init__(f"opaque/{spelling.brand}", peppers, lookup)
         self._spelling = spelling
-        self._peppers = peppers
-        self._lookup = lookup
         self._moved = moved
         self._reused = reused
         self.person_id: PersonId = _nobody_known
         """Binds a token that was made before its owner had an id to whoever has the name at its next use."""
-        self._rereads = 0
-        self.generation = self._generation()
-
-    def reread(self) -> None:
-        """What was said of tokens until now must be looked up again: a life has been made shorter."""
-        self._rereads += 1
-        self.generation = self._generation()
-
-    def _generation(self) -> str:
-        return f"opaque/{self._spelling.brand}/{'+'.join(self._peppers.ids)}/{self._rereads}"
 
     async def verify(self, token: Secret, now: float) -> Principal | None:
         parsed = self._spelling.parse(token)
