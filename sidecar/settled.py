@@ -5,22 +5,35 @@ Facts behind the choices:
 - A file's times are no evidence of its content (kubernetes#24215), so what looks unchanged is hashed again in turn.
 - A name that is gone may be back a moment later (rename dances): being gone has to settle, too.
 
-Blocking: call it from a thread. It never raises for what is on the disk.
+`Settled` alone is blocking, and never raises for what is on the disk. Whoever follows files in a running process is a
+`FollowedFiles`, which looks at them in a thread.
 """
 
+import asyncio
 import hashlib
 import os
 import stat
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import islice
+from typing import Generic, TypeVar
 
 from msgspec import Struct
+
+from sidecar.background import Follower
+
+T = TypeVar("T")
 
 REHASH_SHARE = 8
 """Every file is read again once in so many polls, however it looks."""
 REHASH_MOST = 256
 """Files read again in one poll, at most."""
+_COLD_LOOKS = 10
+"""Before the start a file that keeps changing is waited for so many times; later it is picked up as any change."""
+_BUSY_SHARE = 20
+"""A look that takes long is followed by a pause of this many times its length: at most 5 % of one CPU."""
+_LONGEST_PAUSE = 2.0
 
 
 class Reading(Struct, frozen=True):
@@ -120,6 +133,64 @@ class Settled:
         if len(content) > self._max_bytes:
             return Reading(None, f"it has more than {self._max_bytes} bytes")
         return Reading(content, "", found.st_mtime)
+
+
+class FollowedFiles(ABC, Generic[T]):
+    """Files whose content is in force here. `load_now()` (`await load()` in a loop) before serving, then `start()` and `stop()`."""
+
+    def __init__(self, what: str, max_bytes: int, *, interval: float, settle: float) -> None:
+        """`what` is followed, for the log. `max_bytes` of one file. `interval`: seconds between two looks; `settle`: for how
+        many a change must stand."""
+        self._interval = interval
+        self._settle = settle
+        self._settled = Settled(max_bytes, settle)
+        self._follower = Follower(what, look=self._look, publish=self._publish, pause=self._pause)
+
+    @abstractmethod
+    def _paths(self) -> Mapping[str, str]:
+        """In the thread: what files there are, name -> where to read it. An `OSError` ends a cold start."""
+
+    @abstractmethod
+    def _take(self, changed: Mapping[str, Reading]) -> T:
+        """In the thread: what the files that changed, maybe none, come to."""
+
+    @abstractmethod
+    def _publish(self, found: T) -> None:
+        """In the loop, or in `load_now`'s thread: puts it in force."""
+
+    def load_now(self) -> None:
+        """The cold start, blocking. What is wrong with a file doesn't raise."""
+        self._publish(self._load())
+
+    async def load(self) -> None:
+        """As `load_now`, and the loop goes on meanwhile."""
+        self._publish(await asyncio.to_thread(self._load))
+
+    async def start(self) -> None:
+        """Follow the files from now on."""
+        await self._follower.start()
+
+    async def stop(self) -> None:
+        await self._follower.stop()
+
+    def _load(self) -> T:
+        return self._take(self._first())
+
+    def _first(self) -> Mapping[str, Reading]:
+        """All there is, once it has settled."""
+        changed = self._settled.poll(self._paths())
+        for _ in range(_COLD_LOOKS):
+            if not self._settled.waiting:
+                break
+            time.sleep(self._settle)
+            changed |= self._settled.poll(self._paths())
+        return changed
+
+    def _look(self) -> T:
+        return self._take(self._settled.poll(self._paths()))
+
+    def _pause(self, took: float) -> float:
+        return min(self._settle if self._settled.waiting else max(self._interval, took * _BUSY_SHARE), _LONGEST_PAUSE)
 
 
 def _digest(reading: Reading) -> bytes:

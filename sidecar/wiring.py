@@ -245,7 +245,7 @@ class Sidecar:
         if self._settings.directory is None:
             return None
         directory = DirectoryFile(self._settings.directory.file, on_event=readings.people_heard)
-        directory.load_now()
+        await directory.load()
         await directory.start()
         self._closing.append(directory.stop)
         self.checks.add("directory", lambda: readings.first_of(directory.problems), required=False)
@@ -262,7 +262,7 @@ class Sidecar:
             on_event=news.heard,
         )
         try:
-            policies.load_now()
+            await policies.load()
         except OSError as error:
             raise StartError(f"`policies: {settings.policies}` can't be read: {error.strerror}") from None
         await policies.start()
@@ -272,7 +272,7 @@ class Sidecar:
 
     async def _open_old_passwords(self, policies: PolicySource) -> OldPasswords:
         files = PasswordFiles(self._settings.policies, lambda: policies.snapshot)
-        files.load_now()
+        await files.load()
         await files.start()
         self._closing.append(files.stop)
         old_passwords = OldPasswords(files.digest)

@@ -51,7 +51,7 @@ class Entrances:
         """Raises `StartError` where a certificate can't be served by."""
         for settings, certificate in self._certificates.items():
             try:
-                await asyncio.to_thread(certificate.load_now)
+                await certificate.load()
             except BadPair as bad:
                 raise StartError(f"the certificate {settings.cert_file} can't be used: {bad}") from None
             await certificate.start()

@@ -12,21 +12,18 @@ nor brings anybody back; but where there never was a good version, nobody's stan
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
-from sidecar.background import Follower
 from sidecar.document import Block, Value, parse
 from sidecar.errors import DocumentError, Problem, Unavailable
 from sidecar.model import Person
 from sidecar.reasons import Reason
-from sidecar.settled import Reading, Settled
+from sidecar.settled import FollowedFiles, Reading
 from sidecar.yaml_tree import MAX_BYTES, quoted
 
-_COLD_READS = 10
 LONGEST_ID = 256
 
 
@@ -40,9 +37,8 @@ class DirectoryEvent(Struct, frozen=True):
     problems: tuple[Problem, ...] = ()
 
 
-class DirectoryFile:
-    """Implements `ports.Directory`. `load_now()` before serving, then `start()` and `stop()` in the loop; `on_event` is
-    called for each new version and must not raise."""
+class DirectoryFile(FollowedFiles[DirectoryEvent | None]):
+    """Implements `ports.Directory`. `on_event` is called for each new version and must not raise."""
 
     def __init__(
         self,
@@ -52,15 +48,12 @@ class DirectoryFile:
         interval: float = 0.25,
         settle: float = 0.2,
     ) -> None:
+        super().__init__("directory file", MAX_BYTES, interval=interval, settle=settle)
         self._path = path
         self._on_event = on_event
-        self._interval = interval
-        self._settle = settle
-        self._settled = Settled(MAX_BYTES, settle)
         self._people: Mapping[str, Person] | None = None
         self._sha256: str | None = None
         self._problems: tuple[Problem, ...] = ()
-        self._follower = Follower("directory file", look=self._poll, publish=self._publish, pause=self._pause)
 
     def person(self, subject: str) -> Person | None:
         """Raises `Unavailable(DIRECTORY_UNAVAILABLE)` if the file never could be read."""
@@ -79,35 +72,18 @@ class DirectoryFile:
         """What is wrong with the file as it is on disk now."""
         return self._problems
 
-    def load_now(self) -> None:
-        """Reads the file, blocking. A bad or missing one doesn't raise; `problems` and the event say so."""
-        event = self._poll()
-        for _ in range(_COLD_READS):
-            if event is not None or not self._settled.waiting:
-                break
-            time.sleep(self._settle)
-            event = self._poll()
-        self._publish(event)
+    def _paths(self) -> Mapping[str, str]:
+        return {self._path.name: str(self._path)}
 
-    async def start(self) -> None:
-        await self._follower.start()
-
-    async def stop(self) -> None:
-        await self._follower.stop()
-
-    def _pause(self, took: float) -> float:
-        return self._settle if self._settled.waiting else self._interval
+    def _take(self, changed: Mapping[str, Reading]) -> DirectoryEvent | None:
+        reading = changed.get(self._path.name)
+        return None if reading is None else self._judge(reading)
 
     def _publish(self, event: DirectoryEvent | None) -> None:
         if event is not None and self._on_event is not None:
             self._on_event(event)
 
-    def _poll(self) -> DirectoryEvent | None:
-        name = self._path.name
-        readings = self._settled.poll({name: str(self._path)})
-        return self._take(readings[name]) if name in readings else None
-
-    def _take(self, reading: Reading) -> DirectoryEvent:
+    def _judge(self, reading: Reading) -> DirectoryEvent:
         name = self._path.name
         if reading.content is None:
             self._problems = (Problem(name, 0, "$", f"the file can't be read: {reading.error}"),)

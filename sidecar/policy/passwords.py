@@ -7,22 +7,19 @@ away takes its password with it: removing it is how somebody stops it in a hurry
 import hashlib
 import logging
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
-from sidecar.background import Follower
 from sidecar.policy.compiled import Legacy
 from sidecar.policy.routes import Snapshot
-from sidecar.settled import Reading, Settled
+from sidecar.settled import FollowedFiles, Reading
 
 log = logging.getLogger(__name__)
 
 MAX_PASSWORD = 1024
 """Bytes."""
-_COLD_READS = 10
 
 
 class _Line(Struct, frozen=True):
@@ -34,8 +31,11 @@ class _Line(Struct, frozen=True):
     """It is `user:password`."""
 
 
-class PasswordFiles:
-    """`load_now()` once before serving, then `start()` and `stop()` in the loop."""
+_Found = tuple[Mapping[str, Legacy], Mapping[str, _Line]]
+
+
+class PasswordFiles(FollowedFiles[_Found]):
+    """Which files those are follows the policies."""
 
     def __init__(
         self,
@@ -47,18 +47,17 @@ class PasswordFiles:
         quiet: bool = False,
     ) -> None:
         """`directory`: that of the policies, beside which relative files lie. `quiet`: nothing is logged."""
+        super().__init__("shared passwords", MAX_PASSWORD + 2, interval=interval, settle=settle)
         self._directory = directory
         self._snapshot = snapshot
-        self._interval = interval
-        self._settle = settle
         self._quiet = quiet
-        self._settled = Settled(MAX_PASSWORD + 2, settle)
         self._seen: Snapshot | None = None
+        self._named: Mapping[str, Legacy] = {}
+        """By workspace, as of `_seen`. Both are the thread's."""
         self._wanted: Mapping[str, Legacy] = {}
         """By workspace."""
         self._lines: Mapping[str, _Line] = {}
         """By the file's name as policies say it."""
-        self._follower = Follower("shared passwords", look=self._look, publish=self._publish, pause=self._pause)
 
     def digest(self, legacy: Legacy) -> bytes | None:
         """The SHA-256 of what the file says; `None` where it says no password."""
@@ -75,38 +74,20 @@ class PasswordFiles:
                 found.append(f"workspace {name}: {legacy.file}: {flaw}")
         return found
 
-    def load_now(self) -> None:
-        """Reads all of them, blocking. One that can't be read doesn't raise."""
-        self._publish(self._look())
-        for _ in range(_COLD_READS):
-            if not self._settled.waiting:
-                break
-            time.sleep(self._settle)
-            self._publish(self._look())
-
-    async def start(self) -> None:
-        await self._follower.start()
-
-    async def stop(self) -> None:
-        await self._follower.stop()
-
-    def _pause(self, took: float) -> float:
-        return self._settle if self._settled.waiting else self._interval
-
-    def _look(self) -> tuple[Mapping[str, Legacy], Mapping[str, _Line]]:
-        """In the thread."""
+    def _paths(self) -> Mapping[str, str]:
         snapshot = self._snapshot()
-        wanted = self._wanted
         if snapshot is not self._seen:
-            named = {name: each.legacy for name, each in snapshot.workspaces.items() if each.legacy is not None}
-            self._seen, wanted = snapshot, named
-        files = {legacy.file: os.path.join(self._directory, legacy.file) for legacy in wanted.values()}
-        changed = self._settled.poll(files)
+            self._seen = snapshot
+            self._named = {name: each.legacy for name, each in snapshot.workspaces.items() if each.legacy is not None}
+        return {legacy.file: os.path.join(self._directory, legacy.file) for legacy in self._named.values()}
+
+    def _take(self, changed: Mapping[str, Reading]) -> _Found:
+        files = {legacy.file for legacy in self._named.values()}
         lines = {file: line for file, line in self._lines.items() if file in files}
         lines.update({file: _read(reading) for file, reading in changed.items() if file in files})
-        return wanted, lines
+        return self._named, lines
 
-    def _publish(self, found: tuple[Mapping[str, Legacy], Mapping[str, _Line]]) -> None:
+    def _publish(self, found: _Found) -> None:
         before = set(self.problems())
         self._wanted, self._lines = found
         for problem in self.problems():

@@ -21,7 +21,6 @@ from pathlib import Path
 
 from msgspec import Struct, structs
 
-from sidecar.background import Follower
 from sidecar.errors import DocumentError, Problem
 from sidecar.policy.cases import CaseFile, read_case_file
 from sidecar.policy.compiled import Workspace
@@ -30,7 +29,7 @@ from sidecar.policy.files import PolicyEvent, PolicyFiles, Version
 from sidecar.policy.routes import Snapshot
 from sidecar.policy.rules import Issuers
 from sidecar.policy.salvage import salvage
-from sidecar.settled import Reading, Settled
+from sidecar.settled import FollowedFiles, Reading
 from sidecar.trial import guard_problems
 from sidecar.yaml_tree import MAX_BYTES
 
@@ -41,10 +40,6 @@ MAX_FILE = 128 * 1024
 """Bytes of one policy file, more than a thousand rules. Compiling a larger one would be felt by the requests meanwhile
 (measured: 75 ms in one piece for 700 KiB), and each of its rules by every request after."""
 CASES = "cases"
-_BUSY_SHARE = 20
-"""A poll that takes long is followed by a pause of this many times its length: at most 5 % of one CPU."""
-_LONGEST_PAUSE = 2.0
-_COLD_READS = 10
 
 
 class SourceStatus(Struct, frozen=True):
@@ -61,9 +56,9 @@ class SourceStatus(Struct, frozen=True):
     """Why the directory can't be read now; empty if it can."""
 
 
-class PolicySource:
-    """`load_now()` once before serving, then `start()` and `stop()` in the loop. `on_event` is called in the loop (and by
-    `load_now` in its caller's thread) for each file whose new version was taken or refused; it must not raise."""
+class PolicySource(FollowedFiles[tuple[PolicyEvent, ...]]):
+    """`on_event` is called in the loop (and by `load_now` in its caller's thread) for each file whose new version was taken or
+    refused; it must not raise."""
 
     def __init__(
         self,
@@ -78,6 +73,7 @@ class PolicySource:
         guards: bool = True,
     ) -> None:
         """`guards`: whether files are refused whose guards don't hold; only who tells of each case by itself does without."""
+        super().__init__("policy directory", MAX_FILE, interval=interval, settle=settle)
         self._guards = guards
         self._directory = directory
         self._shown = os.path.basename(os.path.abspath(directory))
@@ -85,12 +81,8 @@ class PolicySource:
         self._upstreams = upstreams
         self._profiles = profiles
         self._on_event = on_event
-        self._interval = interval
-        self._settle = settle
-        self._settled = Settled(MAX_FILE, settle)
         self._files = PolicyFiles()
         self._snapshot = self._files.snapshot
-        self._follower = Follower("policy directory", look=self._poll, publish=self._publish, pause=self._pause)
         self._last_success = 0.0
         self._error = ""
 
@@ -104,37 +96,21 @@ class PolicySource:
         good = sum(file.ok for file in files)
         return SourceStatus(self._snapshot.generation, good, len(files) - good, self._last_success, self._error)
 
-    def load_now(self) -> None:
-        """The cold start: reads everything, blocking. Bad files don't stop it (their status and events say so); files that
-        keep changing are taken up later by polling. Raises `OSError` if the directory itself can't be listed."""
-        readings = self._settled.poll(self._list())
-        for _ in range(_COLD_READS):
-            if not self._settled.waiting:
-                break
-            time.sleep(self._settle)
-            readings.update(self._settled.poll(self._list()))
+    def _load(self) -> tuple[PolicyEvent, ...]:
+        """Bad files don't stop a cold start (their status and events say so); files that keep changing are taken up later by
+        polling. Raises `OSError` if the directory itself can't be listed."""
+        readings = self._first()
         # A volume's files are all written anew with every change: their times tell nothing.
         dated = not self._is_mounted()
         with _without_collector():
             versions = [self._version(name, reading, dated) for name, reading in readings.items()]
             events = self._files.load([version for version in versions if version.workspace or version.problems])
         self._last_success = time.time()
-        self._publish(events)
+        return events
 
-    async def start(self) -> None:
-        """Follow the directory from now on."""
-        await self._follower.start()
-
-    async def stop(self) -> None:
-        await self._follower.stop()
-
-    def _pause(self, took: float) -> float:
-        return min(self._settle if self._settled.waiting else max(self._interval, took * _BUSY_SHARE), _LONGEST_PAUSE)
-
-    def _poll(self) -> tuple[PolicyEvent, ...]:
-        """In the thread."""
+    def _look(self) -> tuple[PolicyEvent, ...]:
         try:
-            paths = self._list()
+            changed = self._settled.poll(self._paths())
         except OSError as error:
             # The whole directory gone is a broken mount, not a decision that nobody may do anything.
             if not self._error:
@@ -142,12 +118,14 @@ class PolicySource:
             self._error = error.strerror or type(error).__name__
             return ()
         self._error = ""
-        readings = self._settled.poll(paths)
         self._last_success = time.time()
-        if not readings:
+        return self._take(changed)
+
+    def _take(self, changed: Mapping[str, Reading]) -> tuple[PolicyEvent, ...]:
+        if not changed:
             return ()
         with _without_collector():
-            versions = [self._version(name, reading) for name, reading in readings.items()]
+            versions = [self._version(name, reading) for name, reading in changed.items()]
             versions.sort(key=lambda version: (version.written or 0.0, version.file))
             return self._files.apply(versions)
 
@@ -157,7 +135,7 @@ class PolicySource:
             for event in events:
                 self._on_event(event)
 
-    def _list(self) -> Mapping[str, str]:
+    def _paths(self) -> Mapping[str, str]:
         base = self._directory / "..data" if self._is_mounted() else self._directory
         resolved = os.path.realpath(base)
         return {

@@ -11,7 +11,7 @@ Facts behind the choices:
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +19,11 @@ from pathlib import Path
 from cryptography import x509
 from msgspec import Struct
 
-from sidecar.background import Follower
 from sidecar.errors import SidecarError
 from sidecar.settings import KiB, TlsSettings
-from sidecar.settled import Settled
+from sidecar.settled import FollowedFiles, Reading
 
 MAX_PEM = 256 * KiB
-_COLD_READS = 10
 _FOREIGN_KEY = frozenset({"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED"})
 """How OpenSSL names a key that doesn't fit; the last is for a key of another kind."""
 _CERTIFICATE, _KEY = "certificate", "key"
@@ -68,9 +66,8 @@ def load_pair(certificate: bytes, key: bytes, now: float) -> Served:
     return Served(context, ends, _names(leaf))
 
 
-class Certificate:
-    """`load_now()` before serving, then `start()` and `stop()` in the loop. `on_event` is called in the loop for each new version,
-    with what is wrong with it or an empty text, and must not raise."""
+class Certificate(FollowedFiles[str | None]):
+    """`on_event` is called in the loop for each new version, with what is wrong with it or an empty text, and must not raise."""
 
     def __init__(
         self,
@@ -81,12 +78,10 @@ class Certificate:
         settle: float = 0.2,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__("certificate", MAX_PEM, interval=interval, settle=settle)
         self._settings = settings
         self._on_event = on_event
-        self._interval = interval
-        self._settle = settle
         self._clock = clock
-        self._settled = Settled(MAX_PEM, settle)
         self._content: dict[str, bytes | None] = {}
         self._errors: dict[str, str] = {}
         self._unjudged = False
@@ -94,40 +89,39 @@ class Certificate:
         self.problem = ""
         """What is wrong with the files as they are now; empty where they are what is served."""
         self.loaded = self.failed = 0
-        self._follower = Follower("certificate", look=self._look, publish=self._publish, pause=self._pause)
 
     @property
     def served(self) -> Served:
-        """What a handshake that begins now is made with."""
+        """What a handshake that begins now is made with. Only after a cold start."""
         if self._served is None:
-            raise BadPair(self.problem or "no certificate was loaded")
+            raise BadPair("no certificate was loaded")
         return self._served
 
-    def load_now(self) -> None:
-        """Blocking. Raises `BadPair` where there is nothing to serve by."""
-        for attempt in range(_COLD_READS):
-            if attempt:
-                time.sleep(self._settle)
-            if self._look() is not None and not self.problem:
-                break
-        self.served  # noqa: B018 - raises
+    def _paths(self) -> Mapping[str, str]:
+        """Where to read both, in one generation of a Kubernetes volume."""
+        files = _files(self._settings)
+        folders = {path.parent: os.path.realpath(path.parent / "..data") for path in files.values()}
+        return {
+            name: os.path.join(folders[path.parent], path.name)
+            if os.path.isdir(folders[path.parent]) and _is_mounted(path)
+            else str(path)
+            for name, path in files.items()
+        }
 
-    async def start(self) -> None:
-        await self._follower.start()
-
-    async def stop(self) -> None:
-        await self._follower.stop()
-
-    def _pause(self, took: float) -> float:
-        return self._settle if self._settled.waiting else self._interval
+    def _load(self) -> str | None:
+        """The first one is no news. Raises `BadPair` where there is nothing to serve by."""
+        super()._load()
+        if self._served is None:
+            raise BadPair(self.problem or "its files keep changing")
+        return None
 
     def _publish(self, problem: str | None) -> None:
         if problem is not None:
             self._on_event(problem)
 
-    def _look(self) -> str | None:
+    def _take(self, changed: Mapping[str, Reading]) -> str | None:
         """`None`: nothing is new. Otherwise what is wrong with what is new, or an empty text."""
-        for name, reading in self._settled.poll(_paths(self._settings)).items():
+        for name, reading in changed.items():
             self._content[name], self._errors[name] = reading.content, reading.error
             self._unjudged = True
         if self._settled.waiting or not self._unjudged:  # waiting: the other half may be on its way
@@ -152,17 +146,6 @@ class Certificate:
 
 def _files(settings: TlsSettings) -> dict[str, Path]:
     return {_CERTIFICATE: settings.cert_file, _KEY: settings.key_file}
-
-
-def _paths(settings: TlsSettings) -> dict[str, str]:
-    """Where to read both, in one generation of a Kubernetes volume."""
-    folders = {path.parent: os.path.realpath(path.parent / "..data") for path in _files(settings).values()}
-    return {
-        name: os.path.join(folders[path.parent], path.name)
-        if os.path.isdir(folders[path.parent]) and _is_mounted(path)
-        else str(path)
-        for name, path in _files(settings).items()
-    }
 
 
 def _is_mounted(path: Path) -> bool:

@@ -1,10 +1,13 @@
 """A change counts once two reads 200 ms apart agree (rule 24), whatever the file's times say."""
 
+import asyncio
 import os
+import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from sidecar.settled import REHASH_SHARE, Settled
+from sidecar.settled import REHASH_SHARE, FollowedFiles, Reading, Settled
 
 
 class Clock:
@@ -113,3 +116,90 @@ def test_what_is_no_readable_file_is_said_and_never_waited_for(settled: Settled,
         "dangling": "No such file or directory",
         "big": "it has more than 1000 bytes",
     }
+
+
+class Notes(FollowedFiles[dict[str, bytes | None]]):
+    """Follows a folder; what it was told of comes as it was told."""
+
+    def __init__(self, folder: Path, settle: float = 0.01) -> None:
+        super().__init__("notes", 1000, interval=0.01, settle=settle)
+        self.folder = folder
+        self.looks = 0
+        self.told: asyncio.Queue[dict[str, bytes | None]] = asyncio.Queue()
+        self.publishing: set[int] = set()
+
+    def _paths(self) -> Mapping[str, str]:
+        self.looks += 1
+        return paths(self.folder)
+
+    def _take(self, changed: Mapping[str, Reading]) -> dict[str, bytes | None]:
+        return {name: reading.content for name, reading in changed.items()}
+
+    def _publish(self, found: dict[str, bytes | None]) -> None:
+        self.publishing.add(threading.get_ident())
+        if found:
+            self.told.put_nowait(found)
+
+
+def test_a_cold_start_waits_until_all_files_have_settled(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    (tmp_path / "b").write_text("2")
+    notes = Notes(tmp_path)
+    notes.load_now()
+    assert notes.told.get_nowait() == {"a": b"1", "b": b"2"}
+    assert notes.told.empty()
+
+
+def test_a_cold_start_does_not_wait_where_nothing_is(tmp_path: Path) -> None:
+    notes = Notes(tmp_path)
+    notes.load_now()
+    assert (notes.looks, notes.told.empty()) == (1, True)
+
+
+def test_a_cold_start_goes_on_without_a_file_that_keeps_changing(tmp_path: Path) -> None:
+    class Written(Notes):
+        def _paths(self) -> Mapping[str, str]:
+            (tmp_path / "log").write_text(str(self.looks))
+            return super()._paths()
+
+    (tmp_path / "a").write_text("1")
+    notes = Written(tmp_path)
+    notes.load_now()
+    assert notes.told.get_nowait() == {"a": b"1"}
+
+
+async def test_in_a_loop_a_cold_start_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    notes, meanwhile = Notes(tmp_path, settle=0.2), 0
+    loading = asyncio.create_task(notes.load())
+    while not loading.done():
+        await asyncio.sleep(0.005)
+        meanwhile += 1
+    assert meanwhile > 1
+    assert notes.told.get_nowait() == {"a": b"1"}
+    assert notes.publishing == {threading.get_ident()}
+
+
+async def test_what_changes_later_is_told_and_what_is_gone_too(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    notes = Notes(tmp_path)
+    await notes.load()
+    await notes.start()
+    try:
+        async with asyncio.timeout(20):
+            assert await notes.told.get() == {"a": b"1"}
+            (tmp_path / "b").write_text("2")
+            assert await notes.told.get() == {"b": b"2"}
+            (tmp_path / "a").unlink()
+            assert await notes.told.get() == {"a": None}
+    finally:
+        await notes.stop()
+    assert notes.publishing == {threading.get_ident()}
+
+
+def test_a_look_that_takes_long_is_followed_by_a_longer_pause(tmp_path: Path) -> None:
+    notes = Notes(tmp_path, settle=0.2)
+    assert [notes._pause(took) for took in (0.0, 0.05, 60.0)] == [0.01, 1.0, 2.0]
+    (tmp_path / "a").write_text("1")
+    notes._look()
+    assert notes._pause(60.0) == 0.2
