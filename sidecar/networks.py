@@ -25,9 +25,12 @@ def network(address: str) -> str:
     """Whom an address stands for. An IPv4 address stands for itself: behind its /24 are neighbours who have nothing to do with
     one another, and in Kubernetes all the pods of a node. An IPv6 address stands for its /64, as four groups, `2001:db8:0:1::/64`:
     whoever has one address there has them all (RFC 6177)."""
-    if "." in address or ":" not in address:
+    if ":" not in address:
         return address
-    head, compressed, tail = address.partition("%")[0].partition("::")
+    address = address.partition("%")[0]  # a zone may hold a dot, as `%eth0.100` does
+    if "." in address:
+        return address
+    head, compressed, tail = address.partition("::")
     groups = head.split(":") if head else []
     if compressed:
         ending = tail.split(":") if tail else []

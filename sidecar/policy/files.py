@@ -15,7 +15,7 @@ opaque file, or the inner one's keys would be answered by the outer one's rules.
 from collections.abc import Iterable, Mapping, Sequence, Set
 from enum import StrEnum
 
-from msgspec import Struct, field, structs
+from msgspec import Struct, field
 
 from sidecar.errors import Problem
 from sidecar.policy.compiled import Workspace
@@ -235,7 +235,7 @@ class PolicyFiles:
             state.candidate, state.problems = None, ()
             return True
         if active is None or active.broken:
-            active = self._served.without_contradictions(structs.replace(state.candidate, broken=True))
+            active = self._served.without_contradictions(state.candidate)
         self._served.put(file, active)
         state.problems = problems
         return False

@@ -48,7 +48,7 @@ class Served:
         return {self.owners[name] for name in found}
 
     def without_contradictions(self, bad: Workspace | None) -> Workspace | None:
-        """What of a broken workspace may be served (with refusals) without taking anything from others."""
+        """What of a workspace may be served broken, with refusals alone, without taking anything from others."""
         if bad is None or bad.name in self.owners:
             return None
         found = conflicts(bad, self.routes, self.workspaces)

@@ -17,7 +17,10 @@ TURNED: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.FloorDiv, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
     ast.And: ast.Or, ast.Or: ast.And, ast.Break: ast.Continue, ast.Continue: ast.Break,
 }  # fmt: skip
-RAISED = {"Refused": 1, "CredentialRefused": 1, "Unavailable": 1, "Malformed": 0, "PepperUnusable": 0, "ValueError": 0}
+RAISED = {
+    "Refused": 1, "CredentialRefused": 1, "Unavailable": 1, "Malformed": 0, "PepperUnusable": 0, "ValueError": 0,
+    "BadProxyHeader": 0,
+}  # fmt: skip
 """What is raised, and how many of its arguments are more than text for people."""
 TABLES = (ast.Set, ast.Tuple, ast.List)
 

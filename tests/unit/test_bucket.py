@@ -51,6 +51,19 @@ def test_a_clock_that_jumps_fills_no_bucket_above_its_brim_and_stops_none(rate: 
     assert bucket.wait(rate.burst, now) <= rate.burst / rate.per_second * (1 + 1e-9)
 
 
+def test_only_the_time_since_the_last_look_flows_in() -> None:
+    bucket = Bucket(Rate(2, 100), 1000)
+    assert bucket.take(100, 1000) == 0
+    assert bucket.level(1003) == 6
+    assert bucket.level(1004) == 8
+
+
+def test_a_fraction_is_waited_for_as_well() -> None:
+    bucket = Bucket(Rate(1, 10), 0)
+    assert bucket.take(10, 0) == 0
+    assert bucket.take(0.5, 0) == 0.5
+
+
 def test_what_is_refused_takes_nothing() -> None:
     bucket = Bucket(Rate(1, 10), 0)
     assert bucket.take(8, 0) == 0

@@ -29,6 +29,8 @@ def header(command: int, family: int, rest: bytes) -> bytes:
         pytest.param(header(0x20, 0x11, V4), None, id="LOCAL, whatever follows"),
         pytest.param(header(0x20, 0xFF, TLVS), None, id="LOCAL of any family"),
         pytest.param(header(0x21, 0x00, TLVS), None, id="unspecified"),
+        pytest.param(header(0x21, 0x00, b""), None, id="unspecified, and nothing else"),
+        pytest.param(header(0x21, 0x11, V4.ljust(MOST, b"\0")), "192.0.2.7", id="as long as may be"),
     ],
 )
 def test_whose_connection_it_is(sent: bytes, who: str | None) -> None:
@@ -67,6 +69,11 @@ def test_any_other_first_bytes_are_refused_at_once(data: bytes) -> None:
     if not SIGNATURE.startswith(data[:12]):
         with pytest.raises(BadProxyHeader):
             follows(data)
+
+
+def test_a_command_that_does_not_exist_is_refused_as_it_comes() -> None:
+    with pytest.raises(BadProxyHeader, match="version or command"):
+        follows(header(0x22, 0x11, V4)[:13])
 
 
 @given(st.binary(min_size=4, max_size=4), st.binary(max_size=300))

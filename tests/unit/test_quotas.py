@@ -24,6 +24,18 @@ def test_a_rate_holds_a_period_s_worth_and_flows_in_evenly() -> None:
     assert read("{}") == read("{token: {}, workspace: {}}") == Quotas()
 
 
+@pytest.mark.parametrize(("unit", "bytes_"), [("B", 1), ("KiB", 2**10), ("MiB", 2**20), ("GiB", 2**30), ("TiB", 2**40)])
+@pytest.mark.parametrize(("period", "seconds"), [("s", 1), ("m", 60), ("h", 3600), ("d", 86400)])
+def test_units_and_periods_are_what_they_are_called(unit: str, bytes_: int, period: str, seconds: int) -> None:
+    assert read(f"{{token: {{bytes: 3{unit}/{period}}}}}").token.bytes == Rate(3 * bytes_ / seconds, 3 * bytes_)
+
+
+def test_a_million_streams_are_the_most_that_anybody_asks_for() -> None:
+    assert read("{token: {streams: 1000000}}").token.streams == 1_000_000
+    with pytest.raises(DocumentError):
+        read("{token: {streams: 1000001}}")
+
+
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [

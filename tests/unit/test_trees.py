@@ -162,6 +162,19 @@ def test_a_write_alone_never_empties_a_tree() -> None:
         assert overwrite(Place(level=level).settle("COPY", "/dav/a/", destination="/dav/b/")) is None
 
 
+def test_who_may_not_lose_one_key_below_empties_no_tree() -> None:
+    kept = Place(rule("kept", path="b/keep", deny="delete"))
+    assert overwrite(kept.settle("COPY", "/dav/a/", destination="/dav/b/")) == b"F"
+    beside = Place(rule("kept", path="c/keep", deny="delete"))
+    assert overwrite(beside.settle("COPY", "/dav/a/", destination="/dav/b/")) is None
+
+
+def test_the_store_is_asked_nothing_about_the_destination_of_what_is_refused() -> None:
+    place = Place(level="read")
+    assert place.reason("COPY", "/dav/a", destination="/dav/b") is Reason.NO_RULE
+    assert place.asked == []
+
+
 def test_one_key_is_replaced_where_only_a_key_below_its_name_is_kept() -> None:
     releases = rule("releases", path="b/keep", deny="overwrite")
     file = {"/store/b": True, "/store/a/": False, "/store/b/": False}
