@@ -90,6 +90,7 @@ class Biscuits:
             digest=opened.block_ids[0],
             mac="",
             owner_id=wanted.owner_id or None,
+            root_key=key_id,
         )
         pepper = self._peppers.current
         row = sealed(replace(row, pepper_id=pepper.id), pepper)

@@ -4,7 +4,8 @@ Law: the revocation itself comes first, in one transaction with its announcement
 lists them later. What is revoked stays so until nothing that it is about could be alive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
@@ -37,6 +38,8 @@ class RevocationStore(Protocol):
     async def announce(self, token_id: str, kind: ChangeKind, at: int, actor: str, expires_at: int) -> None: ...
 
     async def under_pepper(self, pepper_id: str, after: str) -> Sequence[TokenRow]: ...
+
+    async def under_root_key(self, key_id: int, after: str) -> Sequence[TokenRow]: ...
 
     async def overwrite(self, rows: Sequence[tuple[TokenRow, TokenRow]]) -> int: ...
 
@@ -84,18 +87,15 @@ class Revoking:
         """Every token whose row is under this pepper. A row that is still to move from under it doesn't any more."""
         name = revocation_names.pepper(pepper_id)
         changed = await self._key(name, actor, now)
-        count, after = 0, ""
-        while page := await self._store.under_pepper(pepper_id, after):
-            after = page[-1].id
-            count += await self._store.overwrite(
-                [(row, self._marked(row, actor, now)) for row in page if self._alive(row, now)]
-            )
+        count = await self._mark(partial(self._store.under_pepper, pepper_id), actor, now)
         return Revoked(name, changed or bool(count), (), count)
 
-    async def root_key(self, key_id: int | str, *, actor: str, now: int) -> Revoked:
-        """Every Biscuit under this root key."""
+    async def root_key(self, key_id: int, *, actor: str, now: int) -> Revoked:
+        """Every Biscuit under this root key, also where the key is another's than this store's."""
         name = revocation_names.root_key(key_id)
-        return Revoked(name, await self._key(name, actor, now))
+        changed = await self._key(name, actor, now)
+        count = await self._mark(partial(self._store.under_root_key, key_id), actor, now)
+        return Revoked(name, changed or bool(count), (), count)
 
     async def derived(self, token_id: str) -> Sequence[TokenRow]:
         """Of a token issued here, those that replaced it, directly or not."""
@@ -130,6 +130,16 @@ class Revoking:
 
     async def _revoke(self, row: TokenRow, actor: str, now: int) -> bool:
         return (await self._tokens.revoke(row.id, actor=actor, now=now))[1]
+
+    async def _mark(self, page_after: Callable[[str], Awaitable[Sequence[TokenRow]]], actor: str, now: int) -> int:
+        """Writes down of rows what a revocation has done already. How many of them were alive."""
+        count, after = 0, ""
+        while page := await page_after(after):
+            after = page[-1].id
+            count += await self._store.overwrite(
+                [(row, self._marked(row, actor, now)) for row in page if self._alive(row, now)]
+            )
+        return count
 
     def _alive(self, row: TokenRow, now: int) -> bool:
         return self._tokens.status(row, now) is Status.ACTIVE

@@ -21,6 +21,7 @@ WITHOUT_A_TEST_OF_THEIR_OWN = {
     "sidecar.store.migrations.versions.rev_0003_revocations": "run by the tests of the token store",
     "sidecar.store.migrations.versions.rev_0004_root_keys": "run by the tests of the token store",
     "sidecar.store.migrations.versions.rev_0005_access_keys": "run by the tests of the token store",
+    "sidecar.store.migrations.versions.rev_0006_root_key": "run by the tests of the token store",
 }
 
 

@@ -76,7 +76,9 @@ def retire(
     """
 
     async def work(opened: "OpenStore") -> tuple[RootKeyRow, bool]:
-        return await opened.root_keys.retire(key_id, actor=actor(), now=now())
+        row, done = await opened.root_keys.retire(key_id, actor=actor(), now=now())
+        revoked = await opened.revoking.root_key(key_id, actor=actor(), now=now())
+        return row, done or revoked.changed
 
     row, done = run(loaded(config)[1], work)
     if json:

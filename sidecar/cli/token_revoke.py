@@ -192,7 +192,10 @@ async def _key(opened: "OpenStore", key: str, by: str, at: int) -> Revoked:
             )
         return await opened.revoking.pepper(key, actor=by, now=at)
     if re.fullmatch(r"[0-9]{1,10}", key):
-        return await opened.revoking.root_key(int(key), actor=by, now=at)
+        revoked = await opened.revoking.root_key(int(key), actor=by, now=at)
+        if any(row.id == int(key) for row, _ in await opened.root_keys.all()):
+            await opened.root_keys.retire(int(key), actor=by, now=at)  # or the next Biscuit would be made under it
+        return revoked
     peppers = ", ".join(opened.peppers.ids)
     raise TokenRequestError(
         [f"--key {key!r}: neither a pepper (there are {peppers}) nor the number of a Biscuit root key"]

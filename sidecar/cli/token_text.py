@@ -40,6 +40,7 @@ def as_json(row: TokenRow, status: Status) -> dict[str, Any]:
         "reused_at": iso(row.reused_at),
         "pepper": row.pepper_id,
         "access_key_id": row.access_key,
+        "root_key": row.root_key,
     }
 
 

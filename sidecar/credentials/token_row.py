@@ -52,6 +52,8 @@ class TokenRow(Struct, frozen=True):
     """When it was last used after its replacement had taken over, as far as that was reported."""
     access_key: str | None = None
     """The id of its access key for S3 tools, where it was made with one."""
+    root_key: int | None = None
+    """Of a Biscuit: the id of the key that it was made under, and ends with."""
 
     @property
     def limits(self) -> Limits:
@@ -64,7 +66,7 @@ class TokenRow(Struct, frozen=True):
         )
 
 
-_ADDED = ("owner_id", "scopes", "parent", "family", "rotated_at", "reused_at", "access_key")
+_ADDED = ("owner_id", "scopes", "parent", "family", "rotated_at", "reused_at", "access_key", "root_key")
 _FIRST = tuple(name for name in TokenRow.__struct_fields__ if name not in ("mac", "last_used_at", *_ADDED))
 
 

@@ -6,7 +6,7 @@ Times are whole Unix seconds. Digests and MACs are hexadecimal text.
 
 from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text
 
-VERSION = "0005"
+VERSION = "0006"
 """The newest revision in `migrations/versions`."""
 
 metadata = MetaData()
@@ -37,6 +37,7 @@ tokens = Table(
     Column("rotated_at", BigInteger),
     Column("reused_at", BigInteger),
     Column("access_key", Text),
+    Column("root_key", BigInteger),
     Index("tokens_by_age", "created_at", "id"),
     Index("tokens_by_subject", "subject", "created_at", "id"),
     Index("tokens_by_family", "family"),

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Insert,
     Row,
     Select,
+    and_,
     bindparam,
     delete,
     func,
@@ -141,10 +142,17 @@ class TokenStore:
 
     async def under_pepper(self, pepper_id: str, after: str) -> Sequence[TokenRow]:
         """A page of those that aren't revoked, by id."""
+        under = and_(tokens.c.kind.in_(_UNDER_PEPPER), tokens.c.pepper_id == pepper_id)
+        return await self._not_revoked(under, after)
+
+    async def under_root_key(self, key_id: int, after: str) -> Sequence[TokenRow]:
+        """A page of the Biscuits that aren't revoked, by id."""
+        return await self._not_revoked(tokens.c.root_key == key_id, after)
+
+    async def _not_revoked(self, which: ColumnElement[bool], after: str) -> Sequence[TokenRow]:
         query = (
             select(*_COLUMNS)
-            .where(tokens.c.kind.in_(_UNDER_PEPPER), tokens.c.pepper_id == pepper_id)
-            .where(tokens.c.revoked_at.is_(None), tokens.c.id > after)
+            .where(which, tokens.c.revoked_at.is_(None), tokens.c.id > after)
             .order_by(tokens.c.id)
             .limit(PAGE)
         )

@@ -93,6 +93,8 @@ def test_tokens_are_made_under_the_newest_key_and_old_ones_go_on_until_it_is_ret
     assert inspected(made(config), old_key)["root_key"] == 1
     for token_, status in ((first, 0), (second, 1)):
         at_home(config, "token", "inspect", stdin=token_, code=status)
+    rows = json.loads(at_home(config, "token", "list", "--all", "--json").stdout)
+    assert {(row["root_key"], row["status"]) for row in rows} == {(1, "active"), (2, "revoked")}
 
 
 def test_a_private_key_that_is_missing_or_another_is_told(config: Path) -> None:

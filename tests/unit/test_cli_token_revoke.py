@@ -125,7 +125,19 @@ def test_everything_under_a_pepper(config: Path) -> None:
     assert list(revocations(config)) == [f"key:pepper:{pepper}"]
 
 
-def test_everything_under_a_root_key(config: Path) -> None:
+def test_everything_under_a_root_key_and_the_next_biscuit_is_under_another(config: Path) -> None:
+    biscuit = ("--kind", "biscuit", "--permission", "read", "--ttl", "1d")
+    first, second = (create(config, *biscuit) for _ in range(2))
+    assert first["root_key"] == second["root_key"] == 1
+    assert said(config, "--key", "1") == {"name": "key:biscuit:1", "changed": True, "tokens": [], "count": 2}
+    assert said(config, "--key", "1")["changed"] is False
+    assert listed(config) == []
+    third = create(config, *biscuit)
+    assert third["root_key"] == 2
+    assert [row["id"] for row in listed(config)] == [third["id"]]
+
+
+def test_everything_under_a_root_key_of_somebody_else(config: Path) -> None:
     assert said(config, "--key", "7")["name"] == "key:biscuit:7"
 
 
