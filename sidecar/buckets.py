@@ -1,7 +1,8 @@
 """S3 requests, from what is asked to what is decided: their keys in the body, their other object, the buckets that one may see.
 
-The law: each key is judged by the workspace whose route it is reached by, wherever in the request it stands. What reaches keys
-of more than one route is refused, but for a copy, which reads in one workspace what it writes in another.
+The law: each key is judged by the workspace whose route it is reached by, wherever in the request it stands, and both as it
+was sent and as a store reads it that keeps keys as files (`policy.buckets`). What reaches keys of more than one route is
+refused, but for a copy, which reads in one workspace what it writes in another.
 """
 
 import asyncio
@@ -47,6 +48,8 @@ _KEYS_AT_ONCE = 32
 """The same of keys to delete: a token's own checks take up to a millisecond for each."""
 _FIRST_OF = (Reason.RULE_DENY, Reason.TOKEN_LIMIT, Reason.NO_RULE)
 """Of several refusals, which one is told (`policy.evaluate`)."""
+_ALTERS = frozenset({"PutObjectTagging", "DeleteObjectTagging", "PutObjectAnnotation"})
+"""What there is no object for, it fails at the store: so its key counts as there, and no other write can come in between."""
 _READ = (Action(Permission.READ, ""),)
 _WRITE = (Action(Permission.WRITE, ""),)
 
@@ -91,12 +94,11 @@ async def settle(
     else:
         actions = request.actions(asked, prefix, deleted)
     for action in actions:
-        # As in `policy.buckets.owner`: to a store that keeps keys as files, what lies below `a//b` lies below `a/b`.
-        if action.below and routes.reaches_others(route, "/".join(filter(None, action.key.split("/")))):
+        if action.below and routes.reaches_others(route, buckets.as_file(action.key)):
             raise Refused(Reason.WRONG_WORKSPACE, "keys of another workspace lie below")
     verdict, there = await _judged(judge, route.workspace, actions), None
     if verdict.existence_needed:
-        there = await exists(route, here.path(asked.key))
+        there = asked.operation.name in _ALTERS or await exists(route, here.path(asked.key))
         verdict = judge(route.workspace, actions, there)
     source, detail = None, ""
     if asked.source is not None:

@@ -237,7 +237,8 @@ class Gate:
         def judge(name: str, actions: tuple[Action, ...], exists: bool | None) -> Verdict:
             workspace = snapshot.workspaces[name]
             report = workspace.report_until is not None and asking.now < workspace.report_until
-            return self._evaluate(workspace, principal, actions, exists, last, report, None)
+            both = bucket_routes.in_both_forms(actions)
+            return self._evaluate(workspace, principal, both, exists, last, report, None)
 
         async def keys(most: int) -> bytes:
             assert body is not None
@@ -264,7 +265,8 @@ class Gate:
         decision.detail, decision.exists = settled.detail, settled.exists is True
         if asking.trace is not None:
             fresh = LastRead(circumstances=last.circumstances)
-            self._evaluate(workspace, principal, settled.actions, settled.exists, fresh, False, asking.trace)
+            both = bucket_routes.in_both_forms(settled.actions)
+            self._evaluate(workspace, principal, both, settled.exists, fresh, False, asking.trace)
         return settled.verdict
 
     async def _settle(
@@ -310,8 +312,11 @@ class Gate:
         workspace = decision.workspace
         if workspace is None or Permission.READ not in workspace.anonymous:
             return False
-        reads = all(action.permission is Permission.READ for action in decision.actions)
-        return reads and self._evaluate(workspace, ANONYMOUS, decision.actions, None, LastRead(), False, None).allowed
+        actions = decision.actions
+        if not all(action.permission is Permission.READ for action in actions):
+            return False
+        both = actions if decision.sending is None else bucket_routes.in_both_forms(actions)
+        return self._evaluate(workspace, ANONYMOUS, both, None, LastRead(), False, None).allowed
 
     def _read(self, raw_headers: Sequence[tuple[bytes, bytes]]) -> Headers:
         read = headers.read(raw_headers, secret_names=self._secret_names, set_names=self._set_names)

@@ -3,11 +3,16 @@
 Path style is a path like any other; in virtual-hosted style the bucket stands before the route's `host`. Two things a path
 alone doesn't tell: an encoded slash divides S3's keys as a plain one does, and a list of a bucket is about the keys that begin
 with its `prefix`. The longest route of what is asked wins, as everywhere (rule 1).
+
+Some stores keep keys as files, and read `a//b` as `a/b`, and `a/b/` here and there (Versity's gateway: where tags are
+concerned). So a key with an empty segment lies nowhere and asks for nothing unless the key without it does, too.
 """
 
 from collections.abc import Iterable, Iterator
 
-from sidecar.model import Head, Oddity
+from msgspec.structs import replace
+
+from sidecar.model import Action, Head, Oddity
 from sidecar.policy.compiled import Route
 from sidecar.policy.routes import Node, Routes
 from sidecar.s3 import query
@@ -49,7 +54,7 @@ def is_service(routes: Routes, head: Head) -> bool:
 def owner(routes: Routes, bucket: str, key: str) -> Route | None:
     """The S3 route that a key is reached by; `None` where there is none, or where it is another kind of client's.
 
-    Nor is there one for a key that lies in another route for a store that keeps keys as files: to it `a//b` is `a/b`.
+    Nor is there one for a key that lies in another route for a store that keeps keys as files.
     """
     names = key.split("/")
     route = routes.match((bucket, *names))
@@ -58,6 +63,18 @@ def owner(routes: Routes, bucket: str, key: str) -> Route | None:
     if "" in names and routes.match((bucket, *filter(None, names))) is not route:
         return None
     return route
+
+
+def as_file(key: str) -> str:
+    """The key as a store reads it that keeps keys as files. Dot segments never come so far."""
+    return "/".join(filter(None, key.split("/")))
+
+
+def in_both_forms(actions: tuple[Action, ...]) -> tuple[Action, ...]:
+    """The actions, and beside each the same on its key as a file, where that is another: a rule that denies either denies it,
+    and what grants or limits must hold for both."""
+    others = [replace(each, key=as_file(each.key)) for each in actions if each.key and "" in each.key.split("/")]
+    return (*actions, *others) if others else actions
 
 
 def within(routes: Routes, bucket: str) -> Iterator[Route]:

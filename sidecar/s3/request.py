@@ -18,6 +18,7 @@ from sidecar.s3.operations import COPY_SOURCE, IGNORED, RENAME_SOURCE, Level, Op
 
 _SCOPED = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads"})
 """What lists keys, from `prefix` on."""
+_DOTS = frozenset({".", ".."})
 MULTI_DELETE = "DeleteObjects"
 """The one operation whose keys stand in its body."""
 
@@ -118,6 +119,10 @@ def relative(key: str, prefix: str) -> str:
 def listed(asked: str, prefix: str) -> str:
     """The tree that a list of the keys beginning with `asked` may show, relative to the route's prefix, without slash at its end.
 
-    `releases` begins `releases-internal/x` too, so only what stands before the last `/` says what is shown.
+    `releases` begins `releases-internal/x` too, so only what stands before the last `/` says what is shown. Raises
+    `Refused(BAD_TARGET)` for dot segments there, as everywhere: no key that may be asked for has any.
     """
-    return relative(asked[: asked.rfind("/") + 1], prefix).removesuffix("/")
+    tree = asked[: asked.rfind("/") + 1]
+    if not _DOTS.isdisjoint(tree.split("/")):
+        raise Refused(Reason.BAD_TARGET, "a dot segment in the prefix")
+    return relative(tree, prefix).removesuffix("/")

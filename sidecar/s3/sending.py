@@ -1,7 +1,8 @@
 """What the store gets of an S3 request that was allowed: all of it written anew from what was read and judged.
 
 The law: nothing goes on that was not read. Headers go by the list in `s3.headers`, the query by the operation's row, bucket and
-key in the store's own names; the form in which the client sent its body ends here, as its signature does.
+key in the store's own names; the form in which the client sent its body ends here, as its signature does. Who writes an object
+is said with it by the sidecar alone (`signed`).
 """
 
 import base64
@@ -10,8 +11,10 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from sidecar.model import Head
+from sidecar import provenance
+from sidecar.model import Head, Principal
 from sidecar.ports import HeaderList
 from sidecar.s3 import copy_source, headers, multi_delete, query
 from sidecar.s3.body import encodings, plain_encoding
@@ -23,8 +26,13 @@ from sidecar.s3.request import Asked
 
 _AFTER = ("marker", "start-after", "key-marker")
 """Where a list goes on."""
-_CREATES_IF_NEW = frozenset({"PutObject", "CompleteMultipartUpload"})
-"""What takes `If-None-Match` (S3 API Reference); other operations answer it with an error."""
+_CREATES_IF_NEW = frozenset({"PutObject", "CompleteMultipartUpload", "CopyObject", "RenameObject"})
+"""What takes `If-None-Match` about the key that is written (S3 API Reference); a copy does since October 2025, and stores that
+don't know it there pass over it."""
+_MAKES_OBJECT = frozenset({"PutObject", "CreateMultipartUpload", "CopyObject"})
+"""What takes an object's metadata (S3 API Reference)."""
+OURS = b"x-amz-meta-" + provenance.HEADER
+"""Where a store keeps who wrote an object."""
 _OF_OTHER_BODY = (b"content-md5", b"x-amz-checksum-")
 """Begin the headers about a body that isn't sent as it came."""
 
@@ -66,6 +74,23 @@ def sending(
     # S3 API Reference, DeleteObjects: one of these two is required, and older servers know the first alone.
     kept.append((b"Content-MD5", base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest())))
     return Sending(path, kept, asked, place, body)
+
+
+def makes_object(asked: Asked) -> bool:
+    """Whether an object with metadata of its own comes to be by it, or begins to."""
+    return asked.operation.name in _MAKES_OBJECT and "x-amz-write-offset-bytes" not in asked.headers
+
+
+def signed(ready: Sending, principal: Principal | None, request_id: str) -> Sending:
+    """What makes an object, with who writes it.
+
+    A copy takes the metadata of its source along, who wrote that included, unless the client has it replaced: else S3 passes over
+    what is said beside it."""
+    asked = ready.asked
+    if asked.operation.name == "CopyObject" and asked.headers.get("x-amz-metadata-directive", "").upper() != "REPLACE":
+        return ready
+    by = provenance.header(principal, request_id, provenance.room(ready.headers))
+    return replace(ready, headers=[*ready.headers, *provenance.pieces(OURS, by)])
 
 
 def _headers(asked: Asked, head: Head) -> list[tuple[bytes, bytes]]:

@@ -109,6 +109,22 @@ def test_whether_the_key_is_there_is_asked_where_it_matters(there: bool, allowed
         assert (b"If-None-Match", b"*") in found.sending.headers
 
 
+@pytest.mark.parametrize(("method", "raw"), [("PUT", "/web/k?tagging"), ("DELETE", "/web/k?tagging")])
+def test_what_changes_an_object_counts_its_key_as_there(method: str, raw: str) -> None:
+    """Nobody is asked: between the answer and the change another might write the key."""
+    policy = Policy(web={WRITE})
+    policy.about_existence = True
+    head = Head(method, target.parse(raw), Headers({"host": "sidecar"}, ()))
+    found = find(ROUTES, head)
+    assert found is not None
+
+    async def exists(where: Route, path: str) -> bool:
+        raise AssertionError("asked")
+
+    settled = asyncio.run(buckets.settle(request.read(head), head, found, ROUTES, STORES, policy, exists, None))
+    assert (settled.verdict.allowed, settled.exists) == (False, True)
+
+
 def test_a_store_without_conditional_writes_is_not_asked_for_one() -> None:
     policy = Policy(old={WRITE})
     policy.about_existence = True

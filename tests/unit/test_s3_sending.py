@@ -127,9 +127,15 @@ def test_keys_to_delete_are_written_anew() -> None:
         ("POST", "/bkt/k?uploadId=u", True),
         ("POST", "/bkt/k?uploads", False),
         ("PUT", "/bkt/k?partNumber=1&uploadId=u", False),
+        ("PUT", "/bkt/k (a copy)", True),
+        ("PUT", "/bkt/k?partNumber=1&uploadId=u (a copy)", False),
+        ("PUT", "/bkt/k?renameObject", True),
     ],
 )
 def test_what_was_decided_on_a_keys_absence_is_held_to_it_where_s3_can(method: str, raw: str, asked: bool) -> None:
-    found = sent(SAME, method, raw, {"If-Match": '"e"'}, only_creates=True)
+    raw, copies, _ = raw.partition(" (a copy)")
+    sources = {"x-amz-copy-source": "bkt/s"} if copies else {}
+    sources |= {"x-amz-rename-source": "bkt/s"} if "rename" in raw else {}
+    found = sent(SAME, method, raw, {"If-Match": '"e"', **sources}, only_creates=True)
     assert ((b"If-None-Match", b"*") in found.headers) is asked
     assert ((b"If-Match", b'"e"') in found.headers) is not asked
