@@ -32,6 +32,9 @@ sidecar serve 2> sidecar.log &
 for _ in $(seq 400); do curl -fs http://127.0.0.1:9090/readyz > /dev/null && break; sleep 0.05; done
 """
 
+_PATIENCE = 'sleep() { command sleep "$1" "$1" "$1"; }'
+"""A reader pauses where the page says so; here other tests may be on the same cores."""
+
 
 class Block(Struct, frozen=True):
     commands: str
@@ -99,6 +102,7 @@ def run(page: Path, blocks: list[Block], folder: Path) -> tuple[list[str], str]:
     script = ["trap 'kill $(jobs -p) 2> /dev/null; wait' EXIT"]
     if page.name != "README.md":
         script.append(_READY)
+    script.append(_PATIENCE)
     for number, block in enumerate(blocks):
         script.append(f"{{\n{block.commands}}} > '{folder}/out.{number}'\n")
     text = "\n".join(script)
@@ -106,7 +110,7 @@ def run(page: Path, blocks: list[Block], folder: Path) -> tuple[list[str], str]:
         text = text.replace(page_port, port)
     done = subprocess.run(
         ["bash", "-c", text], cwd=here, env=_environment(programs, here), stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, timeout=300, check=False,
     )  # fmt: skip
     printed = [(folder / f"out.{number}").read_text() for number in range(len(blocks))]
     for page_port, port in zip(_PORTS, ports, strict=True):
