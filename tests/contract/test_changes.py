@@ -413,11 +413,11 @@ async def test_each_event_is_audited_once_in_order_across_restarts(opened: OpenS
         await until(lambda: len(log.taken) == 1)
         during = await create(opened)
         await until(lambda: len(log.taken) == 2)
-        await asyncio.wait_for(marked(opened), 10)
+        await asyncio.wait_for(marked(opened), 20)
     await opened.tokens.revoke(before.token_id, actor="a", now=NOW)
     async with auditing(opened, log.record):
         await until(lambda: len(log.taken) == 3)
-        await asyncio.wait_for(marked(opened), 10)
+        await asyncio.wait_for(marked(opened), 20)
     assert log.taken == [
         (ChangeKind.CREATED, before.token_id),
         (ChangeKind.CREATED, during.token_id),
@@ -434,7 +434,7 @@ async def test_an_event_that_the_log_does_not_take_is_offered_again(opened: Open
         assert await opened.store.unaudited()
         log.failing = False
         await until(lambda: log.taken == [(ChangeKind.CREATED, principal.token_id)])
-        await asyncio.wait_for(marked(opened), 10)
+        await asyncio.wait_for(marked(opened), 20)
     assert len(log.taken) == 1
 
 
@@ -484,7 +484,7 @@ async def test_a_log_that_fails_in_any_way_is_told_the_next_time(opened: OpenSto
     await create(opened)
     async with auditing(opened, record):
         await until(lambda: len(asked) == 2)
-        await asyncio.wait_for(marked(opened), 10)
+        await asyncio.wait_for(marked(opened), 20)
 
 
 async def test_a_log_that_hangs_does_not_hold_revocations_up(opened: OpenStore) -> None:

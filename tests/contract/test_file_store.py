@@ -597,7 +597,7 @@ def child(mode: str, directory: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_file_that_may_grow_no_further_is_a_full_disk(directory: Path) -> None:
     with child("bound", directory) as process:
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
     assert output == "store_full\n"
     assert files(directory) == []
 

@@ -381,7 +381,7 @@ async def test_moves_are_written_by_themselves_and_at_the_end(tmp_path: Path) ->
     try:
         both.moves.start()
         assert await works(both, first)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while (await both.tokens.show(row.id)).pepper_id == row.pepper_id:
                 await asyncio.sleep(0.02)
         assert await works(both, second)

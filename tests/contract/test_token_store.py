@@ -482,7 +482,7 @@ async def test_last_use_goes_on_after_a_flush_that_failed(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(last_used, "flush", flush)
     last_used.start()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await succeeded.wait()
     await last_used.stop()
 

@@ -8,6 +8,8 @@ import threading
 
 from msgspec import Struct
 
+from tests.ports import free_port
+
 
 class Seen(Struct, frozen=True):
     method: bytes
@@ -28,8 +30,8 @@ class EchoStore:
         """Request lines, also of requests whose body never came to its end."""
         self.seen: list[Seen] = []
         self.faults: list[bytes] = []
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listening.getsockname()[1]
+        self.port = free_port()
+        self._listening = socket.create_server(("127.0.0.1", self.port))
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:

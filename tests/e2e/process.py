@@ -1,7 +1,7 @@
 """The real serving process for a test: its folder, its ports, tokens for it, and a clean end."""
 
 import asyncio
-import contextlib
+import http.client
 import secrets
 import signal
 import socket
@@ -18,18 +18,10 @@ from sidecar.model import PrincipalKind
 from sidecar.store.open import open_token_store
 from sidecar.tokens import NewToken
 
-START_TIMEOUT = 20.0
+from tests.ports import free_port as free_port
+from tests.ports import free_ports as free_ports
 
-
-def free_port() -> int:
-    return free_ports(1)[0]
-
-
-def free_ports(count: int) -> list[int]:
-    """Different ones: one that was let go may be the next that is given."""
-    with contextlib.ExitStack() as held:
-        listening = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [int(each.getsockname()[1]) for each in listening]
+START_TIMEOUT = 60.0
 
 
 class SidecarProcess:
@@ -93,9 +85,9 @@ audit: {audit}
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/readyz", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/readyz", timeout=5) as answer:
                 return bool(answer.status == 200)
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -107,7 +99,7 @@ audit: {audit}
         assert self._process is not None
         self._process.send_signal(number)
 
-    def wait(self, timeout: float = 15) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """The exit status."""
         assert self._process is not None
         return self._process.wait(timeout)
@@ -156,7 +148,7 @@ audit: {audit}
     def cli(self, *arguments: str, stdin: str = "") -> str:
         """What `sidecar ARGUMENTS --config ...` prints; it must succeed."""
         command = [sys.executable, "-m", "sidecar", *arguments, "--config", str(self.config)]
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -165,7 +157,7 @@ audit: {audit}
         self.cli("token", "revoke", "-", stdin=token)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
     def audit(self) -> list[dict[str, Any]]:
         """The records that are on disk; one that is being written isn't yet."""
@@ -174,7 +166,7 @@ audit: {audit}
 
     def metric(self, sample: str) -> float:
         """The value of one sample as it is written, labels included."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=20) as answer:
             text: str = answer.read().decode()
         for line in text.splitlines():
             name, _, value = line.rpartition(" ")
@@ -183,7 +175,7 @@ audit: {audit}
         raise AssertionError(f"no sample {sample}")
 
 
-def until(condition, timeout: float = 15.0):  # type: ignore[no-untyped-def]
+def until(condition, timeout: float = 30.0):  # type: ignore[no-untyped-def]
     """What `condition()` returns once it is true; fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):

@@ -100,7 +100,7 @@ def swift(folder: Path) -> Iterator[S3Server]:
     (folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_prefix = test\nswift_hash_path_suffix = test\n")
     # Swift is Debian's, for Debian's own Python.
     rings = [f"{name}:{ports[name]}" for name in services]
-    subprocess.run(["/usr/bin/python3", "-c", _RINGS, str(folder), *rings], check=True, capture_output=True, timeout=60)
+    subprocess.run(["/usr/bin/python3", "-c", _RINGS, str(folder), *rings], check=True, capture_output=True, timeout=120)
     secret = secrets.token_urlsafe(18)
     for name in services:
         (folder / f"{name}.conf").write_text(_swift_storage(folder, name, ports[name]))
@@ -222,7 +222,7 @@ def _process(command: list[str], log: Path, more: dict[str, str] | None = None) 
     finally:
         started.terminate()
         try:
-            started.wait(10)
+            started.wait(20)
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()
@@ -234,7 +234,7 @@ def _makes_buckets(server: S3Server) -> bool:
 
 
 def _status(url: str) -> int:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=20) as answer:
         return int(answer.status)
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from msgspec import Struct, field
 
+from tests.ports import free_port
+
 
 class Asked(Struct):
     """One request as it arrived."""
@@ -65,13 +67,13 @@ def read_body(connection: socket.socket, asked: Asked) -> None:
 
 
 class ScriptedStore:
-    def __init__(self, script: Script = OK, *, unix: str | None = None, port: int = 0) -> None:
+    def __init__(self, script: Script = OK, *, unix: str | None = None, port: int | None = None) -> None:
         self.script = script
         self.asked: list[Asked] = []
         self.connections: list[socket.socket] = []
         if unix is None:
-            self._listening = socket.create_server(("127.0.0.1", port))
-            self.port: int = self._listening.getsockname()[1]
+            self.port = free_port() if port is None else port
+            self._listening = socket.create_server(("127.0.0.1", self.port))
         else:
             self._listening = socket.socket(socket.AF_UNIX)
             self._listening.bind(unix)

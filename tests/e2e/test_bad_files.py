@@ -58,7 +58,7 @@ def test_a_restart_with_a_file_that_cannot_be_read_opens_nothing_and_mending_it_
         whole = bad.startswith("<<<")
         assert said("/public") == ((200, None) if whole else (503, "policy_missing"))
         assert "inner.yaml:1" in sidecar.log or "inner.yaml:2" in sidecar.log
-        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=20) as answer:
             told = answer.read().decode()
         assert "[~]policy files: " in told
         if not whole:

@@ -58,7 +58,7 @@ def narrowed(sidecar: SidecarProcess, token: str, *words: str) -> str:
     """By the command alone: no configuration, and in another folder."""
     key = json.loads(sidecar.cli("key", "list", "--json"))[-1]["public_key"]
     command = [sys.executable, "-m", "sidecar", "token", "attenuate", "--public-key", key, *words]
-    done = subprocess.run(command, input=token, capture_output=True, text=True, timeout=60, cwd="/")
+    done = subprocess.run(command, input=token, capture_output=True, text=True, timeout=120, cwd="/")
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -161,7 +161,7 @@ def test_explain_judges_one_as_the_sidecar_does(sidecar: SidecarProcess, tmp_pat
     assert shown["reason"] == "granted"
     assert "checks the token's own: sidecar token inspect shows them" in shown["limits"]
     command = [sys.executable, "-m", "sidecar", *words, "PUT", "/web/a", "--config", str(sidecar.config)]
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert json.loads(refused.stdout)["reason"] == "token_limit"
 
 
@@ -191,7 +191,7 @@ def behind_balancer(port: int, token: str, client: str | None) -> int:
     else:
         addresses = socket.inet_aton(client) + socket.inet_aton("127.0.0.1") + struct.pack("!HH", 40000, 80)
         header = signature + b"\x21\x11" + struct.pack("!H", len(addresses)) + addresses
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         request = f"GET /web/none HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
         connection.sendall(header + request.encode())
         return int(connection.makefile("rb").readline().split()[1])

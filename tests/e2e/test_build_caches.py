@@ -306,7 +306,7 @@ def test_a_mismatch_that_ends_early_leaves_nothing(rig: Rig) -> None:
     """The client leaves before its last byte: nothing was proved, nothing is stored."""
     body = b"z" * 200_000
     path = f"/web/http/bazel/cas/{hashlib.sha256(body).hexdigest()}"
-    with contextlib.closing(socket.create_connection(("127.0.0.1", rig.sidecar.port), timeout=10)) as connection:
+    with contextlib.closing(socket.create_connection(("127.0.0.1", rig.sidecar.port), timeout=20)) as connection:
         head = f"PUT {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {rig.tokens['web']}\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body[:-1])
         until(lambda: any(path in str(record) for record in rig.sidecar.audit()))

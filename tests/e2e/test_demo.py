@@ -52,7 +52,7 @@ class Demo:
         environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
         return [
             subprocess.run(
-                ["/bin/sh", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=20, check=True
+                ["/bin/sh", "-c", line], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=True
             ).stdout
             for line in lines
         ]  # fmt: skip
@@ -80,7 +80,7 @@ def tokens(text: str) -> set[str]:
 
 
 def run(folder: Path, port: int, ops_port: int) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(port, ops_port), cwd=folder, capture_output=True, text=True, timeout=20, check=False)
+    return subprocess.run(command(port, ops_port), cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
 @pytest.fixture

@@ -329,7 +329,7 @@ def test_a_client_that_leaves_in_its_upload_leaves_the_store_without_an_end(rig:
     with rig.sidecar.connect() as connection:
         connection.sendall(rig.head("PUT", "/web/k", "Content-Length: 1000000") + b"x" * 1000)
         asked = until(lambda: rig.store.asked and rig.store.asked[0])
-    assert asked.done.wait(5)
+    assert asked.done.wait(20)
     assert asked.cut
     until(lambda: any(_aborted(record, "PUT") for record in rig.sidecar.audit()))
 
@@ -361,7 +361,7 @@ def test_a_malformed_chunk_is_a_400_and_the_store_sees_no_end(rig: Rig) -> None:
         answered = read_all(connection)
     assert status(answered) == 400
     asked = rig.store.asked[0]
-    assert asked.done.wait(5)
+    assert asked.done.wait(20)
     assert asked.cut
 
 
@@ -453,7 +453,7 @@ def test_a_sender_that_stops_in_its_body_is_a_408(rig: Rig) -> None:
         connection.sendall(rig.head("PUT", "/web/k", "Content-Length: 10") + b"12345")
         answered = read_all(connection)
     assert (status(answered), header(answered, "sidecar-reason")) == (408, "body_timeout")
-    assert rig.store.asked[0].done.wait(5)
+    assert rig.store.asked[0].done.wait(20)
     assert rig.store.asked[0].cut
 
 

@@ -63,7 +63,7 @@ def test_an_edit_that_breaks_a_guard_does_not_go_live(
     until(lambda: told in sidecar.log)
     assert (said(sidecar), said(sidecar, "PUT")) == ((404, None), (401, "no_token"))
     until(lambda: any(told in changes for changes in rejected(sidecar)))
-    with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=20) as answer:
         assert "[~]policy files" in answer.read().decode()
 
     sidecar.policy("web.yaml", HEAD + "rules: [{name: shut, deny: [read], path: b}]\n" + OWN)
@@ -81,7 +81,7 @@ def test_a_guard_that_does_not_hold_at_the_start_leaves_its_workspace_refused(si
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "sidecar", "policy", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 

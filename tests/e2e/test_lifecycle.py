@@ -122,7 +122,7 @@ class Download(threading.Thread):
 def ready(sidecar: SidecarProcess) -> int:
     """The status that `/readyz` answers; 0 where nobody answers."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz", timeout=20) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as refused:
         return refused.code
@@ -172,7 +172,7 @@ def test_sigterm_lets_everything_end_well(start: Start) -> None:
 
     assert upload.finish().startswith(b"HTTP/1.1 201 ")
     assert download.finish() == BIG
-    assert sidecar.wait(5) == 0
+    assert sidecar.wait(20) == 0
     assert last_record(sidecar) == ("system", "stop")
     assert [record["response"]["aborted"] for record in upload.records("complete")] == [False]
     assert "Traceback" not in sidecar.log
@@ -266,7 +266,7 @@ def test_a_port_that_is_taken_is_said_with_what_to_do(start: Start, setting: str
     assert sidecar.stop() == 0
     port = sidecar.port if setting == "listen" else sidecar.ops_port
     with socket.create_server(("127.0.0.1", port)):
-        done = subprocess.run(command(sidecar), capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command(sidecar), capture_output=True, text=True, timeout=120)
     assert done.returncode == 1
     said = [line for line in done.stderr.splitlines() if line.startswith("sidecar can't start: ")]
     assert said == [
@@ -284,7 +284,7 @@ def test_ctrl_c_at_the_command_line_ends_it_cleanly(start: Start) -> None:
     try:
         until(lambda: accepts(sidecar) and ready(sidecar) == 200, 20)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=60)
     finally:
         process.kill()
     assert process.returncode == 0

@@ -154,7 +154,7 @@ def get(sock: socket.socket, path: str, headers: dict[str, str] | None = None) -
 def connect(address: object, first: bytes = b"") -> socket.socket:
     family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
     sock = socket.socket(family)
-    sock.settimeout(10)
+    sock.settimeout(20)
     sock.connect(str(address) if isinstance(address, Path) else ("127.0.0.1", address))  # type: ignore[arg-type]
     sock.sendall(first)
     return sock
@@ -216,7 +216,7 @@ def test_a_new_certificate_is_served_and_no_connection_is_dropped(house: House) 
             assert get(open_before, "/web/none", bearer(house.token)) == 404
         assert named(open_before) == before
     seen = subprocess.run(
-        ["openssl", "s_client", "-connect", f"127.0.0.1:{house.tls}"], input=b"", capture_output=True, timeout=20
+        ["openssl", "s_client", "-connect", f"127.0.0.1:{house.tls}"], input=b"", capture_output=True, timeout=120
     ).stdout
     assert AUTHORITY_NAME in seen
 
@@ -343,7 +343,7 @@ def test_who_is_throttled_is_the_client_and_not_the_balancer(house: House) -> No
 
 
 def test_ipv6(house: House) -> None:
-    with socket.create_connection(("::1", house.six), timeout=10) as sock:
+    with socket.create_connection(("::1", house.six), timeout=20) as sock:
         assert get(sock, "/web/six") == 404
     assert house.seen_as("/web/six") == "::1"
 

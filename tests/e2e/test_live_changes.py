@@ -74,7 +74,7 @@ def said(sidecar: SidecarProcess, token: str | None) -> tuple[int, str | None]:
 
 def readiness(sidecar: SidecarProcess) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=20) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as refused:
         return refused.code, refused.read().decode()
@@ -91,7 +91,7 @@ class Caller:
     """Asks over one kept connection, so that a try costs a millisecond."""
 
     def __init__(self, port: int, token: str) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
         self._headers = bearer(token)
 
     def status(self) -> int:

@@ -118,7 +118,7 @@ def biscuit(sidecar: SidecarProcess, subject: str = "nightly") -> str:
 
 def narrowed(sidecar: SidecarProcess, token: str) -> str:
     command = [sys.executable, "-m", "sidecar", "token", "attenuate", "--permission", "read"]
-    done = subprocess.run(command, input=token, capture_output=True, text=True, timeout=60, cwd=sidecar.folder)
+    done = subprocess.run(command, input=token, capture_output=True, text=True, timeout=120, cwd=sidecar.folder)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -213,7 +213,7 @@ class Download:
     """Has the answer's head and its first bytes, and waits for the rest."""
 
     def __init__(self, sidecar: SidecarProcess, token: str) -> None:
-        self.connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=5)
+        self.connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=20)
         self.connection.request("GET", "/slow/big", headers=bearer(token))
         self.answer = self.connection.getresponse()
         assert self.answer.status == 200
@@ -264,7 +264,7 @@ def test_what_runs_is_cut_within_a_second_where_that_is_asked_for(
     assert upload.ended(1.0)
     assert not others.ended(0.3)
     put = next(asked for asked in store.asked if asked.line.startswith(b"PUT"))
-    assert put.done.wait(5)
+    assert put.done.wait(20)
     assert put.cut
     ends = until(
         lambda: (
@@ -295,7 +295,7 @@ def test_what_runs_goes_on_by_default_and_the_next_request_is_refused(start: Sta
     sidecar.revoke(token)
     until(lambda: said(sidecar, token) == REVOKED, SOON)
     upload.connection.sendall(bytes(SIZE - 65536))
-    upload.connection.settimeout(10)
+    upload.connection.settimeout(20)
     assert upload.connection.recv(64).startswith(b"HTTP/1.1 201")
 
 

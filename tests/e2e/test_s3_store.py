@@ -152,7 +152,7 @@ def test_large_bodies_pass_both_ways(rig: Rig) -> None:
 def test_a_body_in_chunks_is_told_what_to_send_and_is_not_invited(rig: Rig) -> None:
     answer = rig.ask("PUT", "/web/chunked", body=iter([b"con", b"tent"]))
     assert (answer.status, answer.reason) == (411, "length_required")
-    connection = http.client.HTTPConnection("127.0.0.1", rig.sidecar.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", rig.sidecar.port, timeout=20)
     connection.putrequest("PUT", "/web/chunked")
     for name, value in {
         **bearer(rig.tokens["web"]),

@@ -133,7 +133,7 @@ def test_a_replaced_token_ends_with_its_overlap_though_the_cache_knows_it_and_th
 ) -> None:
     sidecar = start()
     old = sidecar.token()
-    connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", sidecar.port, timeout=20)
 
     asked: list[tuple[float, int, float]] = []
 

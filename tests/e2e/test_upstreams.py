@@ -145,7 +145,7 @@ class Rig:
     def check(self, name: str) -> str:
         """Its line in `/readyz?verbose`, which is a 200 whatever becomes of stores."""
         url = f"http://127.0.0.1:{self.sidecar.ops_port}/readyz?verbose"
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=20) as answer:
             lines = [line for line in answer.read().decode().splitlines() if line[3:].startswith(name)]
         assert len(lines) == 1
         return str(lines[0])
@@ -290,5 +290,5 @@ def test_a_store_with_two_addresses_lives_on_with_one(rig: Rig) -> None:
 
 
 def _scrape(rig: Rig) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{rig.sidecar.ops_port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{rig.sidecar.ops_port}/metrics", timeout=20) as answer:
         return str(answer.read().decode())

@@ -143,7 +143,7 @@ def clients(sidecar: SidecarProcess, token: str) -> Iterator[list[Client]]:
 
 def readiness(sidecar: SidecarProcess) -> tuple[int, list[str]]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/readyz?verbose", timeout=20) as answer:
             return answer.status, answer.read().decode().splitlines()
     except urllib.error.HTTPError as refused:
         with refused:
@@ -151,7 +151,7 @@ def readiness(sidecar: SidecarProcess) -> tuple[int, list[str]]:
 
 
 def scrape(sidecar: SidecarProcess) -> list[str]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/metrics", timeout=20) as answer:
         return answer.read().decode().splitlines()
 
 
@@ -239,7 +239,7 @@ def test_a_worker_that_hangs_is_seen_and_the_scrape_does_without_it(running: Sid
         assert running.metric('sidecar_worker_up{worker="1"}') == 0
         assert puts(running) == before
         assert time.monotonic() - began < 6
-        with urllib.request.urlopen(f"http://127.0.0.1:{running.ops_port}/livez", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{running.ops_port}/livez", timeout=20) as answer:
             assert answer.status == 200
     until(lambda: readiness(running)[0] == 200)
 
@@ -416,7 +416,7 @@ def test_workers_do_not_outlive_their_parent(start: Start) -> None:
 def _fails(sidecar: SidecarProcess) -> str:
     """What it says where it can't start."""
     done = subprocess.run(
-        [sys.executable, "-m", "sidecar.serving", str(sidecar.config)], capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "sidecar.serving", str(sidecar.config)], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1, done.stderr
     return done.stderr
@@ -464,7 +464,7 @@ def test_a_unix_socket_is_shared_as_well(tmp_path: Path) -> None:
         sidecar.start()
         for pid in workers_of(sidecar):
             with halted(pid), socket.socket(socket.AF_UNIX) as connection:
-                connection.settimeout(10)
+                connection.settimeout(20)
                 connection.connect(str(path))
                 connection.sendall(b"GET /web/none HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                 assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")

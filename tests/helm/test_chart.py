@@ -426,7 +426,7 @@ def test_the_sidecar_is_up_before_its_store_and_ends_after_it(shape: str, tmp_pa
 
 def answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(url, timeout=20) as answer:
             return bool(answer.status == 200)
     except OSError:
         return False

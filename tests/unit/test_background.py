@@ -9,7 +9,7 @@ from sidecar.background import Follower, end
 
 
 async def heard(queue: asyncio.Queue[int]) -> int:
-    return await asyncio.wait_for(queue.get(), 5)
+    return await asyncio.wait_for(queue.get(), 20)
 
 
 class Looks:
@@ -65,14 +65,14 @@ async def test_the_pause_is_told_how_long_the_look_took_and_is_kept() -> None:
     looks, release = Looks(), threading.Event()
 
     def look() -> int:
-        release.wait(5)
+        release.wait(20)
         return looks()
 
     follower = Follower("thing", look=look, publish=lambda number: None, pause=pause)
     began = asyncio.get_running_loop().time()
     await follower.start()
     release.set()
-    await asyncio.wait_for(asked.wait(), 5)
+    await asyncio.wait_for(asked.wait(), 20)
     assert 0 < told[0] <= asyncio.get_running_loop().time() - began
     await follower.stop()
     assert looks.calls == 1
@@ -89,7 +89,7 @@ async def test_stopping_does_not_wait_for_a_look_that_hangs() -> None:
     await follower.start()
     assert await asyncio.to_thread(entered.wait, 5)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await follower.stop()
     finally:
         release.set()

@@ -96,7 +96,7 @@ def test_nginx_and_haproxy_take_their_configurations(peer: Peer, site: Site, tmp
     if find_program(program) is None:
         pytest.skip(f"{program} isn't installed")
     command = peer.command(msgspec.structs.replace(site, directory=tmp_path))
-    done = subprocess.run([*command, test], capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run([*command, test], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

@@ -85,7 +85,7 @@ def test_no_workspace_is_noted_where_none_was_given_or_the_policies_can_not_be_r
 def test_the_real_command_does_the_same(config: Path) -> None:
     def sidecar(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "sidecar", "token", *words, "--config", str(config)]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120, check=False)
 
     made = sidecar("create", "--kind", "personal", "--subject", "alice")
     assert (made.returncode, made.stdout[:8]) == (0, "asc_pat_")

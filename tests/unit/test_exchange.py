@@ -77,11 +77,11 @@ class Talk:
         self.writer.write(raw)
 
     async def hears(self, end: bytes) -> bytes:
-        return await asyncio.wait_for(self.reader.readuntil(end), 5)
+        return await asyncio.wait_for(self.reader.readuntil(end), 20)
 
     async def rest(self) -> bytes:
         got = b""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             try:
                 while data := await self.reader.read(65536):
                     got += data
@@ -92,7 +92,7 @@ class Talk:
 
 
 @asynccontextmanager
-async def serving(answer: Answer = ok, *, patience: float = 5.0, **limits: Any) -> AsyncIterator[Serving]:
+async def serving(answer: Answer = ok, *, patience: float = 20.0, **limits: Any) -> AsyncIterator[Serving]:
     made = Serving(answer, patience, LimitSettings(**limits))
     server = await asyncio.get_running_loop().create_server(made.listener, "127.0.0.1", 0)
     made.listener.start()
@@ -305,7 +305,7 @@ async def test_nobody_is_lingered_for_longer_than_a_moment() -> None:
         talk = await made.talk(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
         assert (await talk.rest()).endswith(b"ok")
         await until(lambda: made.listener.open_connections == 0)
-        assert loop.time() - began < 3
+        assert loop.time() - began < 10  # the patience is twice that
 
 
 async def test_a_sender_that_stops_is_a_body_timeout() -> None:
@@ -395,7 +395,7 @@ async def test_there_is_no_sink_for_chunks_or_without_a_body(length: int | None,
 
 
 async def test_a_head_that_is_slow_is_ended_and_counted() -> None:
-    async with serving(head_timeout=0.05) as made:
+    async with serving(head_timeout=0.3) as made:
         for begun in (b"", b"GET / HTTP/1.1\r\nHo"):
             got = await made.say(begun)
             assert got.startswith(b"HTTP/1.1 408 ")
@@ -407,20 +407,20 @@ async def test_a_head_that_is_slow_is_ended_and_counted() -> None:
 
 
 async def test_an_idle_connection_is_not_a_slow_head() -> None:
-    async with serving(head_timeout=0.03) as made:
+    async with serving(head_timeout=0.3) as made:
         talk = await made.talk(GET)
         await talk.hears(b"ok")
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.6)
         talk.say(GET)
         await talk.hears(b"ok")
         assert made.turned_away == []
 
 
 async def test_a_slow_body_is_not_a_slow_head() -> None:
-    async with serving(echo, head_timeout=0.05, head_size=300) as made:
+    async with serving(echo, head_timeout=0.3, head_size=300) as made:
         talk = await made.talk(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n")
         for _ in range(10):
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.06)
             talk.say(b"x" * 500)
         assert (await talk.hears(b"5000:" + b"x" * 5000)).startswith(b"HTTP/1.1 200 ")
         assert made.turned_away == []
@@ -505,7 +505,7 @@ async def test_drain_lets_a_running_request_finish_and_ends_idle_connections() -
     async with serving(answer) as made:
         idle, busy = await made.talk(), await made.talk(GET)
         await until(lambda: made.exchanges and made.listener.open_connections == 2)
-        draining = asyncio.create_task(made.listener.drain(5.0))
+        draining = asyncio.create_task(made.listener.drain(60.0))
         await asyncio.sleep(0.02)
         go.set()
         assert (await busy.rest()).endswith(b"done")
@@ -521,7 +521,7 @@ async def test_drain_ends_what_outlasts_its_grace() -> None:
     async with serving(answer) as made:
         talk = await made.talk(GET)
         await until(lambda: made.exchanges)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             await made.listener.drain(0.05)
         await talk.rest()
         await until(lambda: made.failures)

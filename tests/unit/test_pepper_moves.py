@@ -64,7 +64,7 @@ async def test_an_outage_or_a_defect_ends_nothing(caplog: pytest.LogCaptureFixtu
     shelf = Shelf(Unavailable(Reason.TOKEN_STORE_UNAVAILABLE, "locked"), ValueError("not foreseen"))
     waiting = moves(shelf)
     waiting.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         for number in range(3):
             shelf.tried.clear()
             waiting.add(token(number), token(number))

@@ -11,7 +11,7 @@ import pytest
 from sidecar.policy.files import PolicyEvent
 from sidecar.policy.source import PolicySource
 
-DEADLINE = 10.0
+DEADLINE = 20.0
 
 
 def text(name: str, level: str = "none", more: str = "") -> str:

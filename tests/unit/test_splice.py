@@ -92,7 +92,7 @@ async def test_a_source_that_ends_early_is_an_error(pipe: Pipe, sent: int) -> No
     await until(lambda: sum(pipe.moved) == sent)
     pipe.store.shutdown(socket.SHUT_WR)
     with pytest.raises(EOFError):
-        await asyncio.wait_for(work, 5)
+        await asyncio.wait_for(work, 20)
     await until(lambda: descriptors() == before)
 
 
@@ -101,7 +101,7 @@ async def test_a_receiver_that_left_is_told_apart_from_a_broken_source(pipe: Pip
     pipe.store.sendall(b"x" * 1000)
     pipe.client.close()
     with pytest.raises(SinkClosed):
-        await asyncio.wait_for(pipe.start(2000), 5)
+        await asyncio.wait_for(pipe.start(2000), 20)
     await until(lambda: descriptors() == before - 1)
 
 

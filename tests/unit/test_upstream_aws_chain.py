@@ -64,7 +64,7 @@ async def test_the_loop_goes_on_while_keys_are_asked_for() -> None:
 
     def slow() -> Frozen:
         asked.set()
-        assert release.wait(5)
+        assert release.wait(20)
         return role.frozen
 
     chain = AwsChain("bucket", lambda keys: None, find=slow)

@@ -41,7 +41,7 @@ async def test_what_is_cancelled_too_late_runs_to_its_end_and_is_dropped() -> No
 
     def step() -> None:
         started.set()
-        ended.append(go.wait(10))
+        ended.append(go.wait(20))
         raise ValueError("nobody hears it")
 
     late = threads.run(step)

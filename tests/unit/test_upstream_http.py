@@ -116,7 +116,7 @@ async def idle_then_dead(method: str, body: list[bytes]) -> tuple[Recording, Cli
         made.talks.clear()
         client = Client(method, "/second", body=body, content_length=sum(map(len, body)))
         task = asyncio.create_task(upstream.forward(client))
-        done, _ = await asyncio.wait([task], timeout=5)
+        done, _ = await asyncio.wait([task], timeout=20)
         assert done
         error = task.exception()
         failure = error if isinstance(error, Refused) else None

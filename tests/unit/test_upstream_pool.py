@@ -17,6 +17,7 @@ from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.own_files import Material
 from sidecar.upstream.pool import Pool
 
+from tests.ports import free_port
 from tests.unit.relays import (
     OK,
     Client,
@@ -221,7 +222,7 @@ async def test_a_turn_is_passed_on_by_a_client_that_leaves_with_it() -> None:
         await connection.exchange(GET, Client("GET", "/"))
         pool.release(connection)
         leaving.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             assert await staying is connection
         await pool.close()
 
@@ -234,7 +235,7 @@ async def test_a_promised_place_is_passed_on_by_a_client_that_leaves_with_it() -
         await until(lambda: pool.waiting == 2)
         pool._lost(first)
         leaving.cancel()
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             assert (await staying).reusable
         first.abort()
         await pool.close()
@@ -270,7 +271,7 @@ async def test_whoever_waits_is_told_at_once_that_the_circuit_opened() -> None:
         (address,) = upstream.pool.addresses.all
         while not upstream.pool.addresses.circuit_open:
             upstream.pool.addresses.unreachable(address, "refused")
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             results = await asyncio.gather(*waiting, return_exceptions=True)
         assert {getattr(result, "reason", None) for result in results} == {Reason.UPSTREAM_CIRCUIT_OPEN}
         held.go.set()
@@ -279,10 +280,10 @@ async def test_whoever_waits_is_told_at_once_that_the_circuit_opened() -> None:
 
 async def test_a_connection_that_cannot_be_made_gives_its_place_back() -> None:
     """The store refuses: whoever waited for the place learns so at once, not after the whole patience."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    pool = Pool(UpstreamSettings("store", f"http://127.0.0.1:{port}", timeouts=Timeouts(connect=5.0), connections=1))
-    async with asyncio.timeout(2):
+    pool = Pool(
+        UpstreamSettings("store", f"http://127.0.0.1:{free_port()}", timeouts=Timeouts(connect=60.0), connections=1)
+    )
+    async with asyncio.timeout(20):
         results = await asyncio.gather(*(pool.open() for _ in range(5)), return_exceptions=True)
     assert {result.reason for result in results if isinstance(result, Unavailable)} == {Reason.UPSTREAM_UNREACHABLE}
     assert len(results) == 5
@@ -294,8 +295,8 @@ async def test_a_connection_that_breaks_gives_its_place_back() -> None:
         await talk.head()
         talk.say(b"nonsense\r\n\r\n")
 
-    async with store(script) as made, reaching(made, connections=1, connect=1.0) as upstream:
-        async with asyncio.timeout(0.9):
+    async with store(script) as made, reaching(made, connections=1, connect=60.0) as upstream:
+        async with asyncio.timeout(20):
             results = await asyncio.gather(*(get(upstream) for _ in range(5)), return_exceptions=True)
     assert [result.reason for result in results if isinstance(result, Unavailable)] == [Reason.UPSTREAM_BROKEN] * 5
 
@@ -386,9 +387,7 @@ async def test_a_connection_that_spoke_while_idle_is_never_handed_out() -> None:
 
 
 async def test_a_store_that_is_away_is_unreachable(tmp_path: object) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-    for url in (f"http://127.0.0.1:{port}", f"unix:{tmp_path}/none.sock"):
+    for url in (f"http://127.0.0.1:{free_port()}", f"unix:{tmp_path}/none.sock"):
         pool = Pool(UpstreamSettings("store", url))
         with pytest.raises(Unavailable) as caught:
             await pool.open()
@@ -405,7 +404,7 @@ async def test_a_store_that_does_not_accept_is_unreachable_in_time() -> None:
             with contextlib.suppress(BlockingIOError):
                 each.connect(("127.0.0.1", port))
         pool = Pool(UpstreamSettings("store", f"http://127.0.0.1:{port}", timeouts=Timeouts(connect=0.1)))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             with pytest.raises(Unavailable) as caught:
                 await pool.open()
         assert caught.value.reason is Reason.UPSTREAM_UNREACHABLE

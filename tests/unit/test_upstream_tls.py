@@ -200,7 +200,7 @@ async def test_a_handshake_that_never_ends_is_given_up(tmp_path: Path) -> None:
         made.port = server.sockets[0].getsockname()[1]
         upstream = HttpUpstream(settings(made, tmp_path))
         upstream.pool._settings = UpstreamSettings("store", "https://x", timeouts=Timeouts(connect=0.05))
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(20):
             refused = await refusal(upstream)
         assert (refused.reason, refused.detail) == (Reason.UPSTREAM_UNREACHABLE, "no connection in time")
         await upstream.close()
