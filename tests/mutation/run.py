@@ -129,7 +129,7 @@ TESTS_OF = {
     "sidecar/buckets.py": ("buckets", "bucketed"),
     "sidecar/callers.py": ("callers", "gate gate_signed"),
     "sidecar/decision.py": ("gate", "values gate_signed biscuit_gate errands callers"),
-    "sidecar/gate.py": ("gate", "gate_signed biscuit_gate errands"),
+    "sidecar/gate.py": ("gate_doors gate", "gate_signed gate_s3_keys biscuit_gate errands"),
     "sidecar/revoking.py": ("contract/revoking", ""),
     "sidecar/root_keys.py": ("contract/root_keys", "cli_biscuit"),
     "sidecar/settled.py": ("settled", "policy_files policy_files_opaque"),
