@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from sidecar.decision import Decision, LastRead
+from sidecar.decision import Asking, Decision, LastRead
 from sidecar.gate import Gate
-from sidecar.model import NOTHING, Permission, Permissions, Person, Principal, PrincipalKind
+from sidecar.model import NOTHING, Circumstances, Permission, Permissions, Person, Principal, PrincipalKind
 from sidecar.policy.compiled import Route, Rule, Workspace
 from sidecar.policy.routes import Routes, Snapshot
 from sidecar.policy.trace import Trace
@@ -286,3 +286,12 @@ async def test_a_failure_of_ours_is_told_to_the_log_and_to_nobody_else(
         decision = await house.ask("GET", "/for-plain/a")
     assert (decision.reason, decision.detail) == (Reason.INTERNAL_ERROR, "the decision failed")
     assert [record.exc_info is not None for record in caplog.records if record.name == "sidecar.gate"] == [True]
+
+
+# --- what a token's own checks are told ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("vouched", "address"), [(True, "192.0.2.1"), (False, "")])
+def test_checks_are_told_an_address_only_where_somebody_trusted_has_named_it(vouched: bool, address: str) -> None:
+    asking = Asking("PUT", "/for-plain/a", (), "192.0.2.1", NOW, LastRead(), vouched=vouched)
+    assert asking.circumstances() == Circumstances("PUT", NOW, address)
