@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sidecar.audit.log import AuditLog
-from sidecar.audit.record import Records, rfc3339
+from sidecar.audit.record import Records
+from sidecar.audit.schema import rfc3339
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.legacy import OldPasswords
 from sidecar.credentials.revocation_names import about

@@ -1,12 +1,5 @@
-"""From what is known of an event to its record: one line of JSON.
+"""From what is known of an event to its record: one line of JSON."""
 
-A record holds no credential in any form but one: an unknown credential's HMAC under the install's key, so that a
-leaked token can be searched for (plain hashes would give away the passwords that people paste into the wrong box).
-"""
-
-import hmac
-import itertools
-import secrets
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +7,16 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from sidecar import provenance
 from sidecar.audit import redact
 from sidecar.audit.access import Access, Completion
 from sidecar.audit.frame import HOLE, THREE_DIGITS, Frame
+from sidecar.audit.parties import Parties
+from sidecar.audit.record_id import record_id
 from sidecar.audit.schema import (
-    NO_TLS,
+    ENCODER,
+    RECORD_LIMIT,
     SCHEMA,
+    STRING_LIMIT,
     Actor,
     Client,
     Decided,
@@ -31,81 +27,14 @@ from sidecar.audit.schema import (
     Response,
     Trace,
 )
-from sidecar.credentials.revocation_names import blocks
-from sidecar.model import Action, Permission, Principal, PrincipalKind, Secret
+from sidecar.model import Action, Permission, PrincipalKind
 from sidecar.reasons import Outcome
-
-STRING_LIMIT = 2048
-"""Characters of one text."""
-RECORD_LIMIT = 16 * 1024
-"""Bytes of one record."""
-
-_KEPT = 1024
-
-
-def _unwritable(value: object) -> str:
-    """A type that JSON doesn't have, a `Secret` above all, is named and never looked into."""
-    return f"<{type(value).__name__.lower()}>"
-
-
-_ENCODER = msgspec.json.Encoder(enc_hook=_unwritable)
-
-
-_COUNT = itertools.count(secrets.randbits(26))
-_TAIL = f"{secrets.randbits(48):012x}"
-_moment = _variant = (-1, "")
-_LOW = tuple(f"-7{count:03x}-" for count in range(1 << 12))
-
-
-def record_id(now: float) -> str:
-    """A UUIDv7 (RFC 9562 §5.7), so that ids sort by time: milliseconds, a counter of 26 bits (§6.2), and 48 bits of chance that
-    are this process's own. Ids must not collide; nobody has to be unable to guess them. `now` in Unix seconds."""
-    global _moment, _variant
-    count, milliseconds = next(_COUNT), int(now * 1000)
-    moment, variant = _moment, _variant
-    # Each is one assignment of a pair: the loop and the writer's thread both come here.
-    if moment[0] != milliseconds:
-        text = f"{milliseconds >> 16 & 0xFFFFFFFF:08x}-{milliseconds & 0xFFFF:04x}"
-        moment = _moment = milliseconds, text
-    if variant[0] != count >> 12:
-        variant = _variant = count >> 12, f"{0x8000 | count >> 12 & 0x3FFF:04x}-{_TAIL}"
-    return moment[1] + _LOW[count & 0xFFF] + variant[1]
-
 
 _STRENGTH = {permission: rank for rank, permission in enumerate(Permission)}
 _ACTION_NAMES = {permission: f"object.{permission}" for permission in Permission}
 _SEVERITY = {Outcome.ALLOW: "info", Outcome.DENY: "info", Outcome.UNAUTHENTICATED: "info", Outcome.ERROR: "error"}
-_NO_REQUEST, _NO_RESPONSE, _NO_CLIENT, _NO_ACTOR = Request(), Response(), Client(), Actor()
-_ANONYMOUS = Actor(PrincipalKind.ANONYMOUS)
+_NO_REQUEST, _NO_RESPONSE, _NO_CLIENT = Request(), Response(), Client()
 _NO_RESOURCE, _NO_DECISION, _NO_TRACE = Resource(), Decided(), Trace()
-
-
-def rfc3339(now: float) -> str:
-    """In UTC with microseconds. `now` in Unix seconds; raises `ValueError` or `OverflowError` where it has no date."""
-    whole = int(now)
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((now - whole) * 1_000_000):06d}Z"
-
-
-def _describe(principal: Principal, carrier: str) -> Actor:
-    limits, expires = principal.limits, principal.expires_at
-    chain = blocks(principal.revocation_ids)
-    scopes = limits.permissions if limits.scopes is None else map(str, limits.scopes)
-    return Actor(
-        principal.kind,
-        principal.token_id or None,
-        principal.token_name or None,
-        principal.issuer or principal.workspace or principal.subject,
-        principal.subject,
-        sorted(principal.groups),
-        carrier or None,
-        None if scopes is None else sorted(scopes),
-        None if expires is None else rfc3339(expires),
-        root_id=principal.family or (principal.token_id if chain else None),
-        parent=principal.parent or None,
-        blocks=chain or None,
-        jti=principal.token_id or None if principal.kind is PrincipalKind.JWT else None,
-        claims=provenance.claims_of(principal.claims) if principal.claims else None,
-    )
 
 
 def _name(action: Action) -> str:
@@ -131,14 +60,10 @@ class Records:
     """Makes records, each one line of JSON without its newline. One per process; `install_key` is derived from the pepper."""
 
     def __init__(self, instance: Instance, install_key: bytes) -> None:
-        """Raises `ValueError` for a key under 32 bytes: an empty one would make every HMAC a plain hash."""
-        if len(install_key) < 32:
-            raise ValueError("the audit log's install key must have at least 32 bytes")
-        self._instance = Raw(_ENCODER.encode(instance))
-        self._key = install_key
+        """Raises `ValueError` for a key under 32 bytes."""
+        self._instance = Raw(ENCODER.encode(instance))
+        self._parties = Parties(install_key)
         self._second = (-1, "")
-        self._actors: dict[tuple[int, str], tuple[Principal, Raw]] = {}
-        self._clients: dict[str, Raw] = {}
 
     def access(self, access: Access, now: float, end: Completion | None = None, *, follows: bool = False) -> bytes:
         """A request: its intent before the store is asked (`end` is `None`), or its completion. `now` in Unix seconds.
@@ -161,7 +86,7 @@ class Records:
             decision=replace(record.decision, staleness_ms=HOLE),
         )
         try:
-            return Frame(_ENCODER.encode(cut))
+            return Frame(ENCODER.encode(cut))
         except UnicodeEncodeError:
             return None
 
@@ -218,8 +143,8 @@ class Records:
                 bytes_in,
             ),
             response,
-            self._client(access),
-            self._actor(access),
+            self._parties.client(access),
+            self._parties.actor(access),
             resource,
             _decided(access, (end.detail if end is not None else "") or access.detail),
             changes,
@@ -286,52 +211,6 @@ class Records:
             self._second = whole, text  # one assignment: the loop and the writer's thread both come here
         return f"{text}{THREE_DIGITS[micros // 1000]}{THREE_DIGITS[micros % 1000]}Z"
 
-    def unknown_token_hmac(self, token: Secret) -> str:
-        """How an unknown credential is written down: HMAC-SHA256 under the install's key, in hex."""
-        return hmac.digest(self._key, token.reveal().encode("utf-8", "surrogatepass"), "sha256").hex()
-
-    # Of a request's parts these two are said again and again in the same words: they are encoded once.
-
-    def _client(self, access: Access) -> Client | Raw:
-        peer = access.peer
-        if access.client_ip or access.forwarded or access.tls is not NO_TLS:
-            return Client(access.client_ip or peer or None, peer or None, access.forwarded or None, access.tls)
-        known = self._clients.get(peer)
-        if known is None:
-            if len(self._clients) >= _KEPT:
-                self._clients.clear()
-            self._clients[peer] = known = Raw(_ENCODER.encode(Client(peer or None, peer or None)))
-        return known
-
-    def _actor(self, access: Access) -> Actor | Raw:
-        principal, carrier = access.principal, access.carrier
-        if principal is None:
-            if access.unknown_token is None:
-                return _NO_ACTOR
-            return Actor(
-                "unknown", auth_method=carrier or None, unknown_token_hmac=self.unknown_token_hmac(access.unknown_token)
-            )
-        if principal.kind is PrincipalKind.ANONYMOUS:
-            return _ANONYMOUS
-        # The identity cache hands out the same object for each request of a token. The entry holds the principal too,
-        # so that its `id` can't be taken by another one while the entry lives.
-        key = id(principal), carrier
-        known = self._actors.get(key)
-        if known is not None:
-            return known[1]
-        described = _describe(principal, carrier)
-        try:
-            line = _ENCODER.encode(described)
-        except UnicodeEncodeError:
-            return described
-        if len(line) > STRING_LIMIT // 2:  # left to `_encode`, which can shorten it
-            return described
-        actor = Raw(line)
-        if len(self._actors) >= _KEPT:
-            self._actors.clear()
-        self._actors[key] = principal, actor
-        return actor
-
     def _event(
         self,
         kind: str,
@@ -372,13 +251,13 @@ class Records:
     def _encode(self, record: Record) -> bytes:
         """A short record can't hold a text that is too long, so nearly all are encoded once and returned."""
         try:
-            line = _ENCODER.encode(record)
+            line = ENCODER.encode(record)
             if len(line) <= STRING_LIMIT:
                 return line
         except UnicodeEncodeError:
             pass
         for limit, items in ((STRING_LIMIT, 64), (256, 16), (32, 4)):
-            line = _ENCODER.encode(redact.fit(record, limit, items))
+            line = ENCODER.encode(redact.fit(record, limit, items))
             if len(line) <= RECORD_LIMIT:
                 return line
-        return _ENCODER.encode(redact.fit(msgspec.structs.replace(record, changes={redact.CUT: "truncated"}), 32, 4))
+        return ENCODER.encode(redact.fit(msgspec.structs.replace(record, changes={redact.CUT: "truncated"}), 32, 4))

@@ -4,12 +4,33 @@ Columnar readers infer stable types from that. `changes` alone has keys of its o
 Fields and their meaning are described in `docs/audit.md`; a field is added at its struct's end, none is renamed.
 """
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 from msgspec import Raw, Struct
 
 SCHEMA = "sidecar.audit/v1"
+
+STRING_LIMIT = 2048
+"""Characters of one text."""
+RECORD_LIMIT = 16 * 1024
+"""Bytes of one record."""
+
+
+def _unwritable(value: object) -> str:
+    """A type that JSON doesn't have, a `Secret` above all, is named and never looked into."""
+    return f"<{type(value).__name__.lower()}>"
+
+
+ENCODER = msgspec.json.Encoder(enc_hook=_unwritable)
+
+
+def rfc3339(now: float) -> str:
+    """In UTC with microseconds. `now` in Unix seconds; raises `ValueError` or `OverflowError` where it has no date."""
+    whole = int(now)
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{int((now - whole) * 1_000_000):06d}Z"
 
 
 class Request(Struct, frozen=True, gc=False):

@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from sidecar.audit.query import Query, Use
-from sidecar.audit.record import rfc3339
+from sidecar.audit.schema import rfc3339
 from sidecar.cli.audit_files import configured, read, with_rotated
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, complain
 from sidecar.cli.token_work import given, refused, seconds

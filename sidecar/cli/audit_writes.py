@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from sidecar.audit.record import rfc3339
+from sidecar.audit.schema import rfc3339
 from sidecar.audit.writes import Write, Writes
 from sidecar.cli.audit_files import configured, read, with_rotated
 from sidecar.cli.options import DEFAULT_CONFIG, Exit, JsonOption, complain

@@ -69,7 +69,7 @@ def _directory(settings: UpstreamSettings) -> Path:
 
 
 def _stats(settings: UpstreamSettings) -> Stats:
-    from sidecar.audit.record import rfc3339
+    from sidecar.audit.schema import rfc3339
     from sidecar.upstream.file_index import read_totals
     from sidecar.upstream.file_layout import Layout
 

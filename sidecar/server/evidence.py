@@ -9,13 +9,15 @@ from collections.abc import Callable
 
 from sidecar.audit.access import Access, Completion, Delivery, delivery
 from sidecar.audit.log import AuditLog
-from sidecar.audit.record import Records, record_id
+from sidecar.audit.record import Records
+from sidecar.audit.record_id import record_id
 from sidecar.decision import Decision
 from sidecar.errors import Refused
 from sidecar.profiles import LocalAnswer
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming
 from sidecar.server.exchange import Exchange
+from sidecar.server.taken import by_tag
 
 TokenState = tuple[int | None, float | None]
 """The last change of the token store that has been applied, and how many seconds ago it was known to be the last."""
@@ -34,6 +36,7 @@ class Evidence:
         "_token_state",
         "_told",
         "delivery",
+        "digest",
     )
 
     def __init__(
@@ -57,6 +60,8 @@ class Evidence:
         self._follows = False
         self._told = False
         self._known: Access | None = None
+        self.digest: str | None = None
+        """Of what the store has taken, where that isn't the request's body."""
         reason = decision.reason
         self.delivery = delivery(
             REASONS[reason].outcome, reason, decision.principal or decision.holder, decision.actions
@@ -116,13 +121,15 @@ class Evidence:
             self._audit.put(self._records.access(self._access(), self._now, end, follows=self._follows))
 
     def _digest(self, exchange: Exchange) -> str | None:
-        """Of what the store has taken."""
+        """Of what the store has taken: its SHA-256, else what the store calls it."""
+        if self.digest is not None:
+            return self.digest
         if exchange.upstream_status is None or not 200 <= exchange.upstream_status < 300:
             return None
         errand = self._decision.errand
         known = errand.sha256 if errand is not None else None  # the body was held to it
         found = known or exchange.body_sha256
-        return None if found is None else f"sha256:{found}"
+        return by_tag(exchange.tag) if found is None else f"sha256:{found}"
 
     def _told_like_the_last(self, exchange: Exchange, ended: float) -> bool:
         """Most requests of a connection are for other keys and the same in all else: then the last one's record serves as a frame."""

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from sidecar.audit.access import Access, Completion
-from sidecar.audit.record import STRING_LIMIT, Records
-from sidecar.audit.schema import Instance
+from sidecar.audit.record import Records
+from sidecar.audit.schema import STRING_LIMIT, Instance
 from sidecar.model import Action, Permission, Principal, PrincipalKind
 
 NOW = 1_700_000_000.25

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sidecar.audit import query as module
 from sidecar.audit.access import Access, Completion
 from sidecar.audit.query import Query, Use
-from sidecar.audit.record import Records, rfc3339
-from sidecar.audit.schema import Instance
+from sidecar.audit.record import Records
+from sidecar.audit.schema import Instance, rfc3339
 from sidecar.model import Action, Permission, Principal, PrincipalKind
 from sidecar.reasons import Outcome, Reason
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sidecar.audit.record import Records, rfc3339
-from sidecar.audit.schema import Instance
+from sidecar.audit.record import Records
+from sidecar.audit.schema import Instance, rfc3339
 from sidecar.cli import audit, audit_files
 from sidecar.cli.audit_files import read, with_rotated
 from sidecar.credentials.master_key import AccessKeyId

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from sidecar.audit.record import RECORD_LIMIT, Records
-from sidecar.audit.schema import SCHEMA
+from sidecar.audit.record import Records
+from sidecar.audit.schema import RECORD_LIMIT, SCHEMA
 
 FRAGMENT_LIMIT = 4 * RECORD_LIMIT
 _OUR_BEGINNING = b'{"v":"' + SCHEMA.encode()
