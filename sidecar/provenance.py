@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sidecar.model import Principal
+from sidecar.ports import HeaderList
 
 CLAIMS = (
     # GitHub Actions
@@ -33,7 +34,13 @@ PREFIX = b"x-sidecar-"
 _LONGEST, _SHORT = 256, 24
 """Characters of one value; and where there is no room for them."""
 HEADER_LIMIT = 1024
-"""Bytes of `HEADER`'s value: S3 keeps 2 KiB about an object, the client's own words included."""
+"""Bytes of `HEADER`'s value."""
+_S3_KEEPS = 2048
+"""Bytes of names and values that S3 keeps about an object, the client's own included (S3 User Guide, "Working with object metadata")."""
+_KEPT_PREFIXES = (b"x-amz-meta-", b"x-artifact-")
+PIECE = 256
+"""Bytes of one value in a bucket: Swift takes no longer ones (`max_meta_value_length`)."""
+_NAME_THERE = len(b"x-amz-meta-") + len(HEADER) + len(b"-2")
 
 
 def claims_of(claims: Mapping[str, Any]) -> dict[str, str] | None:
@@ -42,28 +49,52 @@ def claims_of(claims: Mapping[str, Any]) -> dict[str, str] | None:
     return found or None
 
 
-def header(principal: Principal | None, request_id: str) -> bytes:
-    """The value of `HEADER`: as many claims as it has room for. `request_id` is that of the audit records about the write."""
-    said: dict[str, Any] = {"request_id": request_id}
-    if principal is None:
-        return _json(said)
-    named = {"subject": principal.subject, "issuer": principal.issuer, "token_id": principal.token_id}
-    for longest in (_LONGEST, _SHORT):
-        said |= {"type": principal.kind.value}
-        said |= {name: text[:longest] for name, text in named.items() if text or name == "subject"}
-        if len(_json(said)) <= HEADER_LIMIT:
-            break
+def room(headers: HeaderList) -> int:
+    """How long `HEADER`'s value may be beside what a client wants kept: that is never refused for what is added to it."""
+    theirs = sum(len(name) + len(value) for name, value in headers if name.lower().startswith(_KEPT_PREFIXES))
+    free = _S3_KEEPS - theirs
+    return min(HEADER_LIMIT, free - _NAME_THERE * -(-free // (_NAME_THERE + PIECE)))
+
+
+def pieces(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
+    """A header as a bucket takes it: what is longer than `PIECE` goes on in `NAME-2`, `NAME-3`, ..."""
+    parts = [value[at : at + PIECE] for at in range(0, len(value), PIECE)]
+    return [(name if number == 1 else b"%b-%d" % (name, number), part) for number, part in enumerate(parts, 1)]
+
+
+def header(principal: Principal | None, request_id: str, limit: int = HEADER_LIMIT) -> bytes:
+    """The value of `HEADER`: as many claims as it has room for in `limit` bytes; where there is hardly any, the id alone, and
+    empty where there is none. `request_id` is that of the audit records about the write."""
+    alone: dict[str, Any] = {"request_id": request_id}
+    said = alone if principal is None else _who(principal, alone, limit)
+    if len(_json(said)) > limit:
+        said = alone
+    if len(_json(said)) > limit:
+        return b""
     claims: dict[str, str] = {}
-    for name, text in (claims_of(principal.claims) or {}).items():
-        more = {**claims, name: text}
-        if len(_json({**said, "claims": more})) <= HEADER_LIMIT:
-            claims = more
+    if principal is not None and said is not alone:
+        for name, text in (claims_of(principal.claims) or {}).items():
+            more = {**claims, name: text}
+            if len(_json({**said, "claims": more})) <= limit:
+                claims = more
     return _json({**said, "claims": claims} if claims else said)
 
 
+def _who(principal: Principal, said: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """With names as long as there is room for, or as short as they get."""
+    named = {"subject": principal.subject, "issuer": principal.issuer, "token_id": principal.token_id}
+    found: dict[str, Any] = {}
+    for longest in (_LONGEST, _SHORT):
+        texts = {name: text[:longest] for name, text in named.items() if text or name == "subject"}
+        found = {**said, "type": principal.kind.value, **texts}
+        if len(_json(found)) <= limit:
+            break
+    return found
+
+
 def _json(said: Mapping[str, Any]) -> bytes:
-    # JSON leaves DEL as it is, a header doesn't take it.
-    return json.dumps(said, separators=(",", ":")).replace("\x7f", "\\u007f").encode()
+    # JSON leaves DEL as it is, a header doesn't take it; nor does it keep a space at the end of a piece.
+    return json.dumps(said, separators=(",", ":")).replace("\x7f", "\\u007f").replace(" ", "\\u0020").encode()
 
 
 def _text(value: object) -> str:

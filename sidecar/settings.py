@@ -222,6 +222,11 @@ class AuditSink(Struct, frozen=True):
     """`group`: one fdatasync for all records that wait (default). `none`: left to the kernel."""
 
 
+class ProvenanceSettings(Struct, frozen=True):
+    digest_up_to: int = 128 * MiB
+    """Bytes. Of a larger body no SHA-256 is reckoned for the audit log alone: that costs about as much as carrying it."""
+
+
 class CarrierSettings(Struct, frozen=True):
     headers: tuple[str, ...] = ()
     """Further request headers that may carry a token, beside Bearer and Basic."""
@@ -261,6 +266,7 @@ class Settings(Struct, frozen=True):
     directory: DirectorySettings | None = None
     identity_cache: IdentityCacheSettings = IdentityCacheSettings()
     audit: tuple[AuditSink, ...] = (AuditSink(),)
+    provenance: ProvenanceSettings = ProvenanceSettings()
     carriers: CarrierSettings = CarrierSettings()
     limits: LimitSettings = LimitSettings()
     failed_credentials: FailedCredentialSettings = FailedCredentialSettings()

@@ -140,6 +140,7 @@ class Sidecar:
             draining=lambda: self._draining,
             allowances=Allowances(settings.rate_limits, self._rate_limited),
             running=self._running,
+            digests=settings.provenance,
         )
         self._listener = listener = Listener(plane.handle, settings.limits, metrics.turned_away)
         checks.add("draining", lambda: "shutting down" if self._draining else None)

@@ -32,6 +32,7 @@ from sidecar.settings import (
     Listen,
     ListenerSettings,
     MiB,
+    ProvenanceSettings,
     RevocationSettings,
     Settings,
     TokenSettings,
@@ -81,6 +82,7 @@ def _settings(document: Document, path: Path) -> Settings:
         directory=root.get("directory", lambda value: _directory(value, folder), None),
         identity_cache=root.get("identity_cache", _identity_cache, IdentityCacheSettings()),
         audit=root.get("audit", lambda value: _audit(value, folder), (AuditSink(),)),
+        provenance=root.get("provenance", _provenance, ProvenanceSettings()),
         carriers=root.get("carriers", _carriers, CarrierSettings()),
         limits=root.get("limits", _limits, LimitSettings()),
         rate_limits=root.get("rate_limits", read_quotas, Quotas()),
@@ -249,6 +251,12 @@ def _rotation(value: Value) -> tuple[int, int]:
         block.get("size", lambda size: size.size(64 * KiB), default.rotate_size),
         block.get("keep", lambda keep: keep.number(1, 10_000), default.keep),
     )
+
+
+def _provenance(value: Value) -> ProvenanceSettings:
+    default = ProvenanceSettings()
+    block = value.block()
+    return ProvenanceSettings(digest_up_to=block.get("digest_up_to", lambda size: size.size(0), default.digest_up_to))
 
 
 def _carriers(value: Value) -> CarrierSettings:

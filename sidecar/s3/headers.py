@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from sidecar.checksums import ALGORITHMS
 from sidecar.errors import Refused
+from sidecar.provenance import PREFIX
 from sidecar.reasons import Reason
 from sidecar.s3.body import WRAPPING
 from sidecar.s3.operations import IGNORED, SOURCES
@@ -38,6 +39,8 @@ PASSES = frozenset(ALGORITHMS) | frozenset({
 })  # fmt: skip
 """Go to the store as they are, and ask nothing more than the operation does."""
 PASSES_PREFIX = "x-amz-meta-"
+OURS_PREFIX = f"{PASSES_PREFIX}{PREFIX.decode()}"
+"""Says who wrote an object: no client's reaches a store, and none is told it."""
 
 ADMIN = frozenset({
     "x-amz-acl", "x-amz-website-redirect-location", "x-amz-bypass-governance-retention", "x-amz-mfa",
@@ -85,8 +88,17 @@ def said(query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[dict[str
     return own, merged
 
 
+_SILENT = PASSES | ENDS_HERE | SOURCES | STANDARD | frozenset({
+    "accept", "accept-encoding", "amz-sdk-invocation-id", "amz-sdk-request", "authorization", "connection", "content-length", "host",
+    "user-agent",
+})  # fmt: skip
+"""What most requests are made of; none of it asks for more."""
+
+
 def asks_admin(headers: Mapping[str, str]) -> bool:
     """Whether a header asks for `admin`. Raises `Refused(UNKNOWN_OPERATION)` for an `x-amz-*` header that is unknown."""
+    if headers.keys() <= _SILENT:
+        return False
     admin = False
     for name, value in headers.items():
         if not name.startswith("x-amz-") or name in PASSES or name in ENDS_HERE or name in SOURCES:
@@ -100,6 +112,8 @@ def asks_admin(headers: Mapping[str, str]) -> bool:
 
 def goes_on(name: str) -> bool:
     """Whether the store gets a header (lower-case name). The sources of copies are written anew, with the store's own names."""
+    if name.startswith(OURS_PREFIX):
+        return False
     if name.startswith("x-amz-"):
         return name in PASSES or name in ADMIN or name.startswith((PASSES_PREFIX, *ADMIN_PREFIXES))
     return name in STANDARD

@@ -2,25 +2,35 @@
 
 Laws. The bytes that make an upload whole reach the store only when all that the client said of it has proved right; a body of no
 bytes at all has to prove right before the store is asked. What is said to the client of a store's XML was read and written anew.
+Who wrote an object is kept with it and told to nobody who reads it: tools copy what they are told, and claims aren't everybody's.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
-from sidecar.buckets import Receive
+from sidecar import checksums
+from sidecar.buckets import Receive, body_of
+from sidecar.decision import Decision
 from sidecar.ports import Downstream, HeaderList
 from sidecar.s3.answer import DECLARATION, Answer
 from sidecar.s3.body import Body
+from sidecar.s3.headers import OURS_PREFIX
 from sidecar.s3.operations import Level
-from sidecar.s3.sending import Sending
+from sidecar.s3.sending import Sending, makes_object
 from sidecar.s3.wrapping import Wrapping
+from sidecar.server.exchange import Exchange
+from sidecar.server.taken import Taken
 from sidecar.sigv4 import UNSIGNED_PAYLOAD
 from sidecar.sigv4_verify import STREAMING_UNSIGNED_TRAILER
+
+PartsChecksum = Callable[[str, str], Awaitable[str]]
+"""Of an upload, by its key's path and its id; empty for none. Raises `Refused`."""
 
 _OF_THE_OLD_BODY = frozenset({
     b"etag", b"content-type", b"content-encoding", b"content-md5", b"accept-ranges", b"content-range", b"content-length",
 })  # fmt: skip
 _PATIENT = "CompleteMultipartUpload"
 """Its answer may begin long before it is known: a store keeps the connection awake with spaces (S3 API Reference)."""
+_OURS = OURS_PREFIX.encode()
 _NAMES_KEYS = frozenset({"CompleteMultipartUpload", "CreateMultipartUpload", "ListParts"})
 
 
@@ -34,14 +44,17 @@ class Bucketed:
         body: Body | None,
         wrapping: Wrapping | None = None,
         observe: Callable[[bytes], object] | None = None,
+        taken: Taken | None = None,
     ) -> None:
-        """`wrapping`: the store gets the body wrapped anew, with its first trailer. `observe` is given each unwrapped piece."""
+        """`wrapping`: the store gets the body wrapped anew, with its first trailer. `observe` is given each unwrapped piece, `taken`
+        what the store says."""
         self._exchange = exchange
         self._sending = sending
         self._body = body
         self._own = sending.body
         self._wrapping = wrapping
         self._observe = observe
+        self._taken = taken
         self._ended = False
         self.payload = UNSIGNED_PAYLOAD
         """What the signature is to say of the body."""
@@ -64,7 +77,10 @@ class Bucketed:
             own, self._own = self._own, b""
             return own
         if self._body is None:
-            return await self._exchange.read()
+            data = await self._exchange.read()
+            if self._observe is not None:
+                self._observe(data)
+            return data
         while not self._ended:
             data = await self._exchange.read()
             self._ended = not data
@@ -84,6 +100,7 @@ class Bucketed:
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         asked = self._sending.asked
+        headers = [pair for pair in headers if not pair[0].lower().startswith(_OURS)]
         if self._sending.place.same or self.method == "HEAD" or status == 304 or not self._names(status):
             self._exchange.start(status, headers, length)
             return
@@ -97,6 +114,8 @@ class Bucketed:
         return status >= 300 or operation.level is Level.BUCKET or operation.name in _NAMES_KEYS
 
     def write(self, data: bytes) -> None:
+        if self._taken is not None:
+            self._taken.said(data)
         answer = self._answer
         if answer is None:
             self._exchange.write(data)
@@ -117,7 +136,7 @@ class Bucketed:
         await self._exchange.drain()
 
     async def sink(self) -> int | None:
-        return None if self._answer is not None else await self._exchange.sink()
+        return None if self._answer is not None or self._taken is not None else await self._exchange.sink()
 
     def sank(self, size: int) -> None:
         self._exchange.sank(size)
@@ -132,6 +151,39 @@ class Bucketed:
             if written:
                 self._exchange.write(written)
         self._exchange.finish()
+
+
+async def bucketed(
+    exchange: Exchange,
+    decision: Decision,
+    sending: Sending,
+    parts_checksum: PartsChecksum | None,
+    taken: Taken | None,
+    digest_up_to: int,
+) -> Bucketed:
+    """`digest_up_to`: of a larger body no hash is reckoned for the record alone. Raises `Refused` for a body that isn't what it says."""
+    head, body, wrapping = decision.head, None, None
+    name = sending.asked.operation.name
+    if sending.body is None and head is not None and head.method in ("PUT", "POST"):
+        body = body_of(sending.asked, head, decision.signed, decision.chunks)
+        if body is not None and body.length == 0:
+            await prove_empty(body, exchange.read)
+            body = None
+            exchange.content_length = 0
+        elif body is not None and body.trailers and name == "UploadPart" and parts_checksum:
+            wanted = await parts_checksum(sending.path.partition("?")[0], sending.asked.query["uploadId"])
+            trailer = body.trailers[0]
+            if trailer == f"{checksums.PREFIX}{wanted.lower()}":
+                wrapping = Wrapping(body.length, trailer)
+    observe: Callable[[bytes], object] | None = None
+    if taken is not None and taken.listed is not None:
+        observe = taken.listed.feed
+    elif name == "UploadPart" or (name == "PutObject" and makes_object(sending.asked)):
+        if body is None:
+            exchange.watch_body(digest_up_to)
+        else:
+            observe = exchange.expect_body(body.sha256, hashed=body.length <= digest_up_to)
+    return Bucketed(exchange, sending, body, wrapping, observe, taken)
 
 
 async def prove_empty(body: Body, receive: Receive) -> None:

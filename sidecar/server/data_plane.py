@@ -12,24 +12,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar import checksums, provenance
+from sidecar import provenance
 from sidecar.answers import EXPIRY_HEADER, AnswerRules
 from sidecar.audit.access import Delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
-from sidecar.buckets import body_of
 from sidecar.decision import Decision, store_path, upstream_path
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Gate
 from sidecar.metrics import Metrics
-from sidecar.model import Quotas
+from sidecar.model import Principal, Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer, Profile, Work, s3_errors
 from sidecar.reasons import REASONS, Reason
-from sidecar.s3.sending import Sending
-from sidecar.s3.wrapping import Wrapping
+from sidecar.s3.parts import Parts
+from sidecar.s3.sending import makes_object, signed
 from sidecar.server.allowances import Allowances
-from sidecar.server.bucketed import Bucketed, prove_empty
+from sidecar.server.bucketed import PartsChecksum, bucketed
 from sidecar.server.client import Incoming
 from sidecar.server.errands import Errands, take_and_drop
 from sidecar.server.evidence import Evidence, TokenState
@@ -37,15 +36,10 @@ from sidecar.server.exchange import Exchange
 from sidecar.server.mapped import Mapped
 from sidecar.server.running import Running
 from sidecar.server.stores import STORE_FAILED, StoreState
-from sidecar.settings import MiB
+from sidecar.server.taken import Taken, taken
+from sidecar.settings import ProvenanceSettings
 
 log = logging.getLogger(__name__)
-
-_DIGEST_UP_TO = 128 * MiB
-"""Of a larger body the digest would cost more than carrying it, and a proxy beside it would be cheaper."""
-
-PartsChecksum = Callable[[str, str], Awaitable[str]]
-"""Of an upload, by its key's path and its id; empty for none. Raises `Refused`."""
 
 
 class Place(Struct, frozen=True):
@@ -79,6 +73,7 @@ class DataPlane:
         draining: Callable[[], bool],
         allowances: Allowances | None = None,
         running: Running | None = None,
+        digests: ProvenanceSettings | None = None,
     ) -> None:
         """`places` by upstream name. `patience`: see `Exchange`. `running`: what ends requests of revoked tokens, if anything does."""
         self._gate = gate
@@ -92,6 +87,8 @@ class DataPlane:
         self._draining = draining
         self._allowances = Allowances(Quotas()) if allowances is None else allowances
         self._running = running
+        self._digest_up_to = (digests or ProvenanceSettings()).digest_up_to
+        self._parts = Parts()
         self.in_flight = 0
         self.stores = {name: StoreState(name) for name in places}
 
@@ -179,15 +176,20 @@ class DataPlane:
             watched = (
                 exchange.method == "PUT" and decision.sending is None and (errand is None or errand.sha256 is None)
             )
-            if watched and (exchange.content_length or 0) <= _DIGEST_UP_TO:
-                exchange.watch_body()
+            if watched:
+                exchange.watch_body(self._digest_up_to)
         notice = decision.principal.expiry_notice if decision.principal is not None else b""
         public = not notice and self._gate.is_public(decision)
         rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed, notice)
         client: Downstream = exchange
+        upload: Taken | None = None
         if decision.sending is not None:
-            exchange.hand_over(decision.sending.path, decision.sending.headers, rules)
-            client = await _bucketed(exchange, decision, decision.sending, place.parts_checksum)
+            sending = decision.sending
+            if makes_object(sending.asked):
+                sending = signed(sending, decision.principal, evidence.request_id)
+            upload = taken(sending.asked, self._parts, route.upstream, sending.path)
+            exchange.hand_over(sending.path, sending.headers, rules)
+            client = await bucketed(exchange, decision, sending, place.parts_checksum, upload, self._digest_up_to)
         elif decision.forward is not None:
             exchange.hand_over(upstream_path(route, head), decision.forward, rules)
             client = Mapped(exchange, route, place.origins, profile.allowed)
@@ -196,7 +198,7 @@ class DataPlane:
             if decision.only_creates:
                 forward = _creating(forward)
             if place.keeps_provenance and exchange.method == "PUT":
-                forward = _signed(forward, provenance.header(decision.principal, evidence.request_id))
+                forward = _signed(forward, decision.principal, evidence.request_id)
             exchange.hand_over(store_path(decision), forward, rules)
         store, failed = self.stores[route.upstream], False
         try:
@@ -205,6 +207,8 @@ class DataPlane:
             else:
                 with self._running.entered(exchange, decision.principal):
                     await self._way(decision, exchange, client, place)
+            if upload is not None:
+                evidence.digest = upload.end(exchange.upstream_status, exchange.body_sha256, exchange.tag)
         except Refused as refusal:
             if not exchange.started:
                 failed = refusal.reason in STORE_FAILED
@@ -241,9 +245,11 @@ def _creating(headers: HeaderList) -> HeaderList:
     return [*kept, (b"If-None-Match", b"*")]
 
 
-def _signed(headers: HeaderList, by: bytes) -> HeaderList:
+def _signed(headers: HeaderList, principal: Principal | None, request_id: str) -> HeaderList:
     """Only the sidecar says who writes."""
-    return [*(pair for pair in headers if not pair[0].lower().startswith(provenance.PREFIX)), (provenance.HEADER, by)]
+    kept = [pair for pair in headers if not pair[0].lower().startswith(provenance.PREFIX)]
+    by = provenance.header(principal, request_id, provenance.room(kept))
+    return [*kept, (provenance.HEADER, by)] if by else kept
 
 
 def _send(exchange: Exchange, answer: LocalAnswer) -> None:
@@ -254,30 +260,6 @@ def _noticed(answer: LocalAnswer, decision: Decision) -> LocalAnswer:
     if decision.principal is None or not decision.principal.expiry_notice:
         return answer
     return replace(answer, headers=(*answer.headers, (EXPIRY_HEADER, decision.principal.expiry_notice)))
-
-
-async def _bucketed(
-    exchange: Exchange, decision: Decision, sending: Sending, parts_checksum: PartsChecksum | None
-) -> Bucketed:
-    head, body, wrapping = decision.head, None, None
-    if sending.body is None and head is not None and head.method in ("PUT", "POST"):
-        body = body_of(sending.asked, head, decision.signed, decision.chunks)
-        if body is not None and body.length == 0:
-            await prove_empty(body, exchange.read)
-            body = None
-            exchange.content_length = 0
-        elif body is not None and body.trailers and sending.asked.operation.name == "UploadPart" and parts_checksum:
-            wanted = await parts_checksum(sending.path.partition("?")[0], sending.asked.query["uploadId"])
-            name = body.trailers[0]
-            if name == f"{checksums.PREFIX}{wanted.lower()}":
-                wrapping = Wrapping(body.length, name)
-    observe = None
-    if sending.asked.operation.name == "PutObject":
-        if body is None:
-            exchange.watch_body()
-        else:
-            observe = exchange.expect_body(body.sha256)
-    return Bucketed(exchange, sending, body, wrapping, observe)
 
 
 def _numbered(answer: LocalAnswer, profile: Profile | None, evidence: Evidence) -> LocalAnswer:

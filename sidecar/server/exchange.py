@@ -34,6 +34,7 @@ class Exchange:
         "_connection",
         "_continue",
         "_digest",
+        "_digest_up_to",
         "_finished",
         "_head",
         "_length",
@@ -54,6 +55,7 @@ class Exchange:
         "started",
         "started_at",
         "status",
+        "tag",
         "upstream_path",
         "upstream_status",
     )
@@ -88,7 +90,10 @@ class Exchange:
         self.upstream_status: int | None = None
         """What the store answered, passed on or not."""
         self.bytes_in = self.bytes_out = 0
+        self.tag: str | None = None
+        """What the store calls what it took: its `ETag`, where the body was watched; empty where it said none."""
         self._digest: hashlib._Hash | None = None
+        self._digest_up_to = 0
         self._unwrapped: hashlib._Hash | str | None = None
 
     # --- the request's body -----------------------------------------------------------------------------------------------
@@ -111,15 +116,24 @@ class Exchange:
             raise ClientGone from None
         self.bytes_in += len(data)
         if self._digest is not None:
-            self._digest.update(data)
+            if self.bytes_in > self._digest_up_to:
+                self._digest = None
+            else:
+                self._digest.update(data)
         return data
 
-    def watch_body(self) -> None:
-        """From now on, so that its digest is known at its end."""
-        self._digest = hashlib.sha256()
+    def watch_body(self, up_to: int) -> None:
+        """From now on, so that its digest is known at its end, or what the store calls it where it has more than `up_to` bytes."""
+        self._digest_up_to, self.tag = up_to, ""
+        if (self.content_length or 0) <= up_to:
+            self._digest = hashlib.sha256()
 
-    def expect_body(self, sha256: str | None) -> Callable[[bytes], object] | None:
-        """For whoever unwraps the body: it is held to `sha256`; where that is `None`, what is returned takes each piece."""
+    def expect_body(self, sha256: str | None, *, hashed: bool) -> Callable[[bytes], object] | None:
+        """For whoever unwraps the body: it is held to `sha256`; where that is `None` and it is to be hashed, what is returned takes
+        each piece."""
+        self.tag = ""
+        if sha256 is None and not hashed:
+            return None
         self._unwrapped = sha256 or hashlib.sha256()
         return None if isinstance(self._unwrapped, str) else self._unwrapped.update
 
@@ -141,6 +155,8 @@ class Exchange:
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         if self._rules is not None:
             self.upstream_status = status
+            if self.tag is not None:
+                self.tag = next((value.decode("latin-1") for name, value in headers if name.lower() == b"etag"), "")
             block = lines(self._rules, status, headers)
         else:
             block = written(headers)

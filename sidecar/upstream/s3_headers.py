@@ -58,7 +58,10 @@ def to_write(headers: HeaderList) -> list[tuple[bytes, bytes]]:
         lower = name.lower()
         if lower.startswith(_OURS):
             continue
-        sent = META + lower if lower.startswith(_MOVED) or lower == provenance.HEADER else lower
+        if lower == provenance.HEADER:
+            kept |= {pair[0]: pair for pair in provenance.pieces(META + lower, value)}
+            continue
+        sent = META + lower if lower.startswith(_MOVED) else lower
         if lower not in _TO_WRITE and not sent.startswith(META):
             continue
         if sent in kept:

@@ -94,7 +94,8 @@ def _bucket(server: S3Server) -> str | None:
 
 
 @contextlib.contextmanager
-def s3_house(folder: Path, server: S3Server, policies: dict[str, str] | None = None) -> Iterator[House]:
+def s3_house(folder: Path, server: S3Server, policies: dict[str, str] | None = None, more: str = "") -> Iterator[House]:
+    """`more`: of the configuration file."""
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost", f"*.{DOMAIN}", "127.0.0.1")
     certificate.private_key_pem.write_to_path(str(folder / "tls.key"))
@@ -117,7 +118,7 @@ def s3_house(folder: Path, server: S3Server, policies: dict[str, str] | None = N
         policies=policies or {"web.yaml": WEB, "mobile.yaml": MOBILE},
         access_keys=True,
         listen=f'{{address: "127.0.0.1:{port}", tls: {{cert_file: ./tls.crt, key_file: ./tls.key}}}}',
-        more="limits: {drain_delay: 0s, grace: 2s}",
+        more=f"limits: {{drain_delay: 0s, grace: 2s}}\n{more}",
     )
     try:
         yield House(server, sidecar.start(), port, folder / "ca.pem", bucket)

@@ -21,7 +21,7 @@ from sidecar.ports import Downstream
 from sidecar.reasons import Reason
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
-from sidecar.settings import LimitSettings
+from sidecar.settings import LimitSettings, ProvenanceSettings
 
 from tests.unit.relays import event_loop_policy, on_uvloop, until
 from tests.unit.test_gate import ALL, TOKENS
@@ -44,7 +44,7 @@ class Sink:
         self.hold.set()
 
     def write(self, lines: Sequence[bytes], durable: bool) -> None:
-        self.hold.wait(5)
+        self.hold.wait(20)
         if self.failing:
             raise OSError("no space")
         self.lines += lines
@@ -78,12 +78,12 @@ class FakeStore:
 
 
 class Plane:
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, digests: ProvenanceSettings | None = None) -> None:
         self.sink, self.store, self.deciding = sink, FakeStore(), Deciding()
         self.state: list[tuple[int | None, float | None]] = [(7, 0.1)]
         self.metrics = Metrics(profiles=["plain"], upstreams=["store"])
         records = Records(Instance(), b"k" * 32)
-        self.audit = AuditLog([sink], records, commit_timeout=0.3)
+        self.audit = AuditLog([sink], records, commit_timeout=20)
         self.plane = DataPlane(
             gate=self.deciding.gate,
             places={"store": Place(self.store)},
@@ -91,8 +91,9 @@ class Plane:
             records=records,
             metrics=self.metrics,
             token_state=lambda now: self.state[-1],
-            patience=0.2,
+            patience=20,
             draining=lambda: False,
+            digests=digests,
         )
         self.listener = Listener(self.plane.handle, LimitSettings(), self.metrics.turned_away)
         self.port = 0
@@ -100,7 +101,7 @@ class Plane:
     async def ask(self, line: str, token: str | None = None, *headers: str, body: bytes = b"") -> bytes:
         """The whole of what comes back until the connection ends."""
         reader, writer = await self.send(line, token, *headers, "Connection: close", body=body)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             try:
                 return await reader.read()
             except ConnectionResetError:
@@ -115,7 +116,7 @@ class Plane:
         lines = [f"{line} HTTP/1.1", "Host: cache", *headers]
         if token is not None:
             lines.append(f"Authorization: Bearer {token}")
-        if body and not any(header.startswith("Content-Length") for header in headers):
+        if body and not any(header.startswith(("Content-Length", "Transfer-Encoding")) for header in headers):
             lines.append(f"Content-Length: {len(body)}")
         writer.write("\r\n".join([*lines, "", ""]).encode() + body)
         return reader, writer
@@ -139,8 +140,8 @@ class Plane:
 
 
 @pytest.fixture
-async def plane() -> AsyncIterator[Plane]:
-    made = Plane(Sink())
+async def plane(request: pytest.FixtureRequest) -> AsyncIterator[Plane]:
+    made = Plane(Sink(), getattr(request, "param", None))
     await made.audit.open()
     server = await asyncio.get_running_loop().create_server(made.listener, "127.0.0.1", 0)
     made.listener.start()
@@ -177,6 +178,7 @@ async def test_a_write_is_on_record_before_the_store_is_asked(plane: Plane) -> N
 async def test_without_evidence_nothing_reaches_the_store(plane: Plane, how: str) -> None:
     plane.sink.failing = how == "fails"
     if how == "hangs":
+        plane.audit._commit_timeout = 0.1
         plane.sink.hold.clear()
     answer = await plane.ask("PUT /web/a", "ci-token", body=b"data")
     assert answer.startswith(b"HTTP/1.1 503 ")
@@ -211,6 +213,7 @@ async def test_a_known_callers_refusal_that_cannot_be_recorded_is_a_503(plane: P
 
 
 async def test_a_refusal_that_was_recorded_too_late_is_told_as_what_was_answered(plane: Plane) -> None:
+    plane.audit._commit_timeout = 0.1
     plane.sink.hold.clear()
     assert (await plane.ask("DELETE /web/a", "ci-token")).startswith(b"HTTP/1.1 503 ")
     plane.sink.hold.set()
@@ -239,7 +242,7 @@ async def test_unknown_callers_who_do_not_wait_fill_no_disk_either(plane: Plane)
 async def test_noise_is_answered_and_counted(plane: Plane) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", plane.port)
     writer.write(b"\x16\x03\x01 nonsense\r\n\r\n")
-    assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+    assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 400 ")
     writer.close()
     await plane.told(("complete", "bad_request"))
     assert plane.store.asked == []
@@ -459,11 +462,25 @@ async def test_what_changes_behind_equal_requests_shows_in_the_next_record(plane
     assert told == [(*step[:2], step[2] or None, step[3]) for step in steps for _ in range(4)]
 
 
-@pytest.mark.parametrize(("body", "told"), [(b"four", True), (b"fiver", False)])
-async def test_a_body_that_costs_more_to_hash_than_to_carry_has_no_digest(
-    plane: Plane, monkeypatch: pytest.MonkeyPatch, body: bytes, told: bool
+@pytest.mark.parametrize("plane", [ProvenanceSettings(digest_up_to=4)], indirect=True)
+@pytest.mark.parametrize(("body", "hashed"), [(b"four", True), (b"fiver", False)])
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("tag", [None, 'W/"t-1"', "odd\ttag"])
+async def test_a_body_that_costs_more_to_hash_than_to_carry_has_the_stores_name(
+    plane: Plane, body: bytes, hashed: bool, chunked: bool, tag: str | None
 ) -> None:
-    monkeypatch.setattr("sidecar.server.data_plane._DIGEST_UP_TO", 4)
-    assert b" 200 " in await plane.ask("PUT /web/a", "ci-token", body=body)
+    async def behave(exchange: Downstream) -> None:
+        while await exchange.read():
+            pass
+        exchange.start(201, [] if tag is None else [(b"ETag", tag.encode())], 0)
+        exchange.finish()
+
+    plane.store.behave = behave
+    if chunked:
+        sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        assert b" 201 " in await plane.ask("PUT /web/a", "ci-token", "Transfer-Encoding: chunked", body=sent)
+    else:
+        assert b" 201 " in await plane.ask("PUT /web/a", "ci-token", body=body)
     _, done = await plane.told(("intent", "granted"), ("complete", "granted"))
-    assert done["resource"]["digest"] == (f"sha256:{hashlib.sha256(body).hexdigest()}" if told else None)
+    by_tag = "etag:t-1" if tag == 'W/"t-1"' else None
+    assert done["resource"]["digest"] == (f"sha256:{hashlib.sha256(body).hexdigest()}" if hashed else by_tag)

@@ -1,0 +1,68 @@
+"""What an S3 store took of a write that isn't one body: the parts of an upload, what they are put together to, a copy.
+
+The law: it is the audit record's `resource.digest`, so it says what passed here or what the store called it, and which of the two.
+A store may answer 200 and say in the body that it failed (S3 API Reference, CompleteMultipartUpload, CopyObject); then it took nothing.
+"""
+
+import re
+
+from sidecar.s3.parts import Listed, Parts, Upload
+from sidecar.s3.request import Asked
+
+_MEANT = frozenset({"UploadPart", "AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "UploadPartCopy"})
+_ANSWER = 8 * 1024
+"""Bytes; what is read of them says it near their beginning."""
+_RESULT = re.compile(rb"<(?:[\w.-]{1,32}:)?(?:CompleteMultipartUpload|CopyObject|CopyPart)Result[\s>]")
+_TAG = re.compile(rb"<(?:[\w.-]{1,32}:)?ETag>\s*([^<]{1,256})")
+_FORM = re.compile(r"[!-~]{1,128}")
+
+
+class Taken:
+    """One such write: told of what passes, and asked at its end."""
+
+    def __init__(self, asked: Asked, parts: Parts, store: str, path: str) -> None:
+        """`path`: the key's in the store, with the query."""
+        self._name = asked.operation.name
+        self._parts = parts
+        self._upload: Upload = store, path.partition("?")[0], asked.query.get("uploadId", "")
+        self._number = asked.query.get("partNumber", "")
+        self.listed = Listed(parts.of(self._upload)) if self._name == "CompleteMultipartUpload" else None
+        """Is to be fed the request's body."""
+        self._answer = b""
+
+    def said(self, data: bytes) -> None:
+        """A piece of the store's answer."""
+        if len(self._answer) < _ANSWER:
+            # It keeps the connection awake with spaces until it is done.
+            self._answer = (self._answer + data).lstrip()[:_ANSWER]
+
+    def end(self, status: int | None, sha256: str | None, tag: str | None) -> str | None:
+        """What is to be recorded, or `None`. `sha256` of the body in hex, `tag` the answer's `ETag`, where there are such."""
+        if status is None or not 200 <= status < 300:
+            return None
+        if self._name == "UploadPart":
+            if sha256 is not None and tag is not None and self._number.isdecimal():
+                self._parts.add(self._upload, int(self._number), tag.strip('"'), bytes.fromhex(sha256))
+            return f"sha256:{sha256}" if sha256 is not None else by_tag(tag)
+        if self._name == "AbortMultipartUpload":
+            self._parts.forget(self._upload)
+            return None
+        if _RESULT.search(self._answer) is None:
+            return None
+        found = self.listed.digest() if self.listed is not None else None
+        if self._name == "CompleteMultipartUpload":
+            self._parts.forget(self._upload)
+        named = _TAG.search(self._answer)
+        text = named[1].decode("latin-1").replace("&quot;", '"').replace("&#34;", '"') if named is not None else None
+        return found or by_tag(text)
+
+
+def taken(asked: Asked, parts: Parts, store: str, path: str) -> Taken | None:
+    """`None` for what is one body, or writes nothing."""
+    return Taken(asked, parts, store, path) if asked.operation.name in _MEANT else None
+
+
+def by_tag(tag: str | None) -> str | None:
+    """`etag:` and what the store calls it; it says nothing of the content by itself."""
+    plain = (tag or "").removeprefix("W/").strip(' "')
+    return f"etag:{plain}" if _FORM.fullmatch(plain) is not None else None
