@@ -22,6 +22,7 @@ from sidecar.upstream.file import KEPT_SIZE, PIECE, FileStore
 
 from tests.contract.fake_downstream import FakeDownstream, ask
 from tests.contract.file_store_child import BODIES
+from tests.waiting import until_in_loop as until
 
 NOW = 784111777.9
 THEN, EARLIER = "Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49:36 GMT"
@@ -429,13 +430,6 @@ def descriptors() -> set[str]:
         except FileNotFoundError:
             continue
     return {path for path in held if "/objects/" in path or "/tmp/" in path}
-
-
-async def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not true():
-        assert time.monotonic() < deadline, "waited for 5 s"
-        await asyncio.sleep(0.005)
 
 
 async def test_a_client_that_leaves_holds_nothing_open(store: FileStore, directory: Path) -> None:

@@ -21,6 +21,7 @@ from sidecar.upstream.file_layout import Layout
 from sidecar.upstream.file_upkeep import Upkeep
 
 from tests.contract.fake_downstream import FakeDownstream, ask
+from tests.waiting import until_in_loop as until
 
 ROOT = Path(__file__).parents[2]
 KEYS = 10
@@ -63,13 +64,6 @@ def in_index(directory: Path) -> tuple[int, int]:
         ).fetchone()
     assert [count, size] == sums, "the sums are what the rows add up to"
     return count, size
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 @pytest.fixture

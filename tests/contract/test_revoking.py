@@ -31,6 +31,7 @@ from sidecar.tokens import NewToken, Status, TokenFilter
 from tests import jose
 from tests.contract.stores import ENGINES
 from tests.unit.test_jwt import Keys
+from tests.waiting import until_in_loop as until
 
 NOW = int(time.time())
 DAY = 86400
@@ -60,14 +61,6 @@ def database(opened: OpenStore) -> Iterator[sqlite3.Connection]:
             yield connection
     finally:
         connection.close()
-
-
-async def until(condition: Callable[[], bool], within: float = 10.0) -> float:
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within, "it did not happen in time"
-        await asyncio.sleep(0.005)
-    return time.monotonic() - began
 
 
 def jwt(jti: str = "j-1", issuer: str = "ci", subject: str = "job", issued_at: float | None = NOW) -> Principal:

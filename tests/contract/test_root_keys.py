@@ -18,6 +18,7 @@ from sidecar.store.root_keys import RootKeyStore
 from sidecar.tokens import ChangeKind, NewToken
 
 from tests.contract.stores import sqlite_settings
+from tests.waiting import until_in_loop as until
 
 LIVE_WITHIN = 0.5
 HOUR = 3600.0
@@ -35,14 +36,6 @@ async def token(opened: OpenStore) -> Secret:
     return (await opened.biscuits.create(wanted, actor="test", now=int(time.time())))[0]
 
 
-async def until(condition: object, seconds: float = LIVE_WITHIN) -> float:
-    began = time.monotonic()
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() - began < seconds, "it did not come to pass"
-        await asyncio.sleep(0.005)
-    return time.monotonic() - began
-
-
 async def test_a_running_follower_learns_of_keys_within_half_a_second(opened: OpenStore, tmp_path: Path) -> None:
     feed = ChangeFeed(opened.store, opened.watch(), on_keys=opened.read_root_keys)
     other = await open_token_store(sqlite_settings(tmp_path))
@@ -50,16 +43,16 @@ async def test_a_running_follower_learns_of_keys_within_half_a_second(opened: Op
     try:
         assert not opened.biscuit_verifier.keys
         made = await token(other)
-        await until(lambda: bool(opened.biscuit_verifier.keys))
+        await until(lambda: bool(opened.biscuit_verifier.keys), LIVE_WITHIN)
         who = await opened.biscuit_verifier.verify(made, time.time())
         assert who is not None
         assert who.limits != Limits()
         before = opened.biscuit_verifier.generation
         await other.root_keys.create(actor="test", now=1)
-        await until(lambda: len(opened.biscuit_verifier.keys) == 2)
+        await until(lambda: len(opened.biscuit_verifier.keys) == 2, LIVE_WITHIN)
         assert await opened.biscuit_verifier.verify(made, time.time())  # an old key verifies until it is retired
         await other.root_keys.retire(1, actor="test", now=2)
-        await until(lambda: len(opened.biscuit_verifier.keys) == 1)
+        await until(lambda: len(opened.biscuit_verifier.keys) == 1, LIVE_WITHIN)
         assert opened.biscuit_verifier.generation != before
         with pytest.raises(CredentialRefused, match="unknown, or retired"):
             await opened.biscuit_verifier.verify(made, time.time())

@@ -20,6 +20,7 @@ from sidecar.tokens import NewToken
 
 from tests.ports import free_port as free_port
 from tests.ports import free_ports as free_ports
+from tests.waiting import until as until
 
 START_TIMEOUT = 60.0
 
@@ -173,12 +174,3 @@ audit: {audit}
             if name == sample:
                 return float(value)
         raise AssertionError(f"no sample {sample}")
-
-
-def until(condition, timeout: float = 30.0):  # type: ignore[no-untyped-def]
-    """What `condition()` returns once it is true; fails after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.01)
-    return found

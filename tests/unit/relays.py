@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import struct
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,6 +15,7 @@ from sidecar.ports import HeaderList
 from sidecar.settings import HealthSettings, Timeouts, UpstreamSettings
 
 from tests.contract.fake_downstream import FakeDownstream
+from tests.waiting import until_in_loop
 
 
 @pytest.fixture
@@ -28,11 +28,7 @@ def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
 on_uvloop = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:pytest.PytestDeprecationWarning")
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        await asyncio.sleep(0.002)
+until = until_in_loop
 
 
 def descriptors() -> int:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,13 @@ from sidecar.audit.sinks import FileSink, StdoutSink
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
 
+from tests.waiting import until_in_loop as until
+
 RECORDS = Records(Instance(), b"k" * 32)
 
 
 def tick(n: int) -> bytes:
     return RECORDS.system("tick", time.time(), changes={"n": n})
-
-
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.005)
 
 
 class Memory:

@@ -1,8 +1,5 @@
 """Who belongs where (rule 9): the last good version counts until there is a better one."""
 
-import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,19 +8,14 @@ from sidecar.errors import DocumentError, Unavailable
 from sidecar.model import Person
 from sidecar.reasons import Reason
 
+from tests.waiting import until_in_loop as until
+
 EXAMPLE = Path(__file__).parents[2] / "config/people.yaml"
 ADA = Person(True, frozenset({"web-team"}))
 
 
 def people(text: str) -> str:
     return f"users:\n  ada: {text}\n"
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.005)
 
 
 def test_the_example() -> None:

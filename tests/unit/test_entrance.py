@@ -18,6 +18,8 @@ from sidecar.server.client import Listener
 from sidecar.server.entrance import Entrance, Guests
 from sidecar.settings import LimitSettings
 
+from tests.waiting import until_in_loop as until
+
 V4 = SIGNATURE + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 7, 10, 0, 0, 1]) + b"\xd4\x31\x01\xbb"
 LOCAL = SIGNATURE + b"\x20\x00\x00\x00"
 HERE, ELSEWHERE = Networks(["127.0.0.0/8"]), Networks(["10.0.0.0/8"])
@@ -121,12 +123,6 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
     with contextlib.suppress(ConnectionError):
         return await asyncio.wait_for(reader.read(), 20)
     return b""
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> Callable[[], None]:

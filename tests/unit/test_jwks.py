@@ -22,6 +22,7 @@ from sidecar.reasons import Reason
 from sidecar.settings import DAY, IssuerSettings
 
 from tests import jose
+from tests.waiting import until_in_loop as until
 
 FIRST, SECOND = jose.private_key("ES256", "first"), jose.private_key("ES256", "second")
 QUICK = Pace(timeout=20.0, soonest=0.02, retry=0.02, retry_latest=0.05, miss=0.0, poll=0.02)
@@ -113,12 +114,6 @@ async def watch(idp: Idp) -> AsyncIterator[Watch]:
     yield make
     for keys in made:
         await keys.close()
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def refused(keys: RemoteKeys, kid: str = "k1") -> str:

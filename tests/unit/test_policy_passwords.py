@@ -1,11 +1,8 @@
 """Files with old shared passwords: what counts as one, and that a file which goes away takes its password with it."""
 
-import asyncio
 import hashlib
 import logging
 import os
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,8 @@ from sidecar.model import LEVELS
 from sidecar.policy.compiled import Legacy, Workspace
 from sidecar.policy.passwords import MAX_PASSWORD, PasswordFiles
 from sidecar.policy.routes import Snapshot
+
+from tests.waiting import until_in_loop as until
 
 BASIC = Legacy("basic", "old", LEVELS["read"], 2e9)
 BEARER = replace(BASIC, scheme="bearer")
@@ -37,13 +36,6 @@ def loaded(folder: Path, *olds: Legacy | None) -> PasswordFiles:
 
 def sha256(content: bytes) -> bytes:
     return hashlib.sha256(content).digest()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(

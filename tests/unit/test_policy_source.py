@@ -3,13 +3,15 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 from sidecar.policy.files import PolicyEvent
 from sidecar.policy.source import PolicySource
+
+from tests.waiting import until_in_loop as until
 
 DEADLINE = 20.0
 
@@ -40,13 +42,6 @@ async def following(policies: PolicySource) -> AsyncIterator[PolicySource]:
         yield policies
     finally:
         await policies.stop()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        await asyncio.sleep(0.005)
 
 
 def level(policies: PolicySource, name: str) -> int | None:
