@@ -1,5 +1,7 @@
 """What is refused at the door, before the policy has a word; and what the door says to clients of S3 who stand before no bucket."""
 
+import base64
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +10,19 @@ import pytest
 from msgspec.structs import replace
 from sidecar.decision import Asking, Decision, LastRead
 from sidecar.gate import Gate
-from sidecar.model import NOTHING, Circumstances, Permission, Permissions, Person, Principal, PrincipalKind
+from sidecar.model import (
+    NOTHING,
+    Action,
+    Circumstances,
+    Limits,
+    Permission,
+    Permissions,
+    Person,
+    Principal,
+    PrincipalKind,
+)
 from sidecar.policy.compiled import Route, Rule, Workspace
+from sidecar.policy.glob import Glob
 from sidecar.policy.routes import Routes, Snapshot
 from sidecar.policy.trace import Trace
 from sidecar.profiles import PROFILES
@@ -41,13 +54,15 @@ class House:
         report_until: float | None = None,
         brand: str | None = None,
         people: People | None = None,
+        caller: Principal = ADA,
+        host: str = "",
     ) -> None:
         spaces = [
             Workspace(
                 name := f"for-{client}",
                 f"{name}.yaml",
                 "5" * 64,
-                routes=(Route(name, f"/{name}", (name,), client, "store", f"/{name}"),),
+                routes=(Route(name, f"/{name}", (name,), client, "store", f"/{name}", host=host),),
                 anonymous=anonymous,
                 users=frozenset({"ada"}),
                 personal_tokens=granted,
@@ -64,7 +79,7 @@ class House:
         self.gate = Gate(
             snapshot=lambda: self.snapshot,
             profiles=PROFILES,
-            identities=stated(ADA),
+            identities=stated(caller),
             directory=people,
             existence=self._exists,
             brand=brand,
@@ -82,13 +97,24 @@ class House:
         known: bool = True,
         last: LastRead | None = None,
         trace: Trace | None = None,
+        body: bytes = b"",
+        host: str = "cache",
     ) -> Decision:
         raw: Sequence[tuple[bytes, bytes]] = [
-            (b"host", b"cache"),
+            (b"host", host.encode()),
             *((name.encode(), value.encode()) for name, value in (headers or {}).items()),
             *([STATED_HEADER] if known else []),
         ]
-        return await self.gate.decide(method, target, raw, "192.0.2.1", NOW, last=last, trace=trace)
+        pieces = [body, b""]
+
+        async def receive() -> bytes:
+            return pieces.pop(0)
+
+        return await self.gate.decide(method, target, raw, "192.0.2.1", NOW, last=last, trace=trace, body=receive)
+
+
+def reading(path: str) -> Rule:
+    return Rule(f"read {path}", 1, allow=frozenset({READ}), path=Glob(path))
 
 
 BODIES: list[dict[str, str]] = [{"content-length": "1"}, {"content-length": "010"}, {"transfer-encoding": "chunked"}]
@@ -225,6 +251,41 @@ async def test_what_was_learnt_of_the_key_is_kept_with_the_decision(client: str,
     assert (decision.reason, decision.exists) == (Reason.RULE_DENY if there else Reason.GRANTED, there)
 
 
+async def test_a_bucket_may_stand_in_the_host_and_a_key_of_its_be_written_oddly() -> None:
+    house = House("s3", host=".s3.internal")
+    for target in ("/a", "/a//b", "/a%2Fb"):
+        decision = await house.ask("GET", target, host="for-s3.s3.internal")
+        assert (decision.reason, decision.workspace) == (Reason.GRANTED, house.snapshot.workspaces["for-s3"])
+    assert (await house.ask("GET", "/a", host="other-s3.s3.internal")).reason is Reason.NO_ROUTE
+
+
+MANY = b"<Delete><Object><Key>a</Key></Object></Delete>"
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "rules", "reason"),
+    [
+        (NOTHING, (), Reason.NO_TOKEN),
+        (frozenset({READ}), (Rule("some", 1, allow=frozenset({DELETE}), issuer="corp"),), Reason.NO_TOKEN),
+        (frozenset({DELETE}), (), Reason.GRANTED),
+        (NOTHING, (Rule("all", 1, allow=frozenset({DELETE})),), Reason.GRANTED),
+    ],
+)
+async def test_a_list_of_keys_to_delete_is_read_only_of_whom_something_may_grant_it(
+    anonymous: Permissions, rules: tuple[Rule, ...], reason: Reason
+) -> None:
+    house = House("s3", anonymous=anonymous, rules=rules)
+    length = {"content-length": str(len(MANY)), "content-md5": base64.b64encode(hashlib.md5(MANY).digest()).decode()}
+    assert (await house.ask("POST", "/for-s3?delete", length, known=False, body=MANY)).reason is reason
+
+
+async def test_report_mode_opens_no_other_key_to_who_asks_for_many() -> None:
+    house = House("plain", granted=NOTHING, report_until=NOW + 1, rules=(reading("a"),))
+    decision = await house.ask("GET", "/for-plain/b")
+    assert decision.reason is Reason.WOULD_DENY
+    assert house.gate.grants(decision, ["a", "b"]) == ["a"]
+
+
 # --- a connection goes on --------------------------------------------------------------------------------------------------------
 
 
@@ -295,3 +356,27 @@ async def test_a_failure_of_ours_is_told_to_the_log_and_to_nobody_else(
 def test_checks_are_told_an_address_only_where_somebody_trusted_has_named_it(vouched: bool, address: str) -> None:
     asking = Asking("PUT", "/for-plain/a", (), "192.0.2.1", NOW, LastRead(), vouched=vouched)
     assert asking.circumstances() == Circumstances("PUT", NOW, address)
+
+
+class At:
+    """Checks that hold where the caller's address is, or isn't, known."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def hold(
+        self,
+        workspace: str,
+        settings: Mapping[str, str],
+        permission: Permission,
+        action: Action,
+        circumstances: Circumstances,
+    ) -> bool:
+        return circumstances.client_ip == self._address
+
+
+@pytest.mark.parametrize("target", ["/for-s3/a", "/"])
+async def test_checks_hold_for_objects_and_for_the_list_of_buckets(target: str) -> None:
+    for address, allowed in [("", True), ("192.0.2.1", False)]:
+        caller = replace(ADA, limits=Limits(checks=At(address)))
+        assert (await House("s3", caller=caller).ask("GET", target)).allowed is allowed
