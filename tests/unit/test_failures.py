@@ -57,6 +57,7 @@ def test_nobody_is_told_to_wait_for_longer_than_one_flows_in(steps: list[tuple[i
 
 
 def test_memory_is_bounded() -> None:
+    assert (NETWORKS, LANE) == (16_384, 4), "as docs/security.md says"
     failures = Failures(TEN)
     for number in range(NETWORKS + 100):
         failures.failed(f"2001:db8:{number >> 16:x}:{number & 0xFFFF:x}::1", NOW)

@@ -36,7 +36,7 @@ def passwords(contents: Mapping[str, bytes] = CONTENTS) -> OldPasswords:
 def test_its_holder_is_a_principal_of_its_own_narrow_to_its_level() -> None:
     holder = passwords().identify(WEB, "basic", b"cache:hunter2", "10.0.0.1", NOW)
     assert holder is not None
-    assert (holder.kind, holder.workspace, holder.subject) == (PrincipalKind.LEGACY, "web", legacy.SUBJECT)
+    assert (holder.kind, holder.workspace, holder.subject) == (PrincipalKind.LEGACY, "web", "shared password")
     assert holder.limits == Limits(frozenset({"web"}), LEVELS["read"])
     assert holder.expires_at == UNTIL
 
@@ -139,6 +139,15 @@ def test_peers_are_counted_as_long_as_they_use_it_and_no_more_than_can_be_held()
     assert known.peers(NOW + 20) == PEERS
     use("10.0.0.3", NOW + 21 + REMEMBERED)
     assert known.peers(NOW + 21 + REMEMBERED) == 1
+
+
+def test_who_goes_on_using_it_is_counted_on_however_many_others_there_are() -> None:
+    known = passwords()
+    for number in range(PEERS):
+        known.identify(WEB, "basic", b"cache:hunter2", f"10.1.{number // 256}.{number % 256}", NOW)
+    known.identify(WEB, "basic", b"cache:hunter2", "10.1.0.7", NOW + 10)
+    assert known.peers(NOW + REMEMBERED) == PEERS == 1024, "as docs/metrics.md says"
+    assert known.peers(NOW + REMEMBERED + 1) == 1
 
 
 def test_an_ipv6_network_is_one_peer() -> None:
