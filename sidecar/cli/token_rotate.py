@@ -4,18 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sidecar.cli.delivery import Destination
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
-from sidecar.cli.token_create import (
-    FileOption,
-    KeyOption,
-    NamespaceOption,
-    SecretOption,
-    ToOption,
-    TtlSecondsOption,
-    hand_out,
-    owner,
-    place_of,
-)
+from sidecar.cli.token_create import TtlSecondsOption, owner
+from sidecar.cli.token_delivery import delivering, hand_out
 from sidecar.cli.token_work import actor, given, id_of, life, loaded, now, refused, run, seconds
 from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
@@ -26,6 +18,7 @@ if TYPE_CHECKING:
     from sidecar.store.open import OpenStore
 
 
+@delivering
 def rotate(
     which: Annotated[
         str, typer.Argument(metavar="ID|-", help="Its id; or - (or stdin) to read the token from standard input.")
@@ -38,21 +31,16 @@ def rotate(
         typer.Option(metavar="DURATION", help="The new one's life; what the old one was made for if left out."),
     ] = None,
     ttl_seconds: TtlSecondsOption = None,
-    to: ToOption = None,
-    secret: SecretOption = None,
-    key: KeyOption = None,
-    namespace: NamespaceOption = None,
-    file: FileOption = None,
+    place: Destination | None = None,
     config: ConfigOption = DEFAULT_CONFIG,
     json: JsonOption = False,
 ) -> None:
     """Make a token that replaces another, and print it, once.
 
-    It may what the old one may, and has an access key if that has one. Both work until the overlap ends; who uses the old one after that leaves an event in the audit
-    log.
+    It may what the old one may, and has an access key if that has one. Both work until the overlap ends; who uses the old
+    one after that leaves an event in the audit log.
     """
     settings, token_settings = loaded(config)
-    place = place_of(to, secret, key, namespace, file)
     try:
         lasting, asked = life(ttl, ttl_seconds), seconds("overlap", overlap)
     except TokenRequestError as error:

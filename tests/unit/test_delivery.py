@@ -7,16 +7,19 @@ import stat
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from inspect import signature
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
+import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.cli.delivery import DeliveryError, To, Wish, destination
 from sidecar.cli.delivery.destination import Destination, expires
 from sidecar.cli.delivery.vault import Vault
+from sidecar.cli.token_delivery import delivering
 from sidecar.credentials.master_key import AccessKey
 from sidecar.model import Secret
 
@@ -321,3 +324,25 @@ def test_vaults_own_token_shows_in_nothing(vault: KeyValue) -> None:
     place = at(vault)
     assert isinstance(place, Vault)
     assert "s.writer" not in repr(place) + place.where
+
+
+def test_a_command_that_makes_tokens_has_the_options_where_its_place_stands() -> None:
+    seen = []
+
+    @delivering
+    def make(which: str, place: Destination | None = None, json: bool = False) -> None:
+        """Make one."""
+        seen.append((which, place, json))
+
+    assert list(signature(make).parameters) == ["which", "to", "secret", "key", "namespace", "file", "json"]
+    assert make.__doc__ == "Make one."
+    nowhere = {"to": None, "secret": None, "key": None, "namespace": None, "file": None}
+    make(which="it", json=True, **nowhere)
+    make(which="it", json=False, **{**nowhere, "to": To.k8s_secret, "secret": "ci"})
+    (_, first, json), (_, second, _) = seen
+    assert (first, json) == (None, True)
+    assert second is not None
+    assert second.manifest is None
+    with pytest.raises(typer.Exit):
+        make(which="it", json=True, **{**nowhere, "secret": "ci"})
+    assert len(seen) == 2
