@@ -80,7 +80,8 @@ async def settle(
     """Raises `Refused`: `WRONG_WORKSPACE` for what reaches into another workspace, `NO_ROUTE` for a copy's source that nobody
     serves, what the body is refused for; `Unavailable` as `exists` does where rule 17 needs its answer.
 
-    Without `body`, as where a policy is asked what it would say, deleting many keys asks for all of them.
+    Where a policy is asked what it would say, there is no `body`, and deleting many keys asks for all of them; and no `stores`,
+    and whether two upstreams are one server isn't told.
     """
     deleted = None
     if asked.operation.name == MULTI_DELETE and body is not None:
@@ -191,8 +192,10 @@ def _source(
     if owner is None:
         raise Refused(Reason.NO_ROUTE, "no workspace has the copy's source")
     there = place(owner, stores.get(owner.upstream, ANY_STORE))
-    if owner.upstream != route.upstream and stores.get(owner.upstream, ANY_STORE).servers.isdisjoint(
-        stores.get(route.upstream, ANY_STORE).servers
+    if (
+        stores
+        and owner.upstream != route.upstream
+        and stores.get(owner.upstream, ANY_STORE).servers.isdisjoint(stores.get(route.upstream, ANY_STORE).servers)
     ):
         raise Refused(Reason.UNKNOWN_OPERATION, "a copy from one store to another")
     key = request.relative(source.key, there.prefix.removesuffix("/"))

@@ -16,7 +16,8 @@ from sidecar.credentials.identities import Identities, NothingRevoked
 from sidecar.decision import Decision
 from sidecar.errors import CredentialRefused, Problem, Refused, Unavailable
 from sidecar.gate import Gate
-from sidecar.model import ANONYMOUS, Action, Head, Oddity, Person, Principal, PrincipalKind, Secret
+from sidecar.model import ANONYMOUS, Action, Head, Headers, Oddity, Person, Principal, PrincipalKind, Secret
+from sidecar.policy import buckets
 from sidecar.policy.compiled import Case, Legacy, Route, Workspace
 from sidecar.policy.routes import Routes, Snapshot
 from sidecar.policy.trace import Trace
@@ -74,12 +75,14 @@ async def decide_case(
     Report mode counts as over, as cases say what a policy is to be; unless the case expects `would_deny`, or is about a day.
     """
     method, path = case.method, case.path
+    headers = {name.lower(): value for name, value in case.headers.items()}
+    headers.setdefault("host", "sidecar")
     if not method:
         snapshot, path = _only_where(case.workspace, snapshot)
         method = "GET"
         profiles = {name: _StatedActions(name, case.actions) for name in profiles}
     if case.at is None and case.expect is not Reason.WOULD_DENY:
-        snapshot = _enforcing(_workspace_at(path, snapshot), snapshot)
+        snapshot = _enforcing(_workspace_at(path, headers, snapshot), snapshot)
 
     async def exists(route: Route, stored: str) -> bool:
         if case.exists is None:
@@ -89,16 +92,16 @@ async def decide_case(
     gate = Gate(
         snapshot=lambda: snapshot,
         profiles=profiles,
-        identities=_believing(_old_password(case.principal, path, snapshot))
+        identities=_believing(_old_password(case.principal, path, headers, snapshot))
         if case.principal.kind is PrincipalKind.LEGACY
         else stated(case.principal),
         directory=_Row(case.person) if case.directory else None,
         existence=exists,
     )
-    headers = [(b"host", b"sidecar"), *((name.encode(), value.encode()) for name, value in case.headers.items())]
+    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
     if case.principal is not ANONYMOUS:
-        headers.append(STATED_HEADER)
-    return await gate.decide(method, path, headers, "", now if case.at is None else case.at, trace=trace)
+        lines.append(STATED_HEADER)
+    return await gate.decide(method, path, lines, "", now if case.at is None else case.at, trace=trace)
 
 
 async def run_case(case: Case, snapshot: Snapshot, now: float) -> Result:
@@ -133,16 +136,17 @@ def _believing(word: "_Stated") -> Identities:
     return Identities([word], NothingRevoked(), _SMALL)
 
 
-def _old_password(principal: Principal, path: str, snapshot: Snapshot) -> "_OldPassword":
+def _old_password(principal: Principal, path: str, headers: Mapping[str, str], snapshot: Snapshot) -> "_OldPassword":
     """That of the principal's workspace, sent to a path: anywhere else it means nothing."""
-    workspace = _workspace_at(path, snapshot)
+    workspace = _workspace_at(path, headers, snapshot)
     known = workspace.legacy if workspace is not None and workspace.name == principal.workspace else None
     return _OldPassword(principal, known)
 
 
-def _workspace_at(path: str, snapshot: Snapshot) -> Workspace | None:
+def _workspace_at(path: str, headers: Mapping[str, str], snapshot: Snapshot) -> Workspace | None:
+    """`headers` have lower-case names."""
     try:
-        route = snapshot.match(target.parse(path).segments)
+        route = buckets.find(snapshot.routes, Head("", target.parse(path), Headers(dict(headers), ())))
     except Refused:
         return None
     return snapshot.workspaces[route.workspace] if route is not None else None

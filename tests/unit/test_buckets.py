@@ -157,6 +157,19 @@ def test_a_copys_source_is_its_longest_routes() -> None:
     assert policy.asked[-1] == ("inner", (Action(READ, "secret"),))
 
 
+def test_whether_two_upstreams_are_one_server_only_their_settings_say() -> None:
+    head = Head("PUT", target.parse("/web/k"), Headers({"host": "h", "x-amz-copy-source": "far/a"}, ()))
+    found = find(ROUTES, head)
+    assert found is not None
+
+    async def exists(where: Route, path: str) -> bool:
+        return False
+
+    policy = Policy(web={WRITE}, far={READ})
+    asked = buckets.settle(request.read(head), head, found, ROUTES, {}, policy, exists, None)
+    assert asyncio.run(asked).verdict.allowed
+
+
 def test_a_rename_asks_to_delete_its_source() -> None:
     policy = Policy(web={READ, WRITE})
     assert not settled(policy, "PUT", "/web/k?renameObject", x_amz_rename_source="web/old").verdict.allowed

@@ -751,7 +751,7 @@ def test_a_file_without_end_is_not_read_to_its_end() -> None:
 def test_the_example_configuration_loads_as_it_is() -> None:
     example = Path(__file__).parents[2] / "config" / "sidecar.example.yaml"
     settings = config.load(example)
-    assert set(settings.upstreams) == {"artifacts", "local"}
+    assert set(settings.upstreams) == {"artifacts", "local", "bucket"}
     assert settings.issuers["github"].multi_tenant
     assert not settings.issuers["corp"].multi_tenant
     assert settings.issuers["corp"].jwks_file == example.parent / "keys/corp.jwks.json"
