@@ -61,24 +61,34 @@ def go_program(module: str, *, built_in_ci: bool = True) -> str:
 
 
 def require_node_package(name: str, version: str) -> Path:
-    """The folder of a package from npm, installed once into the cache; nothing of it is run. Without Node or the registry as with
-    a missing program."""
+    """The folder of a package from npm, as with `npm_install`."""
+    folder = cache_folder() / "npm" / f"{name.replace('/', '-')}-{version}"
+    npm_install(folder, "--no-save", f"{name}@{version}")
+    return folder / "node_modules" / name
+
+
+def npm_install(folder: Path, *words: str, pinned: Path | None = None) -> None:
+    """`npm install WORDS` into `folder`, by the package.json and lock of `pinned`, unless an earlier run has; nothing of what is
+    installed is run. Without Node or the registry as with a missing program."""
     require_program("node")
     npm = require_program("npm")
-    folder = cache_folder() / "npm" / f"{name.replace('/', '-')}-{version}"
-    if not folder.exists():
-        building = folder.with_name(f"{folder.name}.{os.getpid()}")
-        building.mkdir(parents=True)
-        words = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", f"{name}@{version}"]
-        done = subprocess.run([npm, *words], cwd=building, capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
-            shutil.rmtree(building)
-            missing(f"{name} can't be installed: {done.stderr[-500:]}")
-        try:
-            building.rename(folder)  # in one step: another run may install it, too
-        except OSError:
-            shutil.rmtree(building)
-    return folder / "node_modules" / name
+    if folder.exists():
+        return
+    building = folder.with_name(f"{folder.name}.{os.getpid()}")
+    building.mkdir(parents=True)
+    if pinned is not None:
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(pinned / name, building)
+    # Not `ci`, which insists on packages of other systems that not every registry has.
+    command = [npm, "install", "--ignore-scripts", "--no-audit", "--no-fund", *words]
+    done = subprocess.run(command, cwd=building, capture_output=True, text=True, timeout=300)
+    if done.returncode != 0:
+        shutil.rmtree(building)
+        missing(f"{' '.join(words) or pinned} can't be installed from npm: {done.stderr[-500:]}")
+    try:
+        building.rename(folder)  # in one step: another run may install it, too
+    except OSError:
+        shutil.rmtree(building)
 
 
 def cache_folder() -> Path:

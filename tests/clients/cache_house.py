@@ -1,30 +1,35 @@
 """The sidecar before a store of one kind, with routes, tokens and troubles for every client of build caches.
 
-Nothing is switched off during a test: a store that is down is an upstream at an address where nobody listens, a verifier that is down
-an issuer that has been away from the start.
+Nothing is switched off during a test: a store that is down is an upstream at an address where nobody listens, or a folder that isn't
+one any more; a verifier that is down is an issuer that has been away from the start.
 """
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from tests.clients.real import Client
+from tests.clients.real import Built, Client, Project
 from tests.e2e.asking import ask, bearer
 from tests.e2e.issuer import AUDIENCE, Issuer, token
-from tests.e2e.nginx import USER, NginxStore
-from tests.e2e.process import SidecarProcess, free_port, until
-from tests.e2e.s3_servers import S3Server, swift
+from tests.e2e.nginx import NginxStore
+from tests.e2e.process import SidecarProcess, until
+from tests.e2e.s3_servers import SERVERS
 
-S3 = Callable[[Path], contextlib.AbstractContextManager[S3Server]]
-STORES = ("file", "s3", "http")
-"""The embedded store, a bucket, and Debian's nginx with its own WebDAV module."""
+STORES = ("file", "versitygw", "swift", "http")
+"""The embedded store; a bucket of Versity's gateway, and one of OpenStack's Swift, which has no conditional writes; Debian's nginx
+with its own WebDAV module."""
 PROFILES = ("nx", "turborepo", "bazel", "gradle", "nix", "webdav")
+_NOTHING = f"ac/{'0' * 64}"
+"""A key that is never there, of Bazel's."""
 
 
 class House:
-    def __init__(self, sidecar: SidecarProcess, issuer: Issuer) -> None:
-        self.sidecar, self._issuer = sidecar, issuer
+    def __init__(self, sidecar: SidecarProcess, issuer: Issuer, store: str) -> None:
+        self.sidecar, self._issuer, self.store = sidecar, issuer, store
         self.writers = {name: sidecar.token(workspaces=(name,)) for name in ("web", "once", "down")}
         self.reader = sidecar.token(permissions=("read",))
         self.revoked = sidecar.token()
@@ -32,9 +37,14 @@ class House:
         self.until_refused(self.revoked)
         self._numbers = itertools.count()
 
-    def address(self, client: Client, workspace: str = "web") -> str:
-        """`workspace`: `web`, `once` (write-once), or `down` (no store behind it)."""
-        return f"127.0.0.1:{self.sidecar.port}/{workspace}/{client.profile}"
+    def build(self, client: Client, project: Project, token: str | None, workspace: str = "web") -> Built:
+        """In a fresh checkout that is gone afterwards. `workspace`: `web`, `once` (write-once), or `down` (no store behind it)."""
+        address = f"127.0.0.1:{self.sidecar.port}/{workspace}/{client.profile}"
+        number = f"{next(self._numbers)}."
+        with tempfile.TemporaryDirectory(
+            number, "checkout.", self.sidecar.folder, ignore_cleanup_errors=True
+        ) as folder:
+            return client.build(Path(folder), project, address, token)
 
     def unverifiable(self) -> str:
         """A token that nobody can judge right now."""
@@ -42,14 +52,15 @@ class House:
 
     def until_refused(self, token: str) -> None:
         """Until the revocation of a token is in force."""
-        path = f"/web/bazel/ac/{'0' * 64}"
-        until(lambda: ask(self.sidecar.port, "GET", path, bearer(token)).status == 401, 30)
+        until(lambda: ask(self.sidecar.port, "GET", f"/web/bazel/{_NOTHING}", bearer(token)).status == 401, 30)
 
-    def fresh(self) -> Path:
-        """An empty folder."""
-        folder = self.sidecar.folder / "checkouts" / str(next(self._numbers))
-        folder.mkdir(parents=True)
-        return folder
+    def until_down(self) -> None:
+        """Until it is known of the store that is away: what is said then is what is said for as long as it lasts."""
+        path, reason = (
+            f"/down/bazel/{_NOTHING}",
+            "upstream_unreachable" if self.store == "file" else "upstream_circuit_open",
+        )
+        until(lambda: ask(self.sidecar.port, "GET", path, bearer(self.writers["down"])).reason == reason, 30)
 
 
 def _policy(workspace: str, upstream: str, more: str = "") -> str:
@@ -60,15 +71,18 @@ def _policy(workspace: str, upstream: str, more: str = "") -> str:
 
 
 @contextlib.contextmanager
-def house(folder: Path, store: str, bucket: S3 = swift) -> Iterator[House]:
-    """`bucket`: whose it is, where `store` is `s3`. Swift keeps no conditional writes."""
+def house(folder: Path, store: str) -> Iterator[House]:
+    """`store`: one of `STORES`. What clients have put there is gone afterwards."""
     with contextlib.ExitStack() as running:
         issuer = Issuer("k1")
         issuer.down = True
         running.callback(issuer.close)
+        for name in ("store", "gone"):
+            (folder / name).mkdir()
+        running.callback(shutil.rmtree, folder / "store", ignore_errors=True)
         sidecar = SidecarProcess(
             folder,
-            upstreams=f"{_upstream(running, folder, store, bucket)}\n{_gone(store)}\n",
+            upstreams=f"{_upstream(running, folder, store)}\n{_gone(running, store)}\n",
             policies={
                 "web.yaml": _policy("web", "artifacts"),
                 "once.yaml": _policy("once", "artifacts", "write_once: true\n"),
@@ -80,32 +94,38 @@ limits: {{drain_delay: 0s, grace: 2s}}
 """,
         )
         running.callback(sidecar.kill)
-        yield House(sidecar.start(), issuer)
+        sidecar.start()
+        if store == "file":
+            shutil.rmtree(folder / "gone")
+            (folder / "gone").touch()
+        yield House(sidecar, issuer, store)
 
 
-def _gone(store: str) -> str:
-    bucket = (
-        "{bucket: gone, region: us-east-1, credentials: {access_key_id_file: ./id, secret_access_key_file: ./secret}}"
-    )
-    return f"  gone: {{url: 'http://127.0.0.1:{free_port()}'{f', s3: {bucket}' if store == 's3' else ''}}}"
+_S3_KEYS = "credentials: {access_key_id_file: ./id, secret_access_key_file: ./secret}"
 
 
-def _upstream(running: contextlib.ExitStack, folder: Path, store: str, start: S3) -> str:
-    (folder / store).mkdir()
+def _gone(running: contextlib.ExitStack, store: str) -> str:
     if store == "file":
-        return '  artifacts: {url: "file://./file/data"}'
+        return '  gone: {url: "file://./gone/data"}'
+    held = running.enter_context(socket.socket())  # bound and not listening: nobody else can
+    held.bind(("127.0.0.1", 0))
+    bucket = "" if store == "http" else f", s3: {{bucket: gone, region: us-east-1, {_S3_KEYS}}}"
+    return f"  gone: {{url: 'http://127.0.0.1:{held.getsockname()[1]}'{bucket}}}"
+
+
+def _upstream(running: contextlib.ExitStack, folder: Path, store: str) -> str:
+    if store == "file":
+        return '  artifacts: {url: "file://./store/data"}'
     if store == "http":
-        nginx = NginxStore(folder / store, collections=True)
+        nginx = NginxStore(folder / "store", collections=True)
         running.callback(nginx.stop)
         for workspace in ("web", "once"):  # sccache makes folders below its endpoint, never the endpoint itself
             (nginx.files / workspace / "webdav").mkdir(parents=True)
-        credentials = f"{{basic: {{username: {USER}, password_file: ./http/password}}}}"
-        return f"  artifacts: {{url: 'http://127.0.0.1:{nginx.port}', credentials: {credentials}}}"
-    server = running.enter_context(start(folder / store))
+        return f"  artifacts: {nginx.upstream}"
+    server = running.enter_context(SERVERS[store](folder / "store"))
     for name, text in (("id", server.access_key), ("secret", server.secret_key)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o600)
-    credentials = "{access_key_id_file: ./id, secret_access_key_file: ./secret}"
     conditional = str(server.conditional_writes).lower()
-    bucket = f"{{bucket: {server.bucket()}, region: {server.region}, conditional_writes: {conditional}, credentials: {credentials}}}"
+    bucket = f"{{bucket: {server.bucket()}, region: {server.region}, conditional_writes: {conditional}, {_S3_KEYS}}}"
     return f"  artifacts: {{url: '{server.endpoint}', s3: {bucket}}}"

@@ -1,7 +1,9 @@
-"""What whoever runs a build sees in each situation, with each client (`make test-clients`; too long for every build).
+"""What whoever runs a build sees in each situation, with each client, before each kind of store (`make test-clients`; too long for
+every build).
 
 What is believed: the exit status, whether the result came out of the cache, and the client's own lines. They go into
-`results.json`, of which `docs/clients.md` is made. Where the store has no part in a situation, it is met before one store alone.
+`results.json` as they are seen, and `docs/clients.md` is made of that: a run of a part (`ARGS="-k Gradle"`, `ARGS=--lf`) leaves
+what else was seen.
 """
 
 import contextlib
@@ -19,23 +21,10 @@ from tests.clients.cache_house import STORES, House, house
 from tests.clients.expected import expected
 from tests.clients.page import RESULTS
 from tests.clients.real import Built, Client, Project
-from tests.clients.real.every import CLIENTS
 from tests.e2e.process import until
-from tests.e2e.s3_servers import versitygw
 
 MiB = 1024 * 1024
-
-
-class Known(Struct):
-    """A client, and what the cache knows of it."""
-
-    house: House
-    client: Client
-    first: Built
-    address: str
-
-    def build(self, project: Project, token: str | None, workspace: str = "web") -> Built:
-        return self.client.build(self.house.fresh(), project, self.house.address(self.client, workspace), token)
+PROJECT = Project("known")
 
 
 class Seen(Struct):
@@ -45,21 +34,25 @@ class Seen(Struct):
     said: list[str]
 
 
-class Notes:
-    """What was seen, by client, situation and store."""
+class Known(Struct):
+    """A client, and a house whose cache has what it once made of `PROJECT`."""
 
-    def __init__(self, store: str) -> None:
-        self._store = store
-        self._seen: dict[str, dict[str, dict[str, Seen]]] = {}
-        self._versions: dict[str, str] = {}
+    house: House
+    client: Client
+    first: Built
 
-    def note(self, known: Known, situation: str, built: Built, cached: Built | None = None) -> None:
-        """Keeps it, and holds it to what is expected. `cached`: the build whose result was in the cache."""
-        client = known.client
+    def build(self, project: Project, token: str | None, workspace: str = "web") -> Built:
+        return self.house.build(self.client, project, token, workspace)
+
+    def note(self, situation: str, built: Built, cached: Built | None = None) -> None:
+        """Keeps what was seen, and holds it to what is expected. `cached`: the build whose result was in the cache."""
+        client = self.client
         came = "nothing" if built.made is None else "cache" if cached and built.made == cached.made else "built"
         seen = Seen(built.exit_status, came, [_plain(line) for line in client.told(built.text)])
-        self._versions[client.name] = client.version()
-        self._seen.setdefault(client.name, {}).setdefault(situation, {})[self._store] = seen
+        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"versions": {}, "seen": {}}
+        kept["versions"][client.name] = client.version()
+        kept["seen"].setdefault(client.name, {}).setdefault(situation, {})[self.house.store] = asdict(seen)
+        RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
         exit_status, result, words = expected(situation, client.name)
         assert (seen.exit_status, seen.came) == (exit_status, result), built.text
         if words:
@@ -67,20 +60,11 @@ class Notes:
         else:
             assert seen.said == [], built.text
 
-    def write(self) -> None:
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"versions": {}, "seen": {}}
-        kept["versions"] |= self._versions
-        for client, situations in self._seen.items():
-            for situation, stores in situations.items():
-                found = kept["seen"].setdefault(client, {}).setdefault(situation, {})
-                found |= {store: asdict(seen) for store, seen in stores.items()}
-        RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
-
 
 _OWN = (
     (re.compile(r"127\.0\.0\.1:[0-9]+"), "CACHE"),
     (re.compile(r"\b[0-9a-f]{16,64}\b|\b[0-9]{15,20}\b|\b[0-9a-df-np-sv-z]{52}\b|\b[0-9a-df-np-sv-z]{32}\b"), "HASH"),
-    (re.compile(r"/\S*/checkouts/[0-9]+"), "CHECKOUT"),
+    (re.compile(r"/\S*/checkout\.\w+\.[0-9]+"), "CHECKOUT"),
 )
 
 
@@ -91,36 +75,18 @@ def _plain(line: str) -> str:
     return line
 
 
-@pytest.fixture(scope="module", params=STORES)
-def store(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
-
-
-@pytest.fixture(scope="module")
-def rig(store: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with house(tmp_path_factory.mktemp("house"), store, versitygw) as found:
+@pytest.fixture(scope="session", params=STORES)
+def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with house(tmp_path_factory.mktemp("house"), request.param) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
-def notes(store: str) -> Iterator[Notes]:
-    found = Notes(store)
-    yield found
-    found.write()
-
-
-PROJECT = Project("known")
-
-
-@pytest.fixture(scope="module", params=CLIENTS, ids=[each.name for each in CLIENTS])
-def known(request: pytest.FixtureRequest, rig: House, tmp_path_factory: pytest.TempPathFactory) -> Known:
-    """The cache has `PROJECT` already."""
-    client: Client = request.param(tmp_path_factory.mktemp(request.param.name))
-    first = client.build(rig.fresh(), PROJECT, rig.address(client), rig.writers["web"])
+def known(rig: House, client: Client) -> Known:
+    first = rig.build(client, PROJECT, rig.writers["web"])
     assert first.exit_status == 0, first.text
     assert first.made is not None
-    return Known(rig, client, first, rig.address(client))
+    return Known(rig, client, first)
 
 
 @contextlib.contextmanager
@@ -143,63 +109,51 @@ def under_way(known: Known, project: Project, token: str, workspace: str = "web"
         thread.join(240)
 
 
-def http_alone(store: str) -> None:
-    if store != "http":
-        pytest.skip("the store has no part in it: seen before the HTTP store")
-
-
-def test_a_hit(known: Known, notes: Notes) -> None:
+def test_a_hit(known: Known) -> None:
     again = known.build(PROJECT, known.house.writers["web"])
-    notes.note(known, "hit", again, known.first)
+    known.note("hit", again, known.first)
 
 
-def test_a_read_only_token(known: Known, notes: Notes, store: str) -> None:
-    http_alone(store)
-    again = known.build(PROJECT, known.house.reader)
-    notes.note(known, "read-only, known", again, known.first)
+def test_a_read_only_token_and_a_result_that_is_there(known: Known) -> None:
+    known.note("read-only, known", known.build(PROJECT, known.house.reader), known.first)
+
+
+def test_a_read_only_token_and_a_new_result(known: Known) -> None:
     new = known.build(Project("new"), known.house.reader)
     later = known.build(Project("new"), known.house.reader)
     assert new.made is not None
     assert later.made != new.made, "what was refused was stored"
-    notes.note(known, "read-only, new", new)
+    known.note("read-only, new", new)
 
 
-def test_no_token(known: Known, notes: Notes, store: str) -> None:
-    http_alone(store)
-    seen = known.build(PROJECT, None)
-    notes.note(known, "no token", seen, known.first)
+def test_no_token(known: Known) -> None:
+    known.note("no token", known.build(PROJECT, None), known.first)
 
 
-def test_a_token_that_was_revoked_before(known: Known, notes: Notes, store: str) -> None:
-    http_alone(store)
-    notes.note(known, "bad token", known.build(PROJECT, known.house.revoked), known.first)
+def test_a_token_that_was_revoked_before(known: Known) -> None:
+    known.note("bad token", known.build(PROJECT, known.house.revoked), known.first)
 
 
-def test_a_token_that_is_revoked_while_the_task_runs(known: Known, notes: Notes, store: str, tmp_path: Path) -> None:
-    http_alone(store)
+def test_a_token_that_is_revoked_while_the_task_runs(known: Known, tmp_path: Path) -> None:
     project, token = Project("revoked", pause=tmp_path / "pause"), known.house.sidecar.token()
     with under_way(known, project, token) as came:
         known.house.sidecar.revoke(token)
         known.house.until_refused(token)
     later = known.build(project, known.house.writers["web"])
     assert later.made != came[0].made, "what was refused was stored"
-    notes.note(known, "revoked", came[0])
+    known.note("revoked", came[0])
 
 
-def test_the_store_is_down(known: Known, notes: Notes, store: str) -> None:
-    if store == "file":
-        pytest.skip("a folder is never down")
-    seen = known.build(PROJECT, known.house.writers["down"], "down")
-    notes.note(known, "store down", seen, known.first)
+def test_the_store_is_down(known: Known) -> None:
+    known.house.until_down()
+    known.note("store down", known.build(PROJECT, known.house.writers["down"], "down"), known.first)
 
 
-def test_the_verifier_is_down(known: Known, notes: Notes, store: str) -> None:
-    http_alone(store)
-    seen = known.build(PROJECT, known.house.unverifiable())
-    notes.note(known, "verifier down", seen, known.first)
+def test_the_verifier_is_down(known: Known) -> None:
+    known.note("verifier down", known.build(PROJECT, known.house.unverifiable()), known.first)
 
 
-def test_the_second_writer_of_a_key(known: Known, notes: Notes, tmp_path: Path) -> None:
+def test_the_second_writer_of_a_key(known: Known, tmp_path: Path) -> None:
     project, token = Project("twice", pause=tmp_path / "pause"), known.house.writers["once"]
     with under_way(known, project, token, "once") as came:
         first = known.build(project, token, "once")
@@ -207,14 +161,13 @@ def test_the_second_writer_of_a_key(known: Known, notes: Notes, tmp_path: Path) 
     second = came[0]
     assert second.made != first.made
     assert known.build(project, token, "once").made == first.made, "the first writer's isn't what is there"
-    notes.note(known, "second writer", second)
+    known.note("second writer", second)
 
 
-def test_256_mib(known: Known, notes: Notes) -> None:
+def test_256_mib(known: Known) -> None:
     project, token = Project("large", size=256 * MiB), known.house.writers["web"]
     first = known.build(project, token)
     assert first.exit_status == 0, first.text
     second = known.build(project, token)
-    assert second.made is not None
-    assert len(second.made) >= project.size
-    notes.note(known, "256 MiB", second, first)
+    assert second.size >= project.size
+    known.note("256 MiB", second, first)

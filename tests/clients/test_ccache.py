@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.nginx import USER, NginxStore
+from tests.clients.real.compilers import ccache_remote
+from tests.e2e.nginx import sidecar_before_nginx
 from tests.e2e.process import SidecarProcess, until
 from tests.programs import require_program
 
@@ -72,10 +73,10 @@ class Rig:
             return Compiled(compiled.returncode, made, statistics)
 
     def bearer(self, route: str, token: str) -> str:
-        return f"http://127.0.0.1:{self.sidecar.port}/{route}|bearer-token={token}"
+        return ccache_remote(f"http://127.0.0.1:{self.sidecar.port}/{route}", token)
 
     def basic(self, route: str, token: str) -> str:
-        return f"http://anybody:{token}@127.0.0.1:{self.sidecar.port}/{route}"
+        return ccache_remote(f"http://anybody:{token}@127.0.0.1:{self.sidecar.port}/{route}")
 
     def records(self, token: str, method: str, count: int) -> list[dict[str, Any]]:
         """The complete records of what was asked with a token, once there are `count`."""
@@ -101,25 +102,11 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     require_program("ccache")
     require_program("gcc")
     folder = tmp_path_factory.mktemp("ccache")
-    (folder / "nginx").mkdir()
-    nginx = NginxStore(folder / "nginx")
-    sidecar = SidecarProcess(
-        folder,
-        upstreams=f"""
-  artifacts:
-    url: http://127.0.0.1:{nginx.port}
-    credentials: {{basic: {{username: {USER}, password_file: ./nginx/password}}}}
-  embedded: {{url: "file://./data"}}
-""",
-        policies={"web.yaml": POLICY},
-        more="limits: {drain_delay: 0s}",
-    )
-    try:
-        yield Rig(sidecar.start())
-        assert sidecar.stop() == 0
-    finally:
-        sidecar.kill()
-        nginx.stop()
+    with sidecar_before_nginx(folder, {"web.yaml": POLICY}, upstreams='  embedded: {url: "file://./data"}\n') as (
+        sidecar,
+        _,
+    ):
+        yield Rig(sidecar)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.nginx import USER, NginxStore
+from tests.e2e.nginx import NginxStore, sidecar_before_nginx
 from tests.e2e.process import SidecarProcess, until
 from tests.programs import require_program
 
@@ -62,24 +62,8 @@ class Rig:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     require_program("rclone")
     folder: Path = tmp_path_factory.mktemp("rclone")
-    (folder / "nginx").mkdir()
-    nginx = NginxStore(folder / "nginx", collections=True)
-    sidecar = SidecarProcess(
-        folder,
-        upstreams=f"""
-  artifacts:
-    url: http://127.0.0.1:{nginx.port}
-    credentials: {{basic: {{username: {USER}, password_file: ./nginx/password}}}}
-""",
-        policies={"web.yaml": POLICY},
-        more="limits: {drain_delay: 0s}",
-    )
-    try:
-        yield Rig(sidecar.start(), nginx)
-        assert sidecar.stop() == 0
-    finally:
-        sidecar.kill()
-        nginx.stop()
+    with sidecar_before_nginx(folder, {"web.yaml": POLICY}, collections=True) as (sidecar, nginx):
+        yield Rig(sidecar, nginx)
 
 
 @pytest.fixture

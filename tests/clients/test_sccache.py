@@ -5,7 +5,6 @@ server starts, and a build fails if the answer is anything but "found", "not the
 """
 
 import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,8 +14,11 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.nginx import USER, NginxStore
-from tests.e2e.process import SidecarProcess, free_port, until
+from tests.clients.real import run
+from tests.clients.real.compilers import sccache_environment
+from tests.e2e.asking import ask, bearer
+from tests.e2e.nginx import NginxStore, sidecar_before_nginx
+from tests.e2e.process import SidecarProcess, until
 from tests.programs import require_program
 
 POLICY = """
@@ -34,20 +36,10 @@ class Server:
     def __init__(self, folder: Path, endpoint: str, token: str) -> None:
         self.folder = folder
         self._sccache, self._gcc = require_program("sccache"), require_program("gcc")
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "SCCACHE_WEBDAV_ENDPOINT": endpoint,
-            "SCCACHE_WEBDAV_KEY_PREFIX": "acme",
-            "SCCACHE_WEBDAV_TOKEN": token,
-            "SCCACHE_SERVER_PORT": str(free_port()),
-            "SCCACHE_CONF": str(folder / "none"),
-            "SCCACHE_IDLE_TIMEOUT": "0",
-        }
+        self._environment = sccache_environment(folder, endpoint, "acme", token)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-        command = [self._sccache, *arguments]
-        return subprocess.run(command, cwd=self.folder, env=self._environment, capture_output=True, timeout=60)
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run(self._sccache, *arguments, cwd=self.folder, environment=self._environment, timeout=120)
 
     def start(self) -> int:
         return self.run("--start-server").returncode
@@ -61,7 +53,7 @@ class Server:
         made = self.folder / "unit.o"
         made.unlink(missing_ok=True)
         done = self.run(self._gcc, "-c", "unit.c", "-o", "unit.o")
-        assert done.returncode == 0, done.stderr.decode()
+        assert done.returncode == 0, done.stdout
         return made.read_bytes()
 
     def statistics(self) -> dict[str, Any]:
@@ -105,25 +97,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     require_program("sccache")
     require_program("gcc")
     folder: Path = tmp_path_factory.mktemp("sccache")
-    (folder / "nginx").mkdir()
-    nginx = NginxStore(folder / "nginx", collections=True)
-    sidecar = SidecarProcess(
-        folder,
-        upstreams=f"""
-  artifacts:
-    url: http://127.0.0.1:{nginx.port}
-    credentials: {{basic: {{username: {USER}, password_file: ./nginx/password}}}}
-  embedded: {{url: "file://./data"}}
-""",
-        policies={"web.yaml": POLICY},
-        more="limits: {drain_delay: 0s}",
-    )
-    try:
-        yield Rig(sidecar.start(), nginx)
-        assert sidecar.stop() == 0
-    finally:
-        sidecar.kill()
-        nginx.stop()
+    embedded = '  embedded: {url: "file://./data"}\n'
+    with sidecar_before_nginx(folder, {"web.yaml": POLICY}, collections=True, upstreams=embedded) as (sidecar, nginx):
+        yield Rig(sidecar, nginx)
 
 
 @pytest.fixture
@@ -227,6 +203,6 @@ def test_a_server_does_not_start_with_a_revoked_token(rig: Rig) -> None:
     """A 401 is a 401 on every route (rule 4): the build says that its token is not good, rather than being slow."""
     token = rig.sidecar.token()
     rig.sidecar.revoke(token)
+    until(lambda: ask(rig.sidecar.port, "GET", "/dav/nothing", bearer(token)).status == 401)
     with rig.server(token) as server:
-        until(lambda: server.start() != 0 or server.stop())
         assert server.start() != 0

@@ -1,16 +1,18 @@
 """Debian's nginx as a store behind its own password: WebDAV over files in a folder, and a log of what it was sent."""
 
+import contextlib
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from tests.e2e.process import free_port, until
+from tests.e2e.process import SidecarProcess, free_port, until
 from tests.programs import require_file, require_program
 
 USER = "cache"
@@ -128,6 +130,12 @@ http {{
             self._process.kill()
             self._process.wait()
 
+    @property
+    def upstream(self) -> str:
+        """As the sidecar's configuration has it."""
+        credentials = f"{{basic: {{username: {USER}, password_file: '{self.folder}/password'}}}}"
+        return f"{{url: 'http://127.0.0.1:{self.port}', credentials: {credentials}}}"
+
     def empty(self) -> None:
         for entry in self.files.iterdir():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -153,3 +161,24 @@ http {{
 
         found: list[Seen] = until(lines)
         return found
+
+
+@contextlib.contextmanager
+def sidecar_before_nginx(
+    folder: Path, policies: dict[str, str], *, collections: bool = False, upstreams: str = ""
+) -> Iterator[tuple[SidecarProcess, NginxStore]]:
+    """nginx is the upstream `artifacts`; `upstreams` is text for more of them. The sidecar has to end cleanly."""
+    (folder / "store").mkdir()
+    nginx = NginxStore(folder / "store", collections=collections)
+    sidecar = SidecarProcess(
+        folder,
+        upstreams=f"  artifacts: {nginx.upstream}\n{upstreams}",
+        policies=policies,
+        more="limits: {drain_delay: 0s}",
+    )
+    try:
+        yield sidecar.start(), nginx
+        assert sidecar.stop() == 0
+    finally:
+        sidecar.kill()
+        nginx.stop()

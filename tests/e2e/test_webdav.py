@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.asking import Answer, ask, basic, bearer
-from tests.e2e.nginx import USER, NginxStore
+from tests.e2e.nginx import USER, NginxStore, sidecar_before_nginx
 from tests.e2e.process import SidecarProcess, until
 from tests.e2e.scripted_store import ScriptedStore, answer
 
@@ -66,24 +66,9 @@ class Rig:
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     folder: Path = tmp_path_factory.mktemp("webdav")
-    (folder / "store").mkdir()
-    nginx = NginxStore(folder / "store", collections=True)
-    sidecar = SidecarProcess(
-        folder,
-        upstreams=f"""
-  artifacts:
-    url: "http://127.0.0.1:{nginx.port}"
-    credentials: {{basic: {{username: {USER}, password_file: ./store/password}}}}
-""",
-        policies={"web.yaml": POLICY, "once.yaml": ONCE, "outer.yaml": OUTER, "inner.yaml": INNER},
-        more="limits: {drain_delay: 0s}",
-    )
-    try:
-        yield Rig(sidecar.start(), nginx)
-        assert sidecar.stop() == 0
-    finally:
-        sidecar.kill()
-        nginx.stop()
+    policies = {"web.yaml": POLICY, "once.yaml": ONCE, "outer.yaml": OUTER, "inner.yaml": INNER}
+    with sidecar_before_nginx(folder, policies, collections=True) as (sidecar, nginx):
+        yield Rig(sidecar, nginx)
 
 
 KEYS = (

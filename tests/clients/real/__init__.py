@@ -4,8 +4,11 @@ The task writes random bytes. So what it made tells whether it ran: the same byt
 every build has a checkout and caches of its own, which leaves the remote one.
 """
 
+import contextlib
+import hashlib
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +20,8 @@ from tests.programs import require_program
 
 TIMEOUT = 240.0
 """Seconds for one build; the largest artifact takes most of them."""
+QUICK = "-XX:TieredStopAtLevel=1"
+"""For Java: a build of seconds is over before its second compiler pays."""
 
 
 class Project(Struct, frozen=True):
@@ -41,8 +46,10 @@ class Built(Struct, frozen=True):
     """What whoever started the build has seen of it."""
 
     exit_status: int
-    made: bytes | None
-    """What the task made or the cache had; `None`: nothing is there."""
+    made: str | None
+    """SHA-256 of what the task made or the cache had; `None`: nothing is there."""
+    size: int
+    """Its bytes."""
     text: str
     """What the client printed, without colours."""
 
@@ -70,9 +77,11 @@ _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 def run(
     *command: str | Path, cwd: Path, environment: Mapping[str, str], timeout: float = TIMEOUT
 ) -> subprocess.CompletedProcess[str]:
-    """With nothing of this process's environment but its PATH. Its output is one text, as on a terminal."""
-    return subprocess.run(
-        [str(word) for word in command],
+    """With nothing of this process's environment but its PATH. Its output is one text, as on a terminal. Raises
+    `subprocess.TimeoutExpired`; what it started is gone by then, too."""
+    words = [str(word) for word in command]
+    with subprocess.Popen(
+        words,
         cwd=cwd,
         env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **environment},
         stdin=subprocess.DEVNULL,
@@ -80,12 +89,25 @@ def run(
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        timeout=timeout,
-    )
+        start_new_session=True,
+    ) as started:
+        try:
+            text, _ = started.communicate(timeout=timeout)
+        except BaseException:
+            # Its tasks hold the pipe that is waited for, and would wait for this test in turn.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(words, started.returncode, text)
 
 
 def built(done: subprocess.CompletedProcess[str], made: Path) -> Built:
-    return Built(done.returncode, made.read_bytes() if made.is_file() else None, _COLOURS.sub("", done.stdout))
+    text, digest, size = _COLOURS.sub("", done.stdout), None, 0
+    if made.is_file():
+        with made.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = made.stat().st_size
+    return Built(done.returncode, digest, size, text)
 
 
 def first_line(program: str, *words: str) -> str:

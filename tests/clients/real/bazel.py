@@ -1,9 +1,8 @@
 import re
-import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from tests.clients.real import Built, Project, built, lines, run
+from tests.clients.real import QUICK, Built, Project, built, lines, run
 from tests.programs import require_program
 
 
@@ -31,15 +30,14 @@ class Bazel:
         header = [] if token is None else [f"--remote_header=Authorization=Bearer {token}"]
         done = run(
             self._bazel,
-            *("--batch", f"--output_user_root={self._installed}", f"--output_base={base}", "--host_jvm_args=-Xmx512m"),
+            *("--batch", f"--output_user_root={self._installed}", f"--output_base={base}"),
+            *("--host_jvm_args=-Xmx512m", f"--host_jvm_args={QUICK}"),
             *("build", "--spawn_strategy=local", "--genrule_strategy=local", "--curses=no", "--color=no", "--jobs=2"),
             *(f"--remote_cache=http://{address}", *header, "//:a"),
             cwd=checkout,
             environment={"HOME": str(folder), "USER": "nobody"},
         )
-        outcome = built(done, checkout / "bazel-bin" / "out")
-        shutil.rmtree(base, ignore_errors=True)
-        return outcome
+        return built(done, checkout / "bazel-bin" / "out")
 
     def told(self, text: str) -> list[str]:
         """A warning goes on until the next line of another kind."""

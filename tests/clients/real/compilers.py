@@ -1,11 +1,12 @@
 """ccache and sccache, around a compiler that appends random bytes to what gcc makes: an object file that isn't the same by chance."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import ClassVar
 
 from tests.clients.real import Built, Project, built, first_line, lines, run
-from tests.e2e.process import free_port, until
+from tests.e2e.process import until
 from tests.programs import require_program
 
 _COMPILER = """#!/bin/sh
@@ -30,6 +31,12 @@ def _checkout(folder: Path, project: Project) -> Path:
     return compiler
 
 
+def ccache_remote(url: str, token: str | None = None) -> str:
+    """Its own patience, 0.1 s to connect and 10 s for an answer, is none for a machine that is busy."""
+    bearer = "" if token is None else f"|bearer-token={token}"
+    return f"{url}{bearer}|connect-timeout=20000|operation-timeout=60000"
+
+
 class Ccache:
     name: ClassVar[str] = "ccache"
     profile: ClassVar[str] = "webdav"
@@ -48,13 +55,28 @@ class Ccache:
             "CCACHE_COMPILERCHECK": "content",
             "CCACHE_NOHASHDIR": "1",
             "CCACHE_BASEDIR": str(folder),
-            "CCACHE_REMOTE_STORAGE": f"http://{address}/ccache" + ("" if token is None else f"|bearer-token={token}"),
+            "CCACHE_REMOTE_STORAGE": ccache_remote(f"http://{address}/ccache", token),
         }
         done = run(self._ccache, compiler, "-c", "unit.c", "-o", "unit.o", cwd=folder, environment=environment)
         return built(done, folder / "unit.o")
 
     def told(self, text: str) -> list[str]:
         return lines(text, ".")
+
+
+def sccache_environment(folder: Path, endpoint: str, prefix: str, token: str | None) -> dict[str, str]:
+    """For a server of its own, that leaves everything else alone. Makes what it needs in `folder`."""
+    (folder / "tmp").mkdir()
+    (folder / "sccache.toml").write_text("server_startup_timeout_ms = 60000\n")
+    return {
+        "HOME": str(folder),
+        "TMPDIR": str(folder / "tmp"),
+        "SCCACHE_CONF": str(folder / "sccache.toml"),
+        "SCCACHE_SERVER_UDS": f"\\x00{secrets.token_hex(16)}",  # no port that another one may take meanwhile
+        "SCCACHE_IDLE_TIMEOUT": "300",  # should nobody live to stop it
+        "SCCACHE_WEBDAV_ENDPOINT": endpoint,
+        "SCCACHE_WEBDAV_KEY_PREFIX": prefix,
+    } | ({} if token is None else {"SCCACHE_WEBDAV_TOKEN": token})
 
 
 class Sccache:
@@ -71,15 +93,7 @@ class Sccache:
 
     def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
         compiler = _checkout(folder, project)
-        (folder / "tmp").mkdir()
-        environment = {
-            "HOME": str(folder),
-            "TMPDIR": str(folder / "tmp"),
-            "SCCACHE_WEBDAV_ENDPOINT": f"http://{address}",
-            "SCCACHE_WEBDAV_KEY_PREFIX": "sccache",
-            "SCCACHE_SERVER_PORT": str(free_port()),
-            "SCCACHE_CONF": str(folder / "none"),
-        } | ({} if token is None else {"SCCACHE_WEBDAV_TOKEN": token})
+        environment = sccache_environment(folder, f"http://{address}", "sccache", token)
         command = (self._sccache, compiler, "-c", "unit.c", "-o", "unit.o")
         try:
             done = run(*command, cwd=folder, environment=environment)

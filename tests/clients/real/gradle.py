@@ -1,7 +1,7 @@
 from pathlib import Path
 from typing import ClassVar
 
-from tests.clients.real import Built, Project, built, lines, run
+from tests.clients.real import QUICK, Built, Project, built, lines, run
 from tests.programs import require_program
 
 _BUILD = """
@@ -44,7 +44,7 @@ class Gradle:
         done = run(
             *(self._gradle, "--no-daemon", "--build-cache", "--console=plain", "a"),
             cwd=folder,
-            environment={"HOME": str(folder), "GRADLE_USER_HOME": str(self._home)},
+            environment={"HOME": str(folder), "GRADLE_USER_HOME": str(self._home), "JAVA_OPTS": QUICK},
         )
         return built(done, folder / "build" / "out")
 

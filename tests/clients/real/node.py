@@ -1,38 +1,42 @@
 """Clients from npm, with the versions that `tests/clients/node/` pins."""
 
 import hashlib
-import os
-import shutil
-import subprocess
+import json
 from pathlib import Path
 
-from tests.programs import cache_folder, missing, require_program
+from tests.clients.real import Project
+from tests.programs import cache_folder, npm_install
 
 _PINNED = Path(__file__).parent.parent / "node"
 
 
-def node_modules() -> Path:
-    """The folder of the pinned packages, installed once for this lock; nothing of them is run for it.
+class Workspace:
+    """Of npm, with one package, whose script `build` is the project's task."""
 
-    Skips the test by name without Node, npm or the registry.
-    """
-    require_program("node")
-    npm = require_program("npm")
-    lock = _PINNED / "package-lock.json"
-    folder = cache_folder() / "npm" / f"clients-{hashlib.sha256(lock.read_bytes()).hexdigest()[:16]}"
-    if not folder.exists():
-        building = folder.with_name(f"{folder.name}.{os.getpid()}")
-        building.mkdir(parents=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(_PINNED / name, building)
-        # Not `ci`, which insists on packages of other systems that not every registry has.
-        words = ["install", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run([npm, *words], cwd=building, capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
-            shutil.rmtree(building)
-            missing(f"the clients from npm can't be installed: {done.stderr[-500:]}")
-        try:
-            building.rename(folder)  # in one step: another run may install it, too
-        except OSError:
-            shutil.rmtree(building)
-    return folder / "node_modules"
+    def __init__(self) -> None:
+        """Installs the pinned packages, once for their lock."""
+        lock = hashlib.sha256((_PINNED / "package-lock.json").read_bytes()).hexdigest()
+        folder = cache_folder() / "npm" / f"clients-{lock[:16]}"
+        npm_install(folder, pinned=_PINNED)
+        self._modules = folder / "node_modules"
+
+    def program(self, name: str) -> Path:
+        return self._modules / ".bin" / name
+
+    def version(self, package: str) -> str:
+        found: str = json.loads((self._modules / package / "package.json").read_text())["version"]
+        return found
+
+    def write(self, folder: Path, project: Project, **files: object) -> Path:
+        """`files`: name -> what is in `NAME.json`, besides what `package.json` needs. Where the task's result will be."""
+        package = folder / "packages" / "a"
+        package.mkdir(parents=True)
+        (folder / "node_modules").symlink_to(self._modules)  # Nx runs the one that it finds here
+        root = {"name": "all", "private": True, "packageManager": "npm@10.0.0", "workspaces": ["packages/*"]}
+        lock = {"name": "all", "lockfileVersion": 3, "packages": {}}
+        for name, content in {"package": root, "package-lock": lock, **files}.items():
+            (folder / f"{name}.json").write_text(json.dumps(content))
+        scripts = {"build": "sh task.sh"}
+        (package / "package.json").write_text(json.dumps({"name": "a", "version": "1.0.0", "scripts": scripts}))
+        (package / "task.sh").write_text("mkdir -p dist\n" + project.task("dist/out"))
+        return package / "dist" / "out"
