@@ -31,8 +31,9 @@ def schema(
 
 def rendered(kind: For) -> bytes:
     """As it is printed, and kept in `config/schemas`."""
+    from sidecar.cli.schema_cases import cases_schema
     from sidecar.cli.schema_config import config_schema
-    from sidecar.cli.schema_policy import cases_schema, people_schema, policy_schema
+    from sidecar.cli.schema_policy import people_schema, policy_schema
 
     made: dict[For, Callable[[], dict[str, Any]]] = {
         For.POLICY: policy_schema,

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sidecar.policy.glob import MAX_PATTERN
+
 Schema = dict[str, Any]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -12,6 +14,10 @@ BOOLEAN: Schema = {"type": "boolean"}
 DATE: Schema = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
 RATE: Schema = {"type": "string", "pattern": "^[1-9][0-9]{0,8}/[smhd]$"}
 BYTE_RATE: Schema = {"type": "string", "pattern": "^[1-9][0-9]{0,8}([KMGT]i)?B/[smhd]$"}
+WORKSPACE: Schema = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
+GLOB: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN}
+WHOLE_STARS = "^(\\*\\*|([^*/]|\\*(?!\\*))*)(/(\\*\\*|([^*/]|\\*(?!\\*))*))*$"
+KEY_GLOB: Schema = {**GLOB, "pattern": f"^(?!/){WHOLE_STARS[1:]}"}
 DURATION: Schema = {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h|d)$"}
 
 

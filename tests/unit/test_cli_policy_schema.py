@@ -14,8 +14,9 @@ import yaml
 from sidecar import config
 from sidecar.cli.policy import app
 from sidecar.cli.policy_schema import For, rendered
+from sidecar.cli.schema_cases import cases_schema
 from sidecar.cli.schema_config import config_schema
-from sidecar.cli.schema_policy import cases_schema, people_schema, policy_schema
+from sidecar.cli.schema_policy import people_schema, policy_schema
 from sidecar.cli.schema_words import DRAFT, block
 from sidecar.directory.file import read_people
 from sidecar.errors import DocumentError
