@@ -104,7 +104,7 @@ TESTS_OF = {
     "sidecar/s3/wrapping.py": ("s3_wrapping", "bucketed"),
     "sidecar/credentials/access_key.py": ("access_key", "gate_signed"),
     "sidecar/credentials/failures.py": ("failures", "gate"),
-    "sidecar/credentials/found.py": ("found", "leak_judge patterns"),
+    "sidecar/credentials/found.py": ("found", "leak_judge values"),
     "sidecar/credentials/identities.py": ("identities", "gate jwt"),
     "sidecar/credentials/jwk.py": ("jwk", "jwt values"),
     "sidecar/credentials/jwt.py": ("jwt", "revocation_names"),

@@ -18,8 +18,10 @@ from tests.unit.test_patterns import BISCUITS
 
 TOKEN_ID, SECRET = TokenFormat("asc").mint(PrincipalKind.CI)
 TOKEN = SECRET.reveal()
+PERSONAL = TokenFormat("asc").mint(PrincipalKind.PERSONAL)[1].reveal()
 JWT = jose.sign({"alg": "ES256"}, {"iss": "https://ci.example", "sub": "a" * 40}, jose.private_key("ES256"), "ES256")
 KINDS = {"token": TOKEN, "jwt": JWT, "biscuit": BISCUITS[0].rstrip("="), "access_key": str(AccessKeyId(1, TOKEN_ID))}
+ENCODED = {"ci": TOKEN, "personal": PERSONAL, "jwt": JWT, "biscuit": KINDS["biscuit"]}
 
 
 def basic(secret: str, user: str = "") -> str:
@@ -57,12 +59,31 @@ WRAPPED = {
 }
 
 
-@pytest.mark.parametrize("kind", ["token", "jwt", "biscuit"])
+@pytest.mark.parametrize("kind", ENCODED)
 @pytest.mark.parametrize("user", ["", "x", "xy", "somebody@example.com"])
 @pytest.mark.parametrize("place", WRAPPED.values(), ids=WRAPPED)
 def test_in_base64(kind: str, user: str, place: str) -> None:
-    text = place.format(basic(KINDS[kind], user))
-    assert KINDS[kind] in [each.secret.reveal() for each in candidates(text.encode())]
+    text = place.format(basic(ENCODED[kind], user))
+    assert ENCODED[kind] in [each.secret.reveal() for each in candidates(text.encode())]
+
+
+@pytest.mark.parametrize("kind", ENCODED)
+def test_in_base64_of_either_alphabet(kind: str) -> None:
+    content = f"~~~???:{ENCODED[kind]}".encode()
+    for blob in (base64.b64encode(content), base64.urlsafe_b64encode(content)):
+        assert (b"+" in blob and b"/" in blob) or (b"-" in blob and b"_" in blob)
+        assert ENCODED[kind] in [each.secret.reveal() for each in candidates(blob)]
+
+
+@pytest.mark.parametrize("kind", ENCODED)
+@pytest.mark.parametrize("user", ["", "x", "xy", "u" * 90])
+@pytest.mark.parametrize("before", ["", "one line\n" * 50])
+def test_where_in_the_base64_it_stands(kind: str, user: str, before: str) -> None:
+    text = f"{before}{basic(ENCODED[kind], user)}"
+    found = [each.at for each in candidates(text.encode()) if each.secret.reveal() == ENCODED[kind]]
+    there = len(before) + (len(user) + 1) * 4 / 3
+    assert found
+    assert all(len(before) <= at and abs(at - there) <= 4 for at in found), (found, there)
 
 
 @pytest.mark.parametrize("kind", ["token", "biscuit"])
@@ -70,6 +91,13 @@ def test_percent_encoded(kind: str) -> None:
     text = "https://x/?t=" + "".join(f"%{ord(character):02X}" for character in KINDS[kind]) + "&y=%20"
     assert KINDS[kind] in [each.secret.reveal() for each in candidates(text.encode())]
     assert BISCUITS[0] in [each.secret.reveal() for each in candidates(quote(BISCUITS[0]).encode())]
+
+
+def test_where_the_percent_encoded_stands() -> None:
+    before = "one line\n" * 50
+    text = f"{before}https://x/?t={TOKEN.replace('_', '%5F')}"
+    [found] = [each for each in candidates(text.encode()) if each.secret.reveal() == TOKEN]
+    assert found.at == text.index("asc")
 
 
 @given(st.binary(max_size=300))
