@@ -5,27 +5,21 @@ A Biscuit is verified without that row: whoever knows the public key can. The ro
 
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
 from sidecar.credentials.biscuit.minting import Wanted
 from sidecar.credentials.opaque import fresh_id
 from sidecar.credentials.pepper import Peppers
 from sidecar.credentials.token_row import TokenRow, sealed
-from sidecar.errors import SidecarError
 from sidecar.model import Secret
 from sidecar.policy.glob import key_problem
 from sidecar.root_keys import RootKeyError, RootKeyring
 from sidecar.token_requests import NewToken, TokenRequestError, check, permissions_of
-from sidecar.tokens import Deliver, Tokens, TokenStore
+from sidecar.tokens import Deliver, Tokens
 
 
 class Biscuits:
     """`actor` and `now` as in `tokens.Tokens`."""
 
-    def __init__(
-        self, store: TokenStore, tokens: Tokens, keys: RootKeyring, peppers: Peppers, *, max_ttl: float
-    ) -> None:
-        self._store = store
+    def __init__(self, tokens: Tokens, keys: RootKeyring, peppers: Peppers, *, max_ttl: float) -> None:
         self._tokens = tokens
         self._keys = keys
         self._peppers = peppers
@@ -58,13 +52,12 @@ class Biscuits:
         if key is None:
             raise RootKeyError("the root key was retired while it was to be used; try again")
         key_id, private = key
-        permissions = permissions_of(wanted.permissions)
         asked = Wanted(
             token_id=fresh_id(),
             subject=wanted.subject,
             expires_at=now + int(wanted.ttl or 0.0),
             created_at=now,
-            permissions=permissions,
+            permissions=permissions_of(wanted.permissions),
             workspaces=wanted.workspaces,
             path=wanted.path,
             owner=wanted.owner_id if wanted.owned else None,
@@ -73,32 +66,31 @@ class Biscuits:
             token, opened = mint(asked, private, key_id)
         except (Refusal, LibraryError) as error:
             raise TokenRequestError([f"path or subject: {error}"]) from None
+        row = self._row(wanted, asked, key_id, opened.block_ids[0], actor)
+        async with self._tokens.written(row, actor=actor, now=now):
+            if deliver is not None:
+                deliver(token, row, None)
+        return token, row
+
+    def _row(self, wanted: NewToken, asked: Wanted, key_id: int, block_id: str, actor: str) -> TokenRow:
+        pepper = self._peppers.current
         row = TokenRow(
             id=asked.token_id,
             kind=str(wanted.kind),
             subject=wanted.subject,
             name=wanted.name,
             workspaces=" ".join(sorted(set(wanted.workspaces))) or None,
-            permissions=None if permissions is None else " ".join(sorted(permissions)),
+            permissions=None if asked.permissions is None else " ".join(sorted(asked.permissions)),
             path=wanted.path,
-            created_at=now,
+            created_at=asked.created_at,
             created_by=actor,
             expires_at=asked.expires_at,
             revoked_at=None,
             revoked_by=None,
-            pepper_id="",
-            digest=opened.block_ids[0],
+            pepper_id=pepper.id,
+            digest=block_id,
             mac="",
             owner_id=wanted.owner_id or None,
             root_key=key_id,
         )
-        pepper = self._peppers.current
-        row = sealed(replace(row, pepper_id=pepper.id), pepper)
-        await self._store.create(row, actor)
-        try:
-            if deliver is not None:
-                deliver(token, row, None)
-        except SidecarError:
-            await self._tokens.revoke(row.id, actor=actor, now=now)
-            raise
-        return token, row
+        return sealed(row, pepper)

@@ -6,7 +6,8 @@ ends after an overlap. Whoever uses it later has kept what everybody else has gi
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Protocol
 
@@ -152,14 +153,20 @@ class Tokens:
             wanted.s3,
         )
         pair = self.access_key(row)
-        await self._store.create(row, actor)
-        try:
+        async with self.written(row, actor=actor, now=now):
             if deliver is not None:
                 deliver(token, row, pair)
+        return token, row
+
+    @asynccontextmanager
+    async def written(self, row: TokenRow, *, actor: str, now: int) -> AsyncIterator[None]:
+        """The row of a new token is in the store; where what is done inside fails, the token is revoked."""
+        await self._store.create(row, actor)
+        try:
+            yield
         except SidecarError:
             await self.revoke(row.id, actor=actor, now=now)
             raise
-        return token, row
 
     def _mint(self, like: TokenRow, s3: bool) -> tuple[Secret, TokenRow]:
         """A fresh id, secret and seal for a row that says everything else."""
@@ -246,14 +253,10 @@ class Tokens:
             old.access_key is not None,
         )
         pair = self.access_key(new)
-        await self._store.create(new, actor)
-        try:
+        async with self.written(new, actor=actor, now=now):
             if deliver is not None:
                 deliver(token, new, pair)
             ending = await self._retire(token_id, overlap, actor, now)
-        except SidecarError:
-            await self.revoke(new.id, actor=actor, now=now)
-            raise
         return token, new, ending
 
     async def _retire(self, token_id: str, overlap: float, actor: str, now: int) -> TokenRow:

@@ -117,7 +117,7 @@ async def open_token_store(settings: TokenSettings) -> OpenStore:
         peppers=peppers,
         path=path,
         root_keys=root_keys,
-        biscuits=Biscuits(store, tokens, root_keys, peppers, max_ttl=settings.max_ttl),
+        biscuits=Biscuits(tokens, root_keys, peppers, max_ttl=settings.max_ttl),
         biscuit_verifier=BiscuitVerifier(),
         masters=masters,
         access_key_verifier=AccessKeyVerifier(peppers, store),
