@@ -64,7 +64,7 @@ def test_the_documented_default_is_the_real_one(name: str, hint: type, default: 
     match = re.match(r"`([^`]*)`", said)
     assert match, said
     value = parse(f"k: {match[1]}\n", "docs").root.block().need("k")
-    size = name.endswith(("size", "rotate.size")) and match[1].endswith("B")
+    size = name.endswith(("size", "_up_to")) and match[1].endswith("B")
     assert (Value.size if size else READ[hint])(value) == default
 
 

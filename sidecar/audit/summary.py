@@ -6,7 +6,7 @@ record can make the sums large, and whoever shows a text from here makes it prin
 
 from msgspec import Struct, field
 
-from sidecar.audit.lines import RecordReader
+from sidecar.audit.lines import Record, record_of
 
 CALLERS = 10_000
 """The most that are told apart; further ones are counted together. The same for peers with a shared password."""
@@ -14,45 +14,6 @@ PEERS = 20
 """The most peers that are named of one caller."""
 KEYS = 3
 """Keys that are shown of one caller."""
-
-
-class _Actor(Struct):
-    type: str | None = None
-    owner: str | None = None
-    principal: str | None = None
-    groups: list[str] | None = None
-
-
-class _Client(Struct):
-    ip: str | None = None
-    peer_ip: str | None = None
-
-
-class _Request(Struct):
-    user_agent: str | None = None
-
-
-class _Resource(Struct):
-    name: str | None = None
-
-
-class _Decision(Struct):
-    would_deny: str | None = None
-
-
-class _Record(Struct):
-    v: str
-    time: str
-    kind: str
-    action: str
-    stage: str | None = None
-    reason: str | None = None
-    workspace: str | None = None
-    request: _Request = field(default_factory=_Request)
-    client: _Client = field(default_factory=_Client)
-    actor: _Actor = field(default_factory=_Actor)
-    resource: _Resource = field(default_factory=_Resource)
-    decision: _Decision = field(default_factory=_Decision)
 
 
 class Caller(Struct, frozen=True):
@@ -112,7 +73,7 @@ class Summary(Struct):
 
     def add(self, line: bytes) -> None:
         """One line of an audit file."""
-        record = _READER.read(line)
+        record = record_of(line)
         if record is None:
             self.unreadable += 1
             return
@@ -125,7 +86,7 @@ class Summary(Struct):
         if record.actor.type == "legacy":
             self._old_password(record)
 
-    def _refusal(self, record: _Record, reason: str) -> None:
+    def _refusal(self, record: Record, reason: str) -> None:
         actor = record.actor
         kind = actor.type or "unknown"
         issuer = actor.owner or "" if kind == "jwt" else ""
@@ -151,7 +112,7 @@ class Summary(Struct):
         else:
             known.more_peers += 1
 
-    def _old_password(self, record: _Record) -> None:
+    def _old_password(self, record: Record) -> None:
         place = record.workspace or "", _peer(record)
         known = self.old_passwords.get(place)
         if known is None:
@@ -165,7 +126,6 @@ class Summary(Struct):
         known.user_agent = record.request.user_agent or known.user_agent
 
 
-_READER = RecordReader(_Record)
 _LET_THROUGH = frozenset({"granted", "answered_here", "would_deny"})
 
 
@@ -186,5 +146,5 @@ def _common(before: tuple[str, ...] | None, key: str) -> tuple[str, ...]:
     return before[:length]
 
 
-def _peer(record: _Record) -> str:
+def _peer(record: Record) -> str:
     return record.client.ip or record.client.peer_ip or "a unix socket"

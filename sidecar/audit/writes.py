@@ -9,70 +9,19 @@ from collections import deque
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar.audit import redact
-from sidecar.audit.lines import RecordReader
+from sidecar.audit.lineage import Lineage
+from sidecar.audit.lines import Actor, Record, record_of
+from sidecar.audit.uploads import Uploads
 
 MOST = 1_000_000
 """Keys, or writes of one key, that are remembered; what is beyond is counted."""
 MOST_PENDING = 4_096
 """Intents whose completion is still to come."""
-MOST_TOKENS = 10_000
-"""Derived tokens that are followed."""
 _WRITES = frozenset({"object.write", "object.overwrite", "object.delete"})
-
-
-class _Actor(Struct):
-    type: str | None = None
-    token_id: str | None = None
-    token_name: str | None = None
-    owner: str | None = None
-    principal: str | None = None
-    root_id: str | None = None
-    parent: str | None = None
-    blocks: list[str] | None = None
-    claims: dict[str, str] | None = None
-
-
-class _Request(Struct):
-    id: str | None = None
-    method: str | None = None
-    path: str | None = None
-
-
-class _Response(Struct):
-    status: int | None = None
-    upstream_status: int | None = None
-    aborted: bool | None = None
-
-
-class _Resource(Struct):
-    store: str | None = None
-    name: str | None = None
-    digest: str | None = None
-
-
-class _Changes(Struct):
-    token_id: str | None = None
-    parent: str | None = None
-    destination: str | None = None
-
-
-class _Record(Struct):
-    v: str
-    time: str
-    kind: str
-    action: str
-    stage: str | None = None
-    outcome: str | None = None
-    workspace: str | None = None
-    request: _Request = field(default_factory=_Request)
-    response: _Response = field(default_factory=_Response)
-    actor: _Actor = field(default_factory=_Actor)
-    resource: _Resource = field(default_factory=_Resource)
-    changes: _Changes | None = None
 
 
 class Write(Struct, frozen=True):
@@ -113,10 +62,11 @@ class Writes:
         """`key`: decoded, or the path by which it is asked for, beginning with a slash. `since`: RFC 3339, in UTC."""
         self._key = redact.text(key)
         self._by = by
-        self._ids = {by} if by else set()
+        self._lineage = Lineage(by)
+        self._uploads = Uploads()
         self._workspace = workspace
         self._since = since
-        self._pending: dict[str, Write] = {}
+        self._pending: dict[str, tuple[Write, bool]] = {}
         self._found: dict[tuple[str | None, str], Write] = {}
         self._history: deque[Write] = deque(maxlen=MOST)
         self.records = self.unreadable = self.beyond = 0
@@ -125,58 +75,58 @@ class Writes:
         """One line of an audit file."""
         if b'"action":"object.read"' in line:
             return
-        record = _READER.read(line)
+        record = record_of(line)
         if record is None:
             self.unreadable += 1
             return
         self.records += 1
         if record.kind == "token":
-            self._follow(record.changes)
-        elif record.kind == "access" and record.action in _WRITES:
+            self._lineage.born(record.changes)
+        elif record.kind == "access" and record.action in _WRITES and self._uploads.changes(record):
             self._access(record)
 
     def results(self) -> Iterator[Write]:
         """To be asked at the end, once: the oldest first."""
-        for each in list(self._pending.values()):
-            self._took(each)
+        for write, theirs in list(self._pending.values()):
+            self._took(write, theirs)
         if self._by:
             yield from sorted(self._found.values(), key=lambda write: write.time)
             return
         for number, each in enumerate(self._history, 1):
             yield replace(each, current=number == len(self._history) and not each.deleted)
 
-    def _access(self, record: _Record) -> None:
+    def _access(self, record: Record) -> None:
         if self._workspace is not None and record.workspace != self._workspace:
             return
-        write = _write(record)
+        write = _write(record, self._uploads.digest(record))
         if write is None:
             return
-        request_id = record.request.id or ""
+        request_id, theirs = record.request.id or "", self._is_theirs(record.actor)
         if record.stage == "intent":
             if len(self._pending) >= MOST_PENDING:
-                self._took(self._pending.pop(next(iter(self._pending))))
-            self._pending[request_id] = write
+                self._took(*self._pending.pop(next(iter(self._pending))))
+            self._pending[request_id] = write, theirs
             return
         self._pending.pop(request_id, None)
         taken = record.response.upstream_status
         refused = record.outcome != "allow" or (record.response.status or 0) >= 400
         if refused and not (taken is not None and 200 <= taken < 300):
             return
-        self._took(write)
+        self._took(write, theirs)
 
-    def _took(self, write: Write) -> None:
+    def _took(self, write: Write, theirs: bool) -> None:
         if self._by:
-            self._took_by(write)
+            self._took_by(write, theirs)
         elif write.time >= self._since and (
             self._key in (write.key, write.path) or (write.deleted and _is_below(self._key, write.key))
         ):
             self.beyond += len(self._history) == MOST
             self._history.append(write)
 
-    def _took_by(self, write: Write) -> None:
+    def _took_by(self, write: Write, theirs: bool) -> None:
         place = write.workspace, write.key
         known = self._found.get(place)
-        if self._is_theirs(write) and write.time >= self._since and not write.deleted:
+        if theirs and write.time >= self._since and not write.deleted:
             if known is None and len(self._found) >= MOST:
                 self.beyond += 1
                 return
@@ -191,24 +141,13 @@ class Writes:
                 if other[0] == write.workspace and _is_below(other[1], write.key):
                     self._found[other] = replace(found, current=False)
 
-    def _is_theirs(self, write: Write) -> bool:
-        ids = self._ids
-        if write.subject == self._by or write.token_id in ids or write.root_id in ids:
-            return True
-        if write.type == self._by and not write.subject:
-            return True  # nobody in particular, by their kind
-        return write.blocks is not None and not ids.isdisjoint(write.blocks)
-
-    def _follow(self, changes: _Changes | None) -> None:
-        """What replaces the token writes in its name."""
-        if changes is not None and changes.parent in self._ids and changes.token_id and len(self._ids) < MOST_TOKENS:
-            self._ids.add(changes.token_id)
+    def _is_theirs(self, actor: Actor) -> bool:
+        # nobody in particular goes by their kind
+        named = actor.principal == self._by or (actor.type == self._by and not actor.principal)
+        return self._lineage.acted(actor) or named
 
 
-_READER = RecordReader(_Record)
-
-
-def _write(record: _Record) -> Write | None:
+def _write(record: Record, digest: str | None) -> Write | None:
     actor, name = record.actor, record.resource.name
     if name is None:
         return None
@@ -227,7 +166,7 @@ def _write(record: _Record) -> Write | None:
         certain=record.stage == "complete" and not record.response.aborted,
         current=not deleted,
         times=1,
-        digest=record.resource.digest,
+        digest=digest,
         status=record.response.status,
         store=record.resource.store,
         type=actor.type,

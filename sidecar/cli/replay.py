@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from sidecar.audit.lines import RecordReader
+from sidecar.audit.lines import Actor, Record, record_of
 from sidecar.model import ANONYMOUS, Limits, Permission, Person, Principal, PrincipalKind
 from sidecar.policy.compiled import Case, ClaimGlob
 from sidecar.policy.routes import Snapshot
@@ -34,36 +34,6 @@ _DECIDED = frozenset(
 
 
 _REASONS = {reason.value: reason for reason in Reason}
-
-
-class _Actor(Struct, frozen=True):
-    type: str | None = None
-    owner: str | None = None
-    principal: str | None = None
-    groups: list[str] | None = None
-    scopes: list[str] | None = None
-
-
-class _Asked(Struct, frozen=True):
-    method: str | None = None
-    path: str | None = None
-    query: str | None = None
-
-
-class _Decided(Struct, frozen=True):
-    rule: str | None = None
-    policy_sha256: str | None = None
-
-
-class _Record(Struct, frozen=True):
-    v: str
-    kind: str
-    stage: str | None = None
-    reason: str | None = None
-    workspace: str | None = None
-    actor: _Actor = _Actor()
-    request: _Asked = _Asked()
-    decision: _Decided = _Decided()
 
 
 class Question(Struct):
@@ -96,9 +66,8 @@ def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | Non
     """The requests in an audit log, each once with its number. `old` is the policy whose rules are named in it."""
     replay = Replay()
     seen: dict[tuple[Any, ...], Question] = {}
-    reader = RecordReader(_Record)
     for line in lines:
-        record = reader.read(line)
+        record = record_of(line)
         if record is None:
             replay.unreadable += 1
             continue
@@ -134,7 +103,7 @@ def read_audit(lines: Iterable[bytes], old: Snapshot, directory: Directory | Non
     return replay
 
 
-def _principal(actor: _Actor, claims: Mapping[str, Any]) -> Principal | None:
+def _principal(actor: Actor, claims: Mapping[str, Any]) -> Principal | None:
     """Who asked, as the policy sees them; `None` where the log doesn't know."""
     subject, owner, groups = actor.principal or "", actor.owner or "", frozenset(actor.groups or ())
     known = {permission.value for permission in Permission}
@@ -159,7 +128,7 @@ def _person(principal: Principal, directory: Directory | None) -> tuple[Person |
     return directory.person(principal.subject), True
 
 
-def _claims(record: _Record, old: Snapshot) -> Mapping[str, Any]:
+def _claims(record: Record, old: Snapshot) -> Mapping[str, Any]:
     """Claims by which the rule that decided is about its caller."""
     workspace = old.workspaces.get(record.workspace or "")
     for rule in workspace.rules if workspace is not None else ():

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sidecar.audit import lineage
 from sidecar.audit import query as module
 from sidecar.audit.access import Access, Completion
 from sidecar.audit.query import Query, Use
@@ -174,7 +175,7 @@ def test_any_bytes_may_stand_in_a_file(lines: list[bytes]) -> None:
 
 
 def test_a_file_can_t_make_it_follow_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_TOKENS", 5)
+    monkeypatch.setattr(lineage, "MOST", 5)
     monkeypatch.setattr(module, "MOST_PENDING", 3)
     lines = [record(opaque(f"c{at}", "t1", "t0"), at, None, Permission.WRITE) for at in range(50)]
     uses, asked = ask("t1", *lines)

@@ -122,6 +122,39 @@ def test_replacements_write_in_their_parents_name() -> None:
     assert [each.key for each in found] == ["key", "k2"]
 
 
+def test_a_replacement_is_known_by_its_parent_where_nothing_says_when_it_was_made() -> None:
+    heir = {"token_id": "t9", "parent": "t1", "principal": "x"}
+    heirs_heir = {"token_id": "t10", "parent": "t9", "principal": "x"}
+    found = by("t1", line(1, actor=heir), line(2, actor=heirs_heir, resource={"name": "k2"}))
+    assert [each.key for each in found] == ["key", "k2"]
+
+
+@pytest.mark.parametrize("asked", ["PUT uploadId=u&partNumber=1", "DELETE uploadId=u", "POST uploads", "PUT tagging"])
+def test_an_s3_tools_upload_is_one_write_when_it_is_put_together(asked: str) -> None:
+    method, query = asked.split()
+    other = line(2, actor=OTHER, request={"protocol": "s3", "method": method, "query": query})
+    ((write,), (of_key,)) = by("t1", line(1), other), of("key", line(1), other)
+    assert write.current
+    assert of_key.current
+    done = line(3, actor=OTHER, request={"protocol": "s3", "method": "POST", "query": "uploadId=u"})
+    assert [each.current for each in by("t1", line(1), other, done)] == [False]
+    assert [each.current for each in of("key", line(1), other, done)] == [False, True]
+
+
+def test_an_uploads_digest_is_that_of_its_parts() -> None:
+    parts = [
+        line(
+            n,
+            request={"protocol": "s3", "method": "PUT", "query": f"partNumber={n}&uploadId=u"},
+            resource={"digest": f"sha256:{n:064}"},
+        )
+        for n in (1, 2)
+    ]
+    done = {"protocol": "s3", "method": "POST", "query": "uploadId=u"}
+    (write,) = of("key", *parts, line(3, request=done, resource={"digest": "etag:x-2"}))
+    assert (write.digest or "").startswith("sha256-parts:")
+
+
 @pytest.mark.parametrize(
     ("later", "current", "writes"),
     [

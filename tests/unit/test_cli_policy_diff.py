@@ -54,7 +54,9 @@ def run(*arguments: object) -> Result:
 def record(actor: dict[str, Any], method: str = "GET", path: str = "/web/a", **more: Any) -> bytes:
     said = {
         "v": "sidecar.audit/v1",
+        "time": "2026-11-22T04:00:00.000000Z",
         "kind": "access",
+        "action": "object.read",
         "stage": "complete",
         "reason": "granted",
         "workspace": "web",
