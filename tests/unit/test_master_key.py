@@ -79,6 +79,28 @@ def test_what_is_short_or_a_placeholder_is_no_master_key(content: bytes) -> None
     assert content.strip() == b"" or content.strip().decode() not in str(refused.value)
 
 
+RANDOM = b"0123456789abcdefghijklmnopqrstuv"
+
+
+def test_32_bytes_of_ten_kinds_are_enough_and_no_less() -> None:
+    MasterKey(RANDOM)
+    MasterKey(RANDOM[:10] * 4)
+    with pytest.raises(MasterKeyUnusable, match="has 31 bytes and needs at least 32"):
+        MasterKey(RANDOM[:31] + b" \n")
+    with pytest.raises(MasterKeyUnusable, match="placeholder"):
+        MasterKey(RANDOM[:9] * 4)
+
+
+def test_the_last_tokens_id_has_a_name_and_no_other_is_read_after_it() -> None:
+    def name(token: int) -> str:
+        digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+        return "SCK" + "".join(digits[token >> (5 * at) & 31] for at in reversed(range(17)))
+
+    last = len(ALPHABET) ** ID_LENGTH - 1
+    assert master_key.parse(name(last)) == AccessKeyId(0, ALPHABET[-1] * ID_LENGTH)
+    assert master_key.parse(name(last + 1)) is None
+
+
 def test_neither_a_master_key_nor_a_pair_can_be_printed() -> None:
     key = MasterKey(CONTENT)
     assert repr(key) == f"<master key {key.version}>"

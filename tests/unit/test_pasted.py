@@ -1,5 +1,6 @@
 """What a credential is that somebody hands in to be revoked."""
 
+import base64
 import time
 
 import pytest
@@ -31,6 +32,13 @@ def test_an_id_and_a_whole_token_name_the_same() -> None:
     token_id, token = SPELLING.mint(PrincipalKind.CI)
     assert asked(token_id) == Pasted(None, token_id)
     assert asked(token.reveal()) == Pasted(PrincipalKind.CI, token_id)
+
+
+def test_an_id_alone_says_nothing_else() -> None:
+    found = asked(SPELLING.mint(PrincipalKind.CI)[0])
+    assert found is not None
+    assert (found.name, found.issuer, found.subject, found.root_id) == ("", "", "", "")
+    assert (found.issued_at, found.expires_at) == (None, None)
 
 
 def test_an_access_key_goes_with_its_token() -> None:
@@ -68,6 +76,13 @@ def test_a_biscuit_goes_by_its_last_block() -> None:
     assert isinstance(root, Biscuit)
 
 
+def test_a_biscuit_that_could_be_read_in_two_ways_is_none_of_ours() -> None:
+    content = BiscuitBuilder('token_id("t")').build(KeyPair().private_key).to_bytes()
+    assert asked(base64.urlsafe_b64encode(bytes(content)).decode()) is not None
+    unknown_field = b"\x7a\x00"
+    assert asked(base64.urlsafe_b64encode(bytes(content) + unknown_field).decode()) is None
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -83,6 +98,7 @@ def test_a_biscuit_goes_by_its_last_block() -> None:
         "E" * 9000,
         "4fTq9XbLm2Z",
         "z" * 128,
+        base64.urlsafe_b64encode(b"\x12\x20" + b"no block" * 8).decode(),
     ],
 )
 def test_everything_else_is_not_ours(text: str) -> None:

@@ -1,5 +1,6 @@
 """Names in the revoked set: no two things have the same."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sidecar.credentials import jwt, opaque, revocation_names
@@ -26,6 +27,25 @@ def name(thing: tuple[object, ...]) -> str:
 @given(THINGS, THINGS)
 def test_two_things_never_have_one_name(one: tuple[object, ...], other: tuple[object, ...]) -> None:
     assert (name(one) == name(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("thing", "stored"),
+    [
+        (("opaque", "4fTq9XbLm2Za"), "opaque:4fTq9XbLm2Za"),
+        (("jwt", "ci", "j-1"), "jwt:ci:j-1"),
+        (("block", "aa"), "biscuit:aa"),
+        (("pepper", "b9f305cc"), "key:pepper:b9f305cc"),
+        (("root_key", 7), "key:biscuit:7"),
+        (("identity", "ci", "a:b:c"), "subject:ci:a:b:c"),
+        (("identity", revocation_names.ANY_ISSUER, "ada"), "subject:*:ada"),
+    ],
+)
+def test_names_are_those_that_are_stored(thing: tuple[object, ...], stored: str) -> None:
+    """Pinned: under another name whatever was revoked before would be let in again."""
+    assert name(thing) == stored
+    whose = thing[-1] if thing[0] == "identity" else ""
+    assert revocation_names.about(stored)[1] == whose
 
 
 @given(THINGS)
