@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Final, TypeVar
 
 from sidecar.errors import DocumentError, Problem
+from sidecar.measures import DURATION, SIZE, Measure
 from sidecar.yaml_tree import (
     MAX_BYTES,
     Entries,
@@ -33,10 +34,6 @@ D = TypeVar("D")
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_DURATION = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)")
-_SIZE = re.compile(r"([0-9]{1,9})(B|KiB|MiB|GiB|TiB)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _EMPTY: Final = ("~", "null", "Null", "NULL")
 FOREVER: Final = 100 * 365 * 86400.0
 
@@ -167,11 +164,11 @@ class Value:
 
     def duration(self, low: float = 0.0, high: float = FOREVER) -> float:
         """Seconds, written `500ms 30s 5m 12h 90d`. Stand-in: `low`."""
-        return self._measure("a duration such as 500ms, 30s, 5m, 12h or 90d", _DURATION, _SECONDS, low, high)
+        return self._amount(DURATION, low, high)
 
     def size(self, low: int = 0, high: int = 2**50) -> int:
         """Bytes, written `512B 64KiB 5GiB`. Stand-in: `low`."""
-        return int(self._measure("a size such as 512B, 64KiB, 10MiB or 5GiB", _SIZE, _BYTES, low, high))
+        return int(self._amount(SIZE, low, high))
 
     def date(self) -> datetime.date:
         """`2026-12-31`. Stand-in: 0001-01-01."""
@@ -247,19 +244,16 @@ class Value:
         self._expected("a mapping, as key: value", Entries)
         return Block(self._document, self, self._node if isinstance(self._node, Entries) else None)
 
-    def _measure(
-        self, expected: str, form: re.Pattern[str], units: dict[str, float] | dict[str, int], low: float, high: float
-    ) -> float:
-        scalar = self._scalar(expected)
+    def _amount(self, measure: Measure, low: float, high: float) -> float:
+        scalar = self._scalar(measure.expected)
         if scalar is None:
             return low
-        match = form.fullmatch(scalar.text)
-        if match is None:
-            self.problem(f"expected {expected}, not {quoted(scalar.text)}")
+        amount = measure.read(scalar.text)
+        if amount is None:
+            self.problem(f"expected {measure.expected}, not {quoted(scalar.text)}")
             return low
-        amount = int(match[1]) * units[match[2]]
         if not low <= amount <= high:
-            bounds = f"at least {_written(low, units)}" if amount < low else f"at most {_written(high, units)}"
+            bounds = f"at least {measure.written(low)}" if amount < low else f"at most {measure.written(high)}"
             self.problem(f"{scalar.text} is out of range; {bounds}")
             return low
         return amount
@@ -362,11 +356,3 @@ class Block:
 
 def _is_empty(scalar: Scalar) -> bool:
     return not scalar.text or (scalar.plain and scalar.text in _EMPTY)
-
-
-def _written(amount: float, units: dict[str, float] | dict[str, int]) -> str:
-    """The amount in the largest unit that divides it."""
-    for unit, size in reversed(units.items()):
-        if amount >= size and round(amount / size, 6).is_integer():
-            return f"{round(amount / size)}{unit}"
-    return f"0{next(iter(units))}"

@@ -12,12 +12,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from sidecar.document import Value
+from sidecar.measures import BYTES, SECONDS
 from sidecar.model import Quota, Quotas, Rate
 from sidecar.yaml_tree import quoted
 
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _ONE: Final = {"": 1}
-_BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3, "TiB": 1024**4}
 _RATE: Final = re.compile(r"([1-9][0-9]{0,8})([KMGT]iB|B|)/([smhd])")
 STREAMS: Final = 1_000_000
 
@@ -34,7 +33,7 @@ def _quota(value: Value) -> Quota:
     block = value.block()
     return Quota(
         requests=block.get("requests", lambda found: _rate(found, _ONE, "a rate such as 100/s or 6000/m"), None),
-        bytes=block.get("bytes", lambda found: _rate(found, _BYTES, "a rate such as 100MiB/s or 10GiB/h"), None),
+        bytes=block.get("bytes", lambda found: _rate(found, BYTES, "a rate such as 100MiB/s or 10GiB/h"), None),
         streams=block.get("streams", lambda found: found.number(1, STREAMS), None),
     )
 
@@ -47,4 +46,4 @@ def _rate(value: Value, units: Mapping[str, int], expected: str) -> Rate | None:
             value.problem(f"expected {expected}, not {quoted(text)}")
         return None
     amount = int(match[1]) * units[match[2]]
-    return Rate(amount / _SECONDS[match[3]], amount)
+    return Rate(amount / SECONDS[match[3]], amount)

@@ -13,6 +13,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     1: (
         "sidecar.yaml_tree",
         "sidecar.document",
+        "sidecar.measures",
         "sidecar.target",
         "sidecar.headers",
         "sidecar.answers",

@@ -19,6 +19,7 @@ from sidecar.credentials.master_key import MasterKeyUnusable
 from sidecar.credentials.opaque import ID_LENGTH
 from sidecar.credentials.pepper import PepperUnusable
 from sidecar.errors import CredentialRefused, Unavailable
+from sidecar.measures import SECONDS
 from sidecar.model import Secret
 from sidecar.reasons import REASONS
 from sidecar.root_keys import RootKeyError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST_INPUT = 16384
 
 
@@ -92,7 +92,7 @@ def seconds(option: str, text: str) -> float:
     found = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
     if found is None:
         raise TokenRequestError([f"--{option} {text!r}: a duration such as 30s, 5m, 12h or 90d"])
-    return float(int(found[1]) * _SECONDS[found[2]])
+    return float(int(found[1]) * SECONDS[found[2]])
 
 
 def life(ttl: str | None, ttl_seconds: int | None) -> float | None:

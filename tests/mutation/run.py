@@ -75,6 +75,7 @@ TESTS_OF = {
     "sidecar/credentials/token_row.py": ("token_row", "opaque values"),
     "sidecar/credentials/pepper.py": ("pepper", "opaque"),
     "sidecar/document.py": ("document", "yaml_tree policy_rules values config"),
+    "sidecar/measures.py": ("measures", "document quotas"),
     "sidecar/yaml_tree.py": ("yaml_tree", "document values"),
     "sidecar/sigv4.py": ("sigv4", "sigv4_verify s3_query values"),
     "sidecar/sigv4_verify.py": ("sigv4_verify", "values"),
