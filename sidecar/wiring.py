@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 from msgspec.structs import replace
 
-from sidecar import __version__, headers, readings, wiring_audit
+from sidecar import __version__, headers, news, readings, wiring_audit
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.sinks import Sink
@@ -198,7 +198,7 @@ class Sidecar:
             verifiers += tokens.verifier, tokens.biscuit_verifier
 
             async def record(event: TokenEvent) -> None:
-                await audit.commit(readings.token_record(records, event))
+                await audit.commit(news.token_record(records, event))
                 if event.change.kind == ChangeKind.REUSED:
                     self.metrics.count("token_reuses_total")
 
@@ -245,7 +245,7 @@ class Sidecar:
     async def _open_directory(self) -> DirectoryFile | None:
         if self._settings.directory is None:
             return None
-        directory = DirectoryFile(self._settings.directory.file, on_event=readings.people_heard)
+        directory = DirectoryFile(self._settings.directory.file, on_event=news.people_heard)
         await directory.load()
         await directory.start()
         self._closing.append(directory.stop)
@@ -254,13 +254,13 @@ class Sidecar:
 
     async def _open_policies(self, audit: AuditLog, records: Records) -> PolicySource:
         settings = self._settings
-        news = readings.PolicyNews(audit, records, self.metrics, speaks=self._speaks_for_all)
+        told = news.PolicyNews(audit, records, self.metrics, speaks=self._speaks_for_all)
         policies = PolicySource(
             settings.policies,
             issuers=settings.issuers,
             upstreams=settings.upstreams,
             profiles=PROFILES,
-            on_event=news.heard,
+            on_event=told.heard,
         )
         try:
             await policies.load()
@@ -268,7 +268,7 @@ class Sidecar:
             raise StartError(f"`policies: {settings.policies}` can't be read: {error.strerror}") from None
         await policies.start()
         self._closing.append(policies.stop)
-        readings.of_policies(self.metrics, self.checks, policies, news)
+        readings.of_policies(self.metrics, self.checks, policies, told)
         return policies
 
     async def _open_old_passwords(self, policies: PolicySource) -> OldPasswords:

@@ -62,6 +62,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     5: ("sidecar.server", "sidecar.listening"),
     6: (
         "sidecar.config",
+        "sidecar.news",
         "sidecar.readings",
         "sidecar.wiring",
         "sidecar.wiring_audit",

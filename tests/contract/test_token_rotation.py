@@ -14,7 +14,7 @@ from sidecar.credentials.opaque import checksum
 from sidecar.credentials.token_row import TokenRow
 from sidecar.errors import CredentialRefused, SidecarError
 from sidecar.model import Limits, Permission, PrincipalKind, Scope, Secret
-from sidecar.readings import token_record
+from sidecar.news import token_record
 from sidecar.reasons import Reason
 from sidecar.settings import TokenSettings
 from sidecar.store.changes import ChangeFeed
