@@ -65,6 +65,13 @@ ALGORITHMS: dict[str, Callable[[], Checksum]] = {
 """By the name of the header or trailer."""
 
 
+_SIZES = {
+    "x-amz-checksum-crc32": 4, "x-amz-checksum-crc32c": 4, "x-amz-checksum-crc64nvme": 8, "x-amz-checksum-md5": 16,
+    "x-amz-checksum-sha1": 20, "x-amz-checksum-sha256": 32, "x-amz-checksum-sha512": 64,
+}  # fmt: skip
+"""Bytes of each."""
+
+
 class Checksums:
     """Several over one body."""
 
@@ -86,6 +93,15 @@ class Checksums:
             digest = binascii.b2a_base64(checksum.digest(), newline=False).decode()
             if not hmac.compare_digest(digest.encode(), values.get(name, "").encode()):
                 raise Refused(Reason.BODY_MISMATCH, f"{name} is another")
+
+
+def well_formed(name: str, value: str) -> bool:
+    """Whether the value can be one of the algorithm; of one that isn't known here, whether it is base64."""
+    try:
+        digest = binascii.a2b_base64(value.encode(), strict_mode=True)
+    except (ValueError, UnicodeEncodeError):
+        return False
+    return bool(digest) if name not in ALGORITHMS else len(digest) == _SIZES[name]
 
 
 def in_headers(values: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,10 @@ A name that folds to one of the tables below and is spelled otherwise is never f
 - **DROP** ends here unread: hop-by-hop headers, cookies, overrides of method, target or sender, identities that only a
   proxy may claim. They are not in `Headers.values` either, so no decision can read them.
 - Everything else passes as it came; where it is repeated it is not in `values`.
+
+S3 clients name what they keep with an object: behind `x-amz-meta-` stands their own word, with `_` and `.` as they like, which
+decides nothing and is no other header in disguise. Such a header, and one that S3 defines as a list, may come in several lines;
+they are one, joined by commas, here as in AWS's signature (RFC 9110 §5.3).
 """
 
 import re
@@ -31,6 +35,8 @@ ONCE = frozenset({
     "x-scope-orgid", "x-tenant", "x-tenant-id", "x-team-id", "x-workspace", "x-workspace-id",
     "x-copy-from", "x-copy-from-account", "x-object-manifest", "x-symlink-target", "x-symlink-target-account",
 })  # fmt: skip
+OWN_NAMES = "x-amz-meta-"
+LISTS = frozenset({"x-amz-object-attributes", "x-amz-optional-object-attributes"})
 ONCE_PREFIXES = ("x-amz-", "x-goog-", "x-ms-", "x-oss-", "x-cos-", "x-obs-", "x-checksum-", "x-explode-archive")
 
 LOCAL = frozenset({
@@ -106,6 +112,10 @@ def read(
                 values[name] = text
             elif kind == _PASS:
                 repeated.append(name)
+            elif name in LISTS or name.startswith(OWN_NAMES):
+                values[name] = joined = f"{values[name].strip(' ')},{text.strip(' ')}"
+                forward = [other for other in forward if other[0].lower() != name.encode()]
+                pair = pair[0], joined.encode("latin-1")
             else:
                 raise Refused(Reason.BAD_HEADER, f"more than one {name[:64]}")
             if kind != _LOCAL:
@@ -187,7 +197,8 @@ def _learn(
 def _classify(lower: str, secret_names: frozenset[bytes], set_names: frozenset[str]) -> _Entry:
     folded = fold(lower)
     kind = _kind(folded, secret_names, set_names)
-    if kind in _DECIDING and lower != folded and lower.encode() not in secret_names:
+    own = kind == _ONCE and lower.startswith(OWN_NAMES)
+    if kind in _DECIDING and lower != folded and not own and lower.encode() not in secret_names:
         return _ALIAS, folded
     return kind, lower
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from sidecar.aws_chunked import ChunkSigning, Decoder
-from sidecar.checksums import Checksums, in_headers
+from sidecar.checksums import PREFIX, Checksums, in_headers, well_formed
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 from sidecar.sigv4 import UNSIGNED_PAYLOAD
@@ -67,7 +67,7 @@ class Body:
         for piece in (data,) if self._decoder is None else self._decoder.feed(data):
             self._missing -= len(piece)
             if self._missing < 0:
-                raise Refused(Reason.BODY_MISMATCH, "longer than announced")
+                raise Refused(Reason.MALFORMED_BODY, "longer than announced")
             if self._sha256 is not None:
                 self._hash.update(piece)
             if self._checksums is not None:
@@ -80,7 +80,7 @@ class Body:
         if self._decoder is not None:
             self._decoder.finish()
         if self._missing:
-            raise Refused(Reason.BODY_MISMATCH, "shorter than announced")
+            raise Refused(Reason.MALFORMED_BODY, "shorter than announced")
         if self._sha256 is not None and not hmac.compare_digest(self._hash.hexdigest(), self._sha256):
             raise Refused(Reason.BODY_MISMATCH, "x-amz-content-sha256 is another")
         if self._checksums is not None:
@@ -102,12 +102,13 @@ def open_body(
     `values`: the request's headers. `payload`: what the signature says of the body (`Presented.payload`); where a token
     says who it is, the header `x-amz-content-sha256`, if any. `length`: its `Content-Length`. `signing`: what chunks' signatures are held to, `None`
     where nobody's signature is. `checksums_of_object`: the checksums in the headers are not this body's (completing a
-    multipart upload). Raises `Refused(MALFORMED_BODY)` for a form that is unknown or contradicts itself.
+    multipart upload). Raises `Refused`: `MALFORMED_BODY` for a form that is unknown or contradicts itself, `LENGTH_REQUIRED`
+    for one whose length isn't said, `BAD_REQUEST` for checksums of which S3 would refuse the header.
     """
     wrapped = "aws-chunked" in encodings(values)
     if payload is None and wrapped:  # botocore without a signature doesn't say it in x-amz-content-sha256
         payload = STREAMING_UNSIGNED_TRAILER
-    checksums = {} if checksums_of_object else in_headers(values)
+    checksums = {} if checksums_of_object else _one_checksum(values)
     if payload in _STREAMING:
         return _streaming(values, payload, checksums, signing)
     if wrapped or "x-amz-trailer" in values or "x-amz-decoded-content-length" in values:
@@ -125,14 +126,31 @@ def open_body(
     return Body(length, None, sha256, checksums)
 
 
+def _one_checksum(values: Mapping[str, str]) -> dict[str, str]:
+    """That of the headers, if there is one: S3 takes one alone, of the algorithm that the SDK says it took."""
+    found = in_headers(values)
+    trailers = [name.strip(" ") for name in values.get("x-amz-trailer", "").lower().split(",") if name.strip(" ")]
+    if len(found) > 1 or (found and trailers):
+        raise Refused(Reason.BAD_REQUEST, "more than one checksum")
+    for name, value in found.items():
+        if not well_formed(name, value):
+            raise Refused(Reason.BAD_REQUEST, f"{name[:64]} holds none")
+    stated = values.get("x-amz-sdk-checksum-algorithm")
+    names = [*found, *trailers]
+    if stated is not None and names and f"{PREFIX}{stated.lower()}" not in names:
+        raise Refused(Reason.BAD_REQUEST, "the checksum is another than x-amz-sdk-checksum-algorithm says")
+    return found
+
+
 def _streaming(
     values: Mapping[str, str], payload: str, checksums: Mapping[str, str], signing: ChunkSigning | None
 ) -> Body:
     text = values.get("x-amz-decoded-content-length", "")
     if _LENGTH.fullmatch(text) is None:
-        raise Refused(Reason.MALFORMED_BODY, "x-amz-decoded-content-length is missing or no number")
+        raise Refused(Reason.LENGTH_REQUIRED, "x-amz-decoded-content-length is missing or no number")
     announced = values.get("x-amz-trailer")
-    if (announced is not None) is not (payload in _WITH_TRAILERS):
+    # Unsigned chunks may do without: their form has one name, whether a checksum comes behind them or not.
+    if (announced is not None) is not (payload in _WITH_TRAILERS) and payload != STREAMING_UNSIGNED_TRAILER:
         raise Refused(Reason.MALFORMED_BODY, "x-amz-trailer and x-amz-content-sha256 contradict each other")
     trailers = tuple(name.strip(" ").lower() for name in announced.split(",")) if announced is not None else ()
     signed = payload != STREAMING_UNSIGNED_TRAILER

@@ -1,10 +1,12 @@
 """`x-amz-copy-source` and `x-amz-rename-source`: the other object that a request reads, in whatever bucket.
 
 Read as strictly as a path, and written anew for the store: stores differ on a leading slash, on `+`, and on which `?` begins
-the version. Source: S3 API Reference, CopyObject.
+the version. What a URL would have to encode and a header needn't (a space, `#`, brackets) may stand as it is, as clients send
+it. Source: S3 API Reference, CopyObject.
 """
 
 import re
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -17,6 +19,7 @@ from sidecar.sigv4 import encode, encode_path
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 """Today's names, and what older buckets and other stores allow. An access point's ARN is no bucket."""
 _VERSION = re.compile(r"[A-Za-z0-9._~-]{1,1024}")
+_BARE = re.compile(r"[ \"#<>\\^`{|}]")
 
 
 class CopySource(Struct, frozen=True):
@@ -28,6 +31,7 @@ class CopySource(Struct, frozen=True):
     """What the route's profile still has to agree to, as for the request's own path."""
 
 
+@lru_cache(maxsize=1024)  # there are few, and each request names one
 def is_bucket(name: str) -> bool:
     """Whether a bucket can have this name. One like an IP address or with two dots can't be told from a path or a host."""
     return _BUCKET.fullmatch(name) is not None and ".." not in name
@@ -37,6 +41,7 @@ def read(value: str) -> CopySource:
     """The header's value, percent-encoded as the reference asks. Raises `Refused(BAD_HEADER)` for what can be read in two ways:
     `+`, an ARN, a missing key, a parameter that isn't one plain `versionId`, and what a path may not hold."""
     path, question, version = value.partition("?")
+    path = _BARE.sub(lambda found: f"%{ord(found[0]):02X}", path)
     if "+" in path:  # a space to some stores, itself to others; clients that mean it send %2B
         raise Refused(Reason.BAD_HEADER, "a + in the copy source, neither %20 nor %2B")
     if question:

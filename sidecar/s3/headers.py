@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from sidecar.checksums import ALGORITHMS
 from sidecar.errors import Refused
+from sidecar.headers import fold
 from sidecar.provenance import PREFIX
 from sidecar.reasons import Reason
 from sidecar.s3.body import WRAPPING
@@ -112,7 +113,7 @@ def asks_admin(headers: Mapping[str, str]) -> bool:
 
 def goes_on(name: str) -> bool:
     """Whether the store gets a header (lower-case name). The sources of copies are written anew, with the store's own names."""
-    if name.startswith(OURS_PREFIX):
+    if fold(name).startswith(OURS_PREFIX):
         return False
     if name.startswith("x-amz-"):
         return name in PASSES or name in ADMIN or name.startswith((PASSES_PREFIX, *ADMIN_PREFIXES))

@@ -1,14 +1,17 @@
 """An S3 client's exchange, between the data plane and the store: its body verified and unwrapped, its answer in its own names.
 
 Laws. The bytes that make an upload whole reach the store only when all that the client said of it has proved right; a body of no
-bytes at all has to prove right before the store is asked. What is said to the client of a store's XML was read and written anew.
+bytes at all has to prove right before the store is asked. What is said to the client of a store's XML was read and written anew;
+no answer says where the store is.
 Who wrote an object is kept with it and told to nobody who reads it: tools copy what they are told, and claims aren't everybody's.
 """
 
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from sidecar import checksums
-from sidecar.buckets import Receive, body_of
+from sidecar.buckets import Receive, body_of, received
 from sidecar.decision import Decision
 from sidecar.ports import Downstream, HeaderList
 from sidecar.s3.answer import DECLARATION, Answer
@@ -22,6 +25,8 @@ from sidecar.server.taken import Taken
 from sidecar.sigv4 import UNSIGNED_PAYLOAD
 from sidecar.sigv4_verify import STREAMING_UNSIGNED_TRAILER
 
+HELD = 64 * 1024
+"""Bytes of an upload that are waited for before the store is asked, where it comes with a checksum behind it."""
 PartsChecksum = Callable[[str, str], Awaitable[str]]
 """Of an upload, by its key's path and its id; empty for none. Raises `Refused`."""
 
@@ -101,7 +106,8 @@ class Bucketed:
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         asked = self._sending.asked
         headers = [pair for pair in headers if not pair[0].lower().startswith(_OURS)]
-        if self._sending.place.same or self.method == "HEAD" or status == 304 or not self._names(status):
+        written = not self._sending.place.same or (status < 300 and asked.operation.name == _PATIENT)
+        if not written or self.method == "HEAD" or status == 304 or not self._names(status):
             self._exchange.start(status, headers, length)
             return
         self._answer = Answer(self._sending.place, asked.bucket, asked.key, asked.query)
@@ -166,6 +172,8 @@ async def bucketed(
     name = sending.asked.operation.name
     if sending.body is None and head is not None and head.method in ("PUT", "POST"):
         body = body_of(sending.asked, head, decision.signed, decision.chunks)
+        if body is not None and name == "PutObject" and len(body.trailers) == 1 and body.length <= HELD:
+            return await _held(exchange, sending, body, observed=makes_object(sending.asked))
         if body is not None and body.length == 0:
             await prove_empty(body, exchange.read)
             body = None
@@ -184,6 +192,18 @@ async def bucketed(
         else:
             observe = exchange.expect_body(body.sha256, hashed=body.length <= digest_up_to)
     return Bucketed(exchange, sending, body, wrapping, observe, taken)
+
+
+async def _held(exchange: Exchange, sending: Sending, body: Body, *, observed: bool) -> Bucketed:
+    """Of a small upload, when all of it is here and was found right: the checksum behind it goes before it, in a header, so
+    that the store keeps it with the object."""
+    content = await received(body, exchange.read, HELD)
+    observe = exchange.expect_body(None, hashed=True) if observed else None
+    if observe is not None:
+        observe(content)
+    name = body.trailers[0]
+    headers = [*sending.headers, (name.encode(), body.trailer(name).encode())]
+    return Bucketed(exchange, replace(sending, headers=headers, body=content), None)
 
 
 async def prove_empty(body: Body, receive: Receive) -> None:

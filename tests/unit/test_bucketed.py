@@ -158,6 +158,18 @@ def test_a_store_that_takes_its_time_keeps_the_client_awake() -> None:
     assert body.endswith(b"<CompleteMultipartUploadResult><Key>team/k</Key></CompleteMultipartUploadResult>")
 
 
+def test_no_finished_upload_says_where_the_store_is() -> None:
+    client = FakeDownstream("POST", "/")
+    exchange = Bucketed(client, made("POST", "/bkt/k?uploadId=u", SAME), None)
+    exchange.start(200, [(b"ETag", b'"of the answer"')], None)
+    there = b"<Location>http://10.0.0.7:9000/bkt/k</Location>"
+    exchange.write(b"<CompleteMultipartUploadResult>%b<Key>k</Key></CompleteMultipartUploadResult>" % there)
+    exchange.finish()
+    assert b"".join(client.pieces).endswith(
+        b"<CompleteMultipartUploadResult><Location>/bkt/k</Location><Key>k</Key></CompleteMultipartUploadResult>"
+    )
+
+
 def test_an_answer_that_is_no_xml_is_the_stores_fault() -> None:
     exchange = Bucketed(FakeDownstream("GET", "/"), made("GET", "/bkt?prefix=team/"), None)
     exchange.start(200, [], None)

@@ -97,6 +97,29 @@ def test_an_imitation_is_held_to_the_bytes_of_what_it_imitates() -> None:
     assert refusal(*BASE, (b"X_Cache_Token", b"a\tb")) is Reason.BAD_HEADER
 
 
+def test_what_s3_clients_name_themselves_is_spelled_as_they_like() -> None:
+    """`Metadata={"built_by": ...}` is a header with an underscore, which the client has signed."""
+    own = [(b"x-amz-meta-built_by", b"ci"), (b"X-Amz-Meta-v1.2", b"x"), (b"x-amz-meta-built-by", b"another")]
+    read_ = read(*BASE, *own)
+    assert {name: read_.values[name] for name in read_.values if name.startswith("x-amz-")} == {
+        "x-amz-meta-built_by": "ci",
+        "x-amz-meta-v1.2": "x",
+        "x-amz-meta-built-by": "another",
+    }
+    assert read_.forward == (BASE[1], *own)
+    assert read(*BASE, (b"x_amz_meta_k", b"x")).forward == (BASE[1],)
+
+
+def test_lines_of_one_list_are_one_header() -> None:
+    """AWS's SDK for Go sends a line for each attribute."""
+    lines = [(b"X-Amz-Object-Attributes", b" ETag "), (b"x-amz-object-attributes", b"Checksum"), (b"x-a", b"1")]
+    read_ = read(*BASE, *lines, (b"X-Amz-Meta-K", b"a"), (b"x-amz-meta-k", b"b"), (b"X-Amz-Meta-K", b"c"))
+    assert read_.values["x-amz-object-attributes"] == "ETag,Checksum"
+    joined = ((b"x-amz-object-attributes", b"ETag,Checksum"), (b"x-a", b"1"), (b"X-Amz-Meta-K", b"a,b,c"))
+    assert read_.forward == (BASE[1], *joined)
+    assert refusal(*BASE, (b"x-amz-acl", b"private"), (b"x-amz-acl", b"private")) is Reason.BAD_HEADER
+
+
 def test_a_repeated_header_is_not_read_at_all() -> None:
     """Which of the two a store believes is not known; three are no better than two."""
     for count in (2, 3):
