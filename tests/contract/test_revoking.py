@@ -34,6 +34,8 @@ from tests.unit.test_jwt import Keys
 from tests.waiting import until_in_loop as until
 
 NOW = int(time.time())
+LIFE = 6 * 3600
+"""Seconds: longer than any run of the tests, which ask the real clock."""
 DAY = 86400
 
 
@@ -79,7 +81,7 @@ async def token(opened: OpenStore, subject: str = "ada", now: int = NOW, **wante
 async def test_a_jwt_is_refused_within_half_a_second_and_its_neighbours_are_not(opened: OpenStore) -> None:
     async with following(opened) as feed:
         epoch = feed.epoch
-        done = await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + 600)
+        done = await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + LIFE)
         assert done.changed
         assert await until(lambda: feed.revoked(jwt())) < 0.5
         assert feed.epoch > epoch
@@ -88,20 +90,20 @@ async def test_a_jwt_is_refused_within_half_a_second_and_its_neighbours_are_not(
 
 async def test_a_second_time_changes_nothing(opened: OpenStore) -> None:
     for changed in (True, False):
-        done = await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + 600)
+        done = await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + LIFE)
         assert done.changed is changed
     assert (await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW + 9)).changed is False
 
 
 async def test_it_is_kept_until_its_token_has_expired_with_all_leeway_and_no_longer(opened: OpenStore) -> None:
-    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + 600)
+    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + LIFE)
     for later, revoked in ((600 + LEEWAY, True), (600 + LEEWAY + 2, False)):
         async with following(opened, clock=lambda later=later: NOW + later) as feed:  # type: ignore[misc]
             assert feed.revoked(jwt()) is revoked
     clock = NOW
     async with following(opened, clock=lambda: clock) as feed:
         assert feed.revoked(jwt())
-        clock = NOW + 600 + LEEWAY + 2
+        clock = NOW + LIFE + LEEWAY + 2
         await until(lambda: not feed.revoked(jwt()))
 
 
@@ -112,7 +114,7 @@ async def test_what_is_revoked_for_longer_is_kept_for_longer_by_who_knew_of_it(o
             await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + seconds)
             seq = await opened.store.last_change()
             await until(lambda seq=seq: feed.seq >= seq)  # type: ignore[misc]
-        clock, looked = NOW + 300, feed.heard
+        clock, looked = NOW + LIFE // 2, feed.heard
         await until(lambda: feed.heard > looked)
         assert feed.revoked(jwt())
 
@@ -266,7 +268,7 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
 async def test_an_edited_revocation_counts_and_does_not_end(opened: OpenStore, edit: str) -> None:
-    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + 600)
+    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + LIFE)
     with database(opened) as connection:
         connection.execute(edit)
     async with following(opened, clock=lambda: NOW + 2 * LONGEST_LIFE) as feed:
@@ -274,7 +276,7 @@ async def test_an_edited_revocation_counts_and_does_not_end(opened: OpenStore, e
 
 
 async def test_a_row_that_was_taken_away_counts_as_long_as_its_change_is_there(opened: OpenStore) -> None:
-    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + 600)
+    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + LIFE)
     await opened.revoking.identity("ada", actor="root", now=NOW)
     with database(opened) as connection:
         connection.execute("DELETE FROM revocations")
@@ -284,7 +286,7 @@ async def test_a_row_that_was_taken_away_counts_as_long_as_its_change_is_there(o
 
 
 async def test_a_change_that_was_taken_away_does_not_hide_its_row(opened: OpenStore) -> None:
-    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + 600)
+    await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + LIFE)
     with database(opened) as connection:
         connection.execute("DELETE FROM changes")
     async with following(opened) as feed:
@@ -327,7 +329,7 @@ async def presented(opened: OpenStore, kind: str) -> tuple[Verifier, Secret, Cal
     """A verifier, a token of its kind, and what revokes that."""
     if kind == "jwt":
         key = jose.private_key("ES256")
-        claims = {"iss": "https://ci.example", "aud": "cache", "sub": "job", "jti": "j-1", "iat": NOW, "exp": NOW + 600}
+        claims = {"iss": "https://ci.example", "aud": "cache", "sub": "job", "jti": "j-1", "iat": NOW, "exp": NOW + LIFE}
         secret = Secret(jose.sign({"alg": "ES256", "kid": "k1"}, claims, key, "ES256"))
         settings = IssuerSettings("ci", "https://ci.example", "cache", algorithms=("ES256",))
         keys = Keys(jwk.from_jwks(jose.key_set(jose.jwk(key)), frozenset({"ES256"})))
