@@ -2,7 +2,7 @@
 
 import tracemalloc
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
@@ -163,6 +163,49 @@ def test_hostile_xml_is_refused(body: bytes, said: str) -> None:
     assert said in refused(body)
 
 
+def nested(depth: int) -> bytes:
+    return listing("<a>" * (depth - 1) + "</a>" * (depth - 1))
+
+
+def named(count: int) -> bytes:
+    return listing("<a " + " ".join(f'a{n}="b"' for n in range(count)) + "/>")
+
+
+def declaring(count: int) -> bytes:
+    """Beside the one that the root declares."""
+    return listing("<a " + " ".join(f'xmlns:n{n}="b"' for n in range(count - 1)) + "/>")
+
+
+def with_href(length: int) -> bytes:
+    return listing(response("/store/" + "a" * (length - len("/store/"))))
+
+
+def with_response(length: int) -> bytes:
+    without = len("<D:response></D:response>")
+    return listing(f"<D:response>{'a' * (length - without)}</D:response>")
+
+
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (nested, multistatus.DEPTH),
+        (named, multistatus.NAMES),
+        (declaring, multistatus.NAMES),
+        (with_href, multistatus.HREF),
+        (with_response, multistatus.RESPONSE),
+    ],
+)
+def test_so_much_and_no_more(make: Callable[[int], bytes], most: int) -> None:
+    assert ET.fromstring(rewritten(make(most))) is not None
+    assert refused(make(most + 1))
+
+
+@pytest.mark.parametrize("start", ["<!--{}-->", '<a a="{}"/>', "<a{}/>"])
+def test_a_long_tag_or_comment_passes_as_long_as_it_is_bounded(start: str) -> None:
+    said = start.format(" " * (multistatus.TOKEN - multistatus.PIECE - 100))
+    assert rewritten(listing(said, response("/store/a")), 1000).endswith(b"</D:multistatus>")
+
+
 def endless(start: bytes, again: bytes) -> Iterator[bytes]:
     """Far more than may be held; nobody should ever ask for the last piece."""
     yield b'<D:multistatus xmlns:D="DAV:">' + start
@@ -175,7 +218,7 @@ def endless(start: bytes, again: bytes) -> Iterator[bytes]:
     ("start", "again", "said"),
     [
         (b"<D:response><D:x>", b"text" * 4096, "too large"),
-        (b"<D:response>", b"<a></a>" * 2048, "too large"),
+        (b"<D:response>", (b"<%b></%b>" % (b"a" * 100, b"a" * 100)) * 80, "too large"),
         (b"<D:response><D:x a='", b"text" * 4096, "too long"),
         (b"<!--", b"text" * 4096, "too long"),
         (b"<D:response><D:x ", b" " * 16384, "too long"),
@@ -212,6 +255,24 @@ def test_the_heads_words_on_the_stores_bytes_go_and_the_type_is_ours() -> None:
         (b"Date", b"now"),
     ]
     assert multistatus.head(headers) == [(b"Date", b"now"), (b"Content-Type", b"application/xml; charset=utf-8")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ETag", "Last-Modified", "Content-Type", "Content-Encoding", "Content-MD5", "Content-Digest", "Repr-Digest", "Digest",
+        "Accept-Ranges", "Content-Range", "Transfer-Encoding", "Content-Length",
+    ],
+)  # fmt: skip
+def test_no_header_about_the_stores_bytes_is_said_of_ours(name: str) -> None:
+    ours = [(b"Content-Type", b"application/xml; charset=utf-8")]
+    for spelling in (name, name.lower(), name.upper()):
+        assert multistatus.head([(spelling.encode(), b"")]) == ours
+
+
+@pytest.mark.parametrize("value", [b"identity", b" Identity ", b""])
+def test_what_is_not_compressed_may_say_so(value: bytes) -> None:
+    assert multistatus.head([(b"Content-Encoding", value)]) == multistatus.head([])
 
 
 def test_a_compressed_one_is_refused() -> None:
