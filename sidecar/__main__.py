@@ -2,12 +2,14 @@
 
 import signal
 
-# Before the imports that take long: whoever interrupts a command is not answered with a traceback.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from sidecar.cli.root import main  # noqa: E402
+def main() -> None:
+    # Before the imports that take long: whoever interrupts a command is not answered with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from sidecar.cli.root import main as command
 
-__all__ = ["main"]
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -76,8 +76,6 @@ class Secret:
     def __eq__(self, other: object) -> Never:
         raise TypeError("compare secrets with hmac.compare_digest")
 
-    __hash__ = None  # type: ignore[assignment]
-
 
 class Oddity(IntFlag):
     """Spellings that stores read differently; refused unless the profile's table allows them (law 1)."""

@@ -14,8 +14,8 @@ from sidecar.document import Block, Value, suggestion
 from sidecar.settings import DAY, IssuerSettings
 from sidecar.yaml_tree import quoted
 
-SECRET_ALGORITHM: Final = "HS256"  # noqa: S105 - an algorithm's name
-ALGORITHMS: Final = (*sorted(ASYMMETRIC), SECRET_ALGORITHM)
+SYMMETRIC: Final = "HS256"
+ALGORITHMS: Final = (*sorted(ASYMMETRIC), SYMMETRIC)
 SOURCES: Final = ("jwks_url", "jwks_file", "pem_file", "secret_file")
 DEFAULT: Final = ("RS256", "ES256")
 SERVES_EVERYBODY: Final = frozenset(
@@ -82,19 +82,19 @@ def _sources(block: Block, folder: Folder) -> dict[str, Path]:
 def _algorithms(block: Block, has_secret: bool) -> tuple[str, ...]:
     value = block.find("algorithms")
     if value is None:
-        return (SECRET_ALGORITHM,) if has_secret else DEFAULT
+        return (SYMMETRIC,) if has_secret else DEFAULT
     found = [text for item in value.items() if (text := _algorithm(item))]
     if len(set(found)) < len(found):
         value.problem("an algorithm is here twice")
     if value.is_list and not value.items():
         value.problem(f"at least one algorithm is needed; without the key it is {' and '.join(DEFAULT)}")
-    public = [algorithm for algorithm in found if algorithm != SECRET_ALGORITHM]
-    if SECRET_ALGORITHM in found and public:
-        value.problem(f"{SECRET_ALGORITHM} never stands beside an algorithm with public keys, such as {public[0]}")
-    elif SECRET_ALGORITHM in found and not has_secret:
-        value.problem(f"{SECRET_ALGORITHM} needs a secret_file, and no other source of keys")
+    public = [algorithm for algorithm in found if algorithm != SYMMETRIC]
+    if SYMMETRIC in found and public:
+        value.problem(f"{SYMMETRIC} never stands beside an algorithm with public keys, such as {public[0]}")
+    elif SYMMETRIC in found and not has_secret:
+        value.problem(f"{SYMMETRIC} needs a secret_file, and no other source of keys")
     elif public and has_secret:
-        value.problem(f"a secret_file is for {SECRET_ALGORITHM} alone, not for {public[0]}")
+        value.problem(f"a secret_file is for {SYMMETRIC} alone, not for {public[0]}")
     return tuple(found)
 
 

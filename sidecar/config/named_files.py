@@ -4,6 +4,7 @@ The law: a key that others may know (a sample, a placeholder) or that is too sho
 No message repeats a byte of a secret.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -78,7 +79,7 @@ def _master_keys(check: FileCheck, tokens: TokenSettings) -> None:
         named[f"$.tokens.previous_access_key_master_files[{index}]"] = file
     versions: dict[int, Path] = {}
     for setting, file in named.items():
-        check.secret(setting, file, lambda content, file=file: _master_key_flaw(content, file, versions))  # type: ignore[misc]
+        check.secret(setting, file, partial(_master_key_flaw, file=file, versions=versions))
 
 
 def _upstream(check: FileCheck, setting: str, upstream: UpstreamSettings) -> None:

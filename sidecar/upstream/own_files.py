@@ -59,6 +59,9 @@ class Material(Struct, frozen=True):
     keys: Keys | None = None
 
 
+NOTHING = Material()
+
+
 def files_of(settings: UpstreamSettings) -> tuple[Path, ...]:
     credentials = settings.credentials
     named = [settings.ca_file, settings.client_certificate_file, settings.client_key_file]

@@ -19,7 +19,7 @@ from sidecar.upstream.address import Address, Lookup, Pooled, look_up
 from sidecar.upstream.addresses import Addresses
 from sidecar.upstream.connection import DeadConnection
 from sidecar.upstream.health import FAILING, Standing
-from sidecar.upstream.own_files import Material
+from sidecar.upstream.own_files import NOTHING, Material
 from sidecar.upstream.request import Question, head, preamble
 
 _SWEEP = 0.5
@@ -30,7 +30,7 @@ _IMPATIENT = 1.0
 
 
 class Pool:
-    def __init__(self, settings: UpstreamSettings, material: Material = Material(), lookup: Lookup = look_up) -> None:  # noqa: B008 - it can't be changed
+    def __init__(self, settings: UpstreamSettings, material: Material = NOTHING, lookup: Lookup = look_up) -> None:
         self._settings = settings
         self._material = material
         self._all: set[Pooled] = set()

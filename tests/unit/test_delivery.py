@@ -30,7 +30,7 @@ TOKEN = Secret(TEXT)
 
 
 def manifest(**wish: str) -> str:
-    place = destination(To.k8s_secret, Wish(**wish))  # type: ignore[arg-type]
+    place = destination(To.kubernetes, Wish(**wish))  # type: ignore[arg-type]
     place.put(TOKEN, FIRST)
     assert place.manifest is not None
     return place.manifest
@@ -88,7 +88,7 @@ def test_a_name_that_looks_like_something_else_stays_a_name(name: str, key: str)
 )
 def test_what_kubernetes_would_not_take_is_refused_before_there_is_a_token(wish: dict[str, str]) -> None:
     with pytest.raises(DeliveryError, match="--"):
-        destination(To.k8s_secret, Wish(**wish))  # type: ignore[arg-type]
+        destination(To.kubernetes, Wish(**wish))  # type: ignore[arg-type]
 
 
 # --- a file of variables --------------------------------------------------------------------------------------------------------
@@ -338,7 +338,7 @@ def test_a_command_that_makes_tokens_has_the_options_where_its_place_stands() ->
     assert make.__doc__ == "Make one."
     nowhere = {"to": None, "secret": None, "key": None, "namespace": None, "file": None}
     make(which="it", json=True, **nowhere)
-    make(which="it", json=False, **{**nowhere, "to": To.k8s_secret, "secret": "ci"})
+    make(which="it", json=False, **{**nowhere, "to": To.kubernetes, "secret": "ci"})
     (_, first, json), (_, second, _) = seen
     assert (first, json) == (None, True)
     assert second is not None

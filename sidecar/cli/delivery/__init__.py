@@ -16,13 +16,13 @@ __all__ = ["DeliveryError", "Destination", "To", "Wish", "destination"]
 
 
 class To(StrEnum):
-    k8s_secret = "k8s-secret"  # noqa: S105 - a kind, not a secret
+    kubernetes = "k8s-secret"
     vault = "vault"
     env_file = "env-file"
 
 
 KINDS: dict[To, Callable[[Wish], Destination]] = {
-    To.k8s_secret: KubernetesSecret,
+    To.kubernetes: KubernetesSecret,
     To.vault: Vault,
     To.env_file: EnvFile,
 }
