@@ -108,6 +108,10 @@ class Talk:
         self.writer.transport.abort()
 
 
+TRUSTING = HealthSettings(failures=1000)
+"""For tests that aren't about health: however often a store fails, it is asked on."""
+
+
 class Store:
     def __init__(self, port: int) -> None:
         self.port = port
@@ -120,7 +124,7 @@ class Store:
         connections: int = 8,
         queue: int = 1024,
         queue_timeout: float = 20.0,
-        health: HealthSettings = HealthSettings(),  # noqa: B008 - it can't be changed
+        health: HealthSettings = TRUSTING,
         **timeouts: float,
     ) -> UpstreamSettings:
         return UpstreamSettings(
