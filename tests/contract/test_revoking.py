@@ -97,7 +97,7 @@ async def test_a_second_time_changes_nothing(opened: OpenStore) -> None:
 
 async def test_it_is_kept_until_its_token_has_expired_with_all_leeway_and_no_longer(opened: OpenStore) -> None:
     await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + LIFE)
-    for later, revoked in ((600 + LEEWAY, True), (600 + LEEWAY + 2, False)):
+    for later, revoked in ((LIFE + LEEWAY, True), (LIFE + LEEWAY + 2, False)):
         async with following(opened, clock=lambda later=later: NOW + later) as feed:  # type: ignore[misc]
             assert feed.revoked(jwt()) is revoked
     clock = NOW
@@ -110,7 +110,7 @@ async def test_it_is_kept_until_its_token_has_expired_with_all_leeway_and_no_lon
 async def test_what_is_revoked_for_longer_is_kept_for_longer_by_who_knew_of_it(opened: OpenStore) -> None:
     clock = NOW
     async with following(opened, clock=lambda: clock) as feed:
-        for seconds in (60, 600):
+        for seconds in (60, LIFE):
             await opened.revoking.name("jwt:ci:j-1", actor="root", now=NOW, expires_at=NOW + seconds)
             seq = await opened.store.last_change()
             await until(lambda seq=seq: feed.seq >= seq)  # type: ignore[misc]
