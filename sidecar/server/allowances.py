@@ -5,7 +5,8 @@ the store is asked, and nothing that runs is ever cut off.
   password by the workspace; callers without a token by their network.
 - Bytes are known when they have passed: they are charged at a request's end, and whoever took more than there was waits until that
   is paid back.
-- What the configuration says and what the policy says hold both; each counts for itself.
+- What the configuration says and what the policy says hold both; each counts for itself. What is asked of no workspace, as which
+  buckets there are, counts for who asks it alone.
 - Each process counts for itself. With several workers one may have up to as many times as much as there are workers.
 """
 
@@ -114,16 +115,17 @@ class Allowances:
         """The decision and its permit; where a limit is reached, another decision and none. What was refused anyway by no known
         caller is left alone."""
         workspace, principal = decision.workspace, decision.principal
-        if workspace is None or principal is None or not (decision.allowed or decision.known):
+        if principal is None or not (decision.allowed or decision.known):
             return decision, None
         accounts = []
-        for origin, quotas in (("", self._quotas), (workspace.name, workspace.quotas)):
+        name = "" if workspace is None else workspace.name
+        for origin, quotas in (("", self._quotas), (name, None if workspace is None else workspace.quotas)):
             if quotas is None:
                 continue
             if quotas.token != NOTHING:
                 accounts.append(self._account("token", (origin, *_whose(principal, peer)), quotas.token, now))
-            if quotas.workspace != NOTHING:
-                accounts.append(self._account("workspace", (origin, workspace.name), quotas.workspace, now))
+            if quotas.workspace != NOTHING and workspace is not None:
+                accounts.append(self._account("workspace", (origin, name), quotas.workspace, now))
         refusals = [refusal for account in accounts if (refusal := account.refusal(now)) is not None]
         if not refusals:
             for account in accounts:

@@ -17,6 +17,11 @@ routes: [{path: /web, client: plain, upstream: local}]
 anonymous: read
 ci_tokens: read-write
 """
+BUCKET = """
+workspace: models
+routes: [{path: /models, client: s3, upstream: bucket, upstream_path: /models}]
+ci_tokens: read-write
+"""
 BURST = 20
 NOISE = "asc_ci_AAAAAAAAAAAA_" + "A" * 49
 
@@ -150,11 +155,19 @@ def test_good_tokens_pass_in_the_middle_of_a_flood(sidecar: SidecarProcess) -> N
 def test_requests_bytes_and_streams_are_limited(tmp_path: Path) -> None:
     process = SidecarProcess(
         tmp_path,
-        upstreams='  local: {url: "file://./data"}',
-        policies={"web.yaml": POLICY + "rate_limits: {workspace: {bytes: 1MiB/d}, token: {streams: 1}}\n"},
+        upstreams='  local: {url: "file://./data"}\n  bucket: {url: "http://127.0.0.1:1"}',
+        policies={
+            "web.yaml": POLICY + "rate_limits: {workspace: {bytes: 1MiB/d}, token: {streams: 1}}\n",
+            "models.yaml": BUCKET,
+        },
         more="rate_limits: {token: {requests: 5/d}}",
     ).start()
     try:
+        lists = process.token(workspaces=("models",))
+        listed = [ask(process.port, "GET", "/", bearer(lists)) for _ in range(6)]  # of no workspace, so that none counts it
+        assert [each.status for each in listed] == [200] * 5 + [503]
+        assert b"<Code>SlowDown</Code>" in listed[-1].body
+        assert listed[-1].header("retry-after") is not None
         one, other, third = process.token(), process.token(), process.token()
         assert [ask(process.port, "GET", "/web/none", bearer(one)).status for _ in range(6)] == [404] * 5 + [429]
         refused = ask(process.port, "PUT", "/web/a", bearer(one), b"content")
@@ -167,7 +180,7 @@ def test_requests_bytes_and_streams_are_limited(tmp_path: Path) -> None:
             assert process.metric('sidecar_rate_limited_total{limit="streams",scope="token"}') >= 1
         assert ask(process.port, "PUT", "/web/large", bearer(third), bytes(2_000_000)).status == 201
         until(lambda: ask(process.port, "GET", "/web/large", {}).status == 429)  # the workspace's bytes are used up
-        assert process.metric('sidecar_rate_limited_total{limit="requests",scope="token"}') == 2
+        assert process.metric('sidecar_rate_limited_total{limit="requests",scope="token"}') == 3
         assert process.metric('sidecar_rate_limited_total{limit="bytes",scope="workspace"}') >= 1
         assert process.metric('sidecar_decisions_total{decision="deny",reason="rate_limited"}') >= 4
         records = until(lambda: [each for each in process.audit() if each["reason"] == "rate_limited"])

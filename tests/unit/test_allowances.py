@@ -53,6 +53,18 @@ def test_requests_of_a_token() -> None:
     assert count(kept, decided(where=workspace("docs")), NOW + 3) == 0  # the same token elsewhere
 
 
+def test_what_is_asked_of_no_workspace_counts_for_who_asks() -> None:
+    """Listing buckets looks at every workspace's policy: nobody does it without end."""
+    kept = Allowances(Quotas(token=Quota(requests=TEN), workspace=Quota(requests=Rate(1.0, 3))))
+    nowhere = Decision(Reason.ANSWERED_HERE, principal=ADA)
+    assert count(kept, nowhere) == 10
+    assert kept.admit(nowhere, "192.0.2.7", NOW)[0].reason is Reason.RATE_LIMITED
+    assert count(kept, decided()) == 0
+    assert count(kept, decided(CI)) == 3
+    unknown = Decision(Reason.NO_ROUTE)
+    assert kept.admit(unknown, "192.0.2.7", NOW) == (unknown, None)
+
+
 def test_what_is_alike_in_name_alone_is_not_one_token() -> None:
     kept = Allowances(Quotas(token=Quota(requests=TEN)))
     pairs = [
