@@ -113,7 +113,7 @@ class DataPlane:
             )
         permit = None
         workspace = decision.workspace
-        if workspace is not None and (workspace.quotas is not None or self._allowances.general):
+        if self._allowances.general or (workspace is not None and workspace.quotas is not None):
             decision, permit = self._allowances.admit(decision, connection.peer, now)
         evidence = Evidence(self._audit, self._records, decision, incoming, self._token_state, now, began)
         reason, detail = decision.reason, ""
