@@ -61,6 +61,8 @@ class Settled(Struct, frozen=True):
     """Those that were decided on, in the route's workspace."""
     exists: bool | None = None
     """Whether the key is there, where that was asked."""
+    occupied: bool = False
+    """Its being there is what refused it."""
     detail: str = ""
     sending: Sending | None = None
     answer: LocalAnswer | None = None
@@ -102,6 +104,7 @@ async def settle(
         there = asked.operation.name in _ALTERS or await exists(route, here.path(asked.key))
         verdict = judge(route.workspace, actions, there)
     source, detail = None, ""
+    occupied = there is True and not verdict.allowed and asked.operation.name not in _ALTERS
     if asked.source is not None:
         where = f"{asked.source.bucket}/{asked.source.key}"
         if verdict.allowed:
@@ -115,11 +118,11 @@ async def settle(
         answer = None
         if asked.operation.name == "CreateBucket" and judge(route.workspace, _WRITE, None).allowed:
             answer = _there_already(head)
-        return Settled(verdict, route, actions, there, detail, answer=answer)
+        return Settled(verdict, route, actions, there, occupied, detail, answer=answer)
     ready = sending(
         asked, head, here, source=source, deleted=deleted, only_creates=there is False and store.conditional
     )
-    return Settled(verdict, route, actions, there, detail, ready)
+    return Settled(verdict, route, actions, there, occupied, detail, ready)
 
 
 async def _judged(judge: Judge, workspace: str, actions: tuple[Action, ...]) -> Verdict:

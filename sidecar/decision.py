@@ -56,7 +56,7 @@ class Decision(Struct):
     errand: Errand | None = None
     """Set where the store is asked for something else than the request's own words, or its body or answer is looked at."""
     exists: bool = False
-    """The key that would be written is known to be there."""
+    """The key that would be written is known to be there: where the request is refused, that is why."""
     only_creates: bool = False
     """It was decided on the key's not being there: the store is asked to hold to that (rule 17)."""
     forward: HeaderList | None = None

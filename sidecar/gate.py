@@ -262,7 +262,7 @@ class Gate:
         decision.route, decision.actions, decision.sending = settled.route, settled.actions, settled.sending
         decision.answer = settled.answer
         decision.workspace = workspace = snapshot.workspaces[settled.route.workspace]
-        decision.detail, decision.exists = settled.detail, settled.exists is True
+        decision.detail, decision.exists = settled.detail, settled.occupied
         if asking.trace is not None:
             fresh = LastRead(circumstances=last.circumstances)
             both = bucket_routes.in_both_forms(settled.actions)
@@ -290,6 +290,7 @@ class Gate:
         decision.actions = operation.actions
         settled = await settle(operation, head, route, snapshot, judge, lambda path: self._existence(route, path))
         decision.actions, decision.forward = settled.actions, settled.forward
+        decision.exists = settled.exists is True and not settled.verdict.allowed
         if asking.trace is not None:
             self._evaluate(workspace, principal, settled.actions, settled.exists, last, report, asking.trace)
         return settled.verdict

@@ -207,7 +207,6 @@ class _StatedActions:
     """A profile that takes any request for the actions of a question."""
 
     allowed = Oddity.NONE
-    tells_existence = False
 
     def __init__(self, name: str, actions: Sequence[Action]) -> None:
         self.name = name

@@ -18,7 +18,6 @@ from sidecar.reasons import Reason
 
 class Bazel:
     name = "bazel"
-    tells_existence = True
     allowed = Oddity.NONE
 
     def classify(self, head: Head, route: Route) -> Errand | LocalAnswer:

@@ -18,7 +18,6 @@ _FORWARDED = build_cache.FORWARDED | {"x-gradle-version"}
 
 class Gradle:
     name = "gradle"
-    tells_existence = True
     allowed = Oddity.NONE
 
     def classify(self, head: Head, route: Route) -> Errand | LocalAnswer:

@@ -44,7 +44,6 @@ _KEPT_READS = frozenset({200, 206, 404, 410, 416})
 
 class Nix:
     name = "nix"
-    tells_existence = True
     allowed = Oddity.NONE
 
     def classify(self, head: Head, route: Route) -> Errand | LocalAnswer:

@@ -22,7 +22,6 @@ _KEPT_READS = frozenset({200, 206, 404, 416})
 
 class Nx:
     name = "nx"
-    tells_existence = True
     allowed = Oddity.EMPTY_SEGMENT
     """Only right after the route's path."""
 

@@ -51,8 +51,10 @@ _SCOPED_NAME = re.compile(r"@[0-9A-Za-z~._-]+/[0-9A-Za-z~._-]+")
 
 
 class Plain:
+    """Of a key that is there and stays as it is, these clients hear 409: twine's `--skip-existing` goes on at it, Maven and Gradle show
+    it, and Git LFS gives up, where a 403 would have it try again eight times."""
+
     name = "plain"
-    tells_existence = False
     allowed = Oddity.ENCODED_SLASH
     """Within npm's names alone, `/@scope%2fname`, which is the key `@scope/name`. Their spelling travels on as it came."""
 

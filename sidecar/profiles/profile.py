@@ -73,10 +73,6 @@ class Profile(Protocol):
     def allowed(self) -> Oddity:
         """The oddities of a path that these clients need; any other is a 400 (law 1)."""
 
-    @property
-    def tells_existence(self) -> bool:
-        """Whether a write that is refused because its key is there is answered as `EXISTS`, not as what refused it."""
-
     def classify(self, head: Head, route: Route) -> tuple[Action, ...] | Operation | Errand | Asked | LocalAnswer:
         """The non-empty set of actions that the request comes to, or the answer where the store isn't asked.
 

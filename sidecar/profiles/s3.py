@@ -22,7 +22,6 @@ class S3:
     allowed = _EVERY
     signed = True
     """Its clients sign their requests instead of sending a token."""
-    tells_existence = False
 
     def classify(self, head: Head, route: Route) -> Asked:
         """What is asked; what it comes to, `buckets.settle` says. Raises `Refused` as `s3.request.read` does."""

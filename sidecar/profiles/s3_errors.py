@@ -39,6 +39,7 @@ CODES: dict[Reason, tuple[int, str]] = {
     Reason.UNSIGNED_HEADER: (403, "AccessDenied"),
     Reason.CLOCK_SKEW: (403, "RequestTimeTooSkewed"),
     Reason.URL_EXPIRED: (403, "AccessDenied"),
+    Reason.EXISTS: (412, "PreconditionFailed"),
     Reason.OVERLOADED: (503, "SlowDown"),
     Reason.STORE_FULL: (507, "InsufficientCapacity"),
 }

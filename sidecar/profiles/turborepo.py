@@ -58,7 +58,6 @@ _PREFLIGHT = LocalAnswer(
 
 class Turborepo:
     name = "turborepo"
-    tells_existence = True
     allowed = Oddity.NONE
 
     def classify(self, head: Head, route: Route) -> Errand | LocalAnswer:

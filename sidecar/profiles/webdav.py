@@ -38,7 +38,6 @@ written again: what it holds means nothing to anybody."""
 
 class Webdav:
     name = "webdav"
-    tells_existence = False
     allowed = Oddity.NON_ASCII
     """File names are text in any script; stores agree on percent-encoded UTF-8. The other oddities stay refused."""
 
@@ -92,6 +91,10 @@ class Webdav:
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
         answer = denial.plain(head, reason, hint, challenge, workspace)
+        if reason is Reason.EXISTS:
+            # RFC 4918 §9.8.5: what COPY and MOVE say where something is at the destination. To a PUT a 409 would say that the folder is
+            # missing (§9.7.1), and clients go and make it.
+            return replace(answer, status=412)
         if head is None or not _is_sccache_check(head):
             return answer
         if answer.status == 403 or REASONS[reason].outcome is Outcome.ERROR:

@@ -37,6 +37,7 @@ from sidecar.server.mapped import Mapped
 from sidecar.server.running import Running
 from sidecar.server.stores import STORE_FAILED, StoreState
 from sidecar.server.taken import Taken, taken
+from sidecar.server.through import Creating
 from sidecar.settings import ProvenanceSettings
 
 log = logging.getLogger(__name__)
@@ -200,6 +201,8 @@ class DataPlane:
             if place.keeps_provenance and exchange.method == "PUT":
                 forward = _signed(forward, decision.principal, evidence.request_id)
             exchange.hand_over(store_path(decision), forward, rules)
+            if decision.only_creates:
+                client = Creating(exchange)
         store, failed = self.stores[route.upstream], False
         try:
             if self._running is None:
@@ -271,7 +274,7 @@ def _numbered(answer: LocalAnswer, profile: Profile | None, evidence: Evidence) 
 
 def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAnswer:
     profile = decision.profile or PROFILES["plain"]
-    if decision.exists and reason is decision.reason and profile.tells_existence:
+    if decision.exists and reason is decision.reason and not decision.allowed:
         reason = Reason.EXISTS  # what the client can do something with; the record says why it may not replace it
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""

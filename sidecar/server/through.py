@@ -104,6 +104,21 @@ class Told(Through):
         self._exchange.finish()
 
 
+class Creating(Through):
+    """A write that was decided on its key's absence, and that the store was asked to hold to that: where it does, another writer
+    was faster, and the client hears what it would have heard a moment later."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__(exchange)
+        self._exchange = exchange
+
+    def start(self, status: int, headers: HeaderList, length: int | None) -> None:
+        if status == 412:
+            self._exchange.upstream_status = status
+            raise Refused(Reason.EXISTS, "the store answered 412")
+        self._exchange.start(status, headers, length)
+
+
 class Verified(Through):
     """Lets a body come to its end only if it hashes to `sha256`, in lower-case hex."""
 

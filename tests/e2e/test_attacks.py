@@ -146,7 +146,7 @@ def test_a_body_sent_after_a_head_is_nobodys_answer(rig: Rig) -> None:
 def test_whether_a_key_exists_does_not_depend_on_the_query(rig: Rig) -> None:
     rig.store.objects["/store/once/release"] = b"first"
     for query in ("", "?versionId=none", "?x"):
-        assert rig.ask("PUT", f"/once/release{query}", token=rig.once, body=b"second").status == 403
+        assert rig.ask("PUT", f"/once/release{query}", token=rig.once, body=b"second").status == 409
     assert rig.store.objects["/store/once/release"] == b"first"
 
 
@@ -159,7 +159,7 @@ def test_a_slow_upload_does_not_outlast_the_question_whether_its_key_is_free(rig
         until(lambda: any((rig.sidecar.folder / "data").rglob("*.tmp")) or _intents(rig, "/local/release"))
         assert rig.ask("PUT", "/local/release", token=rig.local, body=b"good").status == 201
         slow.sendall(b"L")
-        assert slow.recv(100).startswith(b"HTTP/1.1 412 ")
+        assert slow.recv(100).startswith(b"HTTP/1.1 409 ")
     assert rig.ask("GET", "/local/release", token=rig.local).body == b"good"
 
 

@@ -55,6 +55,7 @@ class Rig:
         self.sidecar, self.nginx = sidecar, nginx
         self.tokens = {name: sidecar.token(workspaces=(name,)) for name in ("web", "once", "signed")}
         self.reader = sidecar.token(permissions=("read",))
+        self.once_reader = sidecar.token(permissions=("read",), workspaces=("once",))
 
     def ask(
         self,
@@ -104,6 +105,8 @@ KEYS = {
     "bazel": f"ac/{SHA}",
     "gradle": "360566a6089c428c9e1dfa44902419f3",
     "nix": "nar/19819j8j3l6rmz11w6374g41c502xpp40k2rif67z208968df73v.nar.xz",
+    "npm": "acme/lib-1.0.jar",
+    "dav": "2/0/9/209abc",
 }
 
 
@@ -132,13 +135,15 @@ def test_nx_with_a_slash_at_the_end_of_its_server_s_address(rig: Rig, store: str
 
 @stores
 def test_what_each_client_hears_when_its_key_is_taken(rig: Rig, store: str) -> None:
-    expected = {"nx": 409, "turborepo": 409, "bazel": 409, "gradle": 413, "nix": 409}
+    expected = {"nx": 409, "turborepo": 409, "bazel": 409, "gradle": 413, "nix": 409, "npm": 409, "dav": 412}
     for client, status in expected.items():
         path = f"/once/{store}/{client}/{KEYS[client]}"
         assert rig.ask("PUT", path, b"first").status in (200, 201, 204)
         again = rig.ask("PUT", path, b"second")
         assert (again.status, again.reason) == (status, "exists"), client
         assert rig.ask("GET", path).body == b"first"
+        may_not = rig.ask("PUT", path, b"second", token=rig.once_reader)
+        assert (may_not.status, may_not.reason) == (403, "token_limit"), "whoever may not write isn't told what is there"
 
 
 @stores
@@ -469,4 +474,4 @@ def test_sccache_starts_a_second_time_where_keys_stay_as_they_are(rig: Rig, stor
     for _ in range(2):
         assert rig.ask("PUT", f"/once/{store}/dav/.sccache_check", b"Hello, World!").status in (201, 204)
     assert rig.ask("PUT", f"/once/{store}/dav/2/0/9/209b", b"object").status == 201
-    assert rig.ask("PUT", f"/once/{store}/dav/2/0/9/209b", b"another").status == 403
+    assert rig.ask("PUT", f"/once/{store}/dav/2/0/9/209b", b"another").status == 412

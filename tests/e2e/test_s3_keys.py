@@ -43,6 +43,13 @@ def refused(call: Call, client: Any, key: str) -> bool:
     return bool(error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403)
 
 
+def taken(call: Call, client: Any, key: str) -> bool:
+    """Refused for the key's being there, as S3 tools know it."""
+    with pytest.raises(ClientError) as error:
+        call(client, key)
+    return bool(error.value.response["Error"]["Code"] == "PreconditionFailed")
+
+
 AT: dict[str, Call] = {
     "get": lambda c, k: c.get_object(Bucket="artifacts", Key=k),
     "head": lambda c, k: c.head_object(Bucket="artifacts", Key=k),
@@ -91,6 +98,8 @@ REPLACE: dict[str, Call] = {
     "put": lambda c, k: c.put_object(Bucket="once", Key=k, Body=b"another"),
     "copy": lambda c, k: c.copy_object(Bucket="once", Key=k, CopySource="once/source"),
     "begin an upload": lambda c, k: c.create_multipart_upload(Bucket="once", Key=k),
+}
+RETAG: dict[str, Call] = {
     "tag": lambda c, k: c.put_object_tagging(Bucket="once", Key=k, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}),
     "untag": lambda c, k: c.delete_object_tagging(Bucket="once", Key=k),
 }
@@ -105,7 +114,9 @@ def test_what_is_written_once_is_made_by_each_operation_and_replaced_by_none(hou
     completed(once, "in parts", upload, b"in parts")
     for key in ("put", "copied", "in parts"):
         for name, call in REPLACE.items():
+            assert taken(call, once, key), (name, key)
+        for name, call in RETAG.items():
             assert refused(call, once, key), (name, key)
-    assert refused(lambda c, k: completed(c, k, late, b"another"), once, "put")
+    assert taken(lambda c, k: completed(c, k, late, b"another"), once, "put")
     stored = {key.removeprefix("once/"): data for key, data in house.stored().items() if key.startswith("once/")}
     assert stored == {"source": b"source", "put": b"put", "copied": b"source", "in parts": b"in parts"}

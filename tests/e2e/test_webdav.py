@@ -224,7 +224,7 @@ def test_a_tree_is_moved_and_copied(rig: Rig) -> None:
 def test_nothing_takes_the_place_of_what_is_kept(rig: Rig, method: str, goal: str) -> None:
     source = "/dav/a/" if goal.endswith("/") else "/dav/a/one"
     refused = rig.ask(method, source, {"Destination": goal})
-    assert (refused.status, refused.reason) == (403, "rule_deny")
+    assert (refused.status, refused.reason) == (412, "exists")
     assert rig.stored().keys() == set(KEYS)
 
 
@@ -243,7 +243,7 @@ def test_onto_what_is_there_asks_overwrite(rig: Rig, method: str, source: str, g
     (rig.nginx.files / "once/old2/y").write_bytes(b"y")
     before = rig.stored()
     refused = rig.ask(method, source, {"Destination": goal})
-    assert (refused.status, refused.reason) == (403, "no_rule")
+    assert (refused.status, refused.reason) == (412, "exists")
     assert rig.stored() == before
     fresh = goal.replace("/once/", "/once/fresh-")
     assert rig.ask(method, source, {"Destination": fresh}).status in (201, 204)

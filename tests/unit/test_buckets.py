@@ -104,7 +104,7 @@ def test_whether_the_key_is_there_is_asked_where_it_matters(there: bool, allowed
     policy = Policy(web={WRITE})
     policy.about_existence = True
     found = settled(policy, "PUT", "/web/k", there=there)
-    assert (found.verdict.allowed, found.exists) == (allowed, there)
+    assert (found.verdict.allowed, found.exists, found.occupied) == (allowed, there, there)
     if found.sending is not None:
         assert (b"If-None-Match", b"*") in found.sending.headers
 
@@ -123,6 +123,20 @@ def test_what_changes_an_object_counts_its_key_as_there(method: str, raw: str) -
 
     settled = asyncio.run(buckets.settle(request.read(head), head, found, ROUTES, STORES, policy, exists, None))
     assert (settled.verdict.allowed, settled.exists) == (False, True)
+    assert not settled.occupied, "it isn't known to be there, and nobody is told that it is"
+
+
+def test_where_the_source_is_refused_it_is_not_for_the_keys_being_there() -> None:
+    class Replaces(Policy):
+        def __call__(self, workspace: str, actions: tuple[Action, ...], exists: bool | None) -> Verdict:
+            if workspace == "web" and exists is None:
+                return Verdict(False, Reason.EXISTENCE_UNKNOWN, existence_needed=True)
+            return GRANTED if workspace == "web" else DENIED
+
+    policy = Replaces()
+    policy.about_existence = True
+    found = settled(policy, "PUT", "/web/k", there=True, x_amz_copy_source="mobile/a")
+    assert (found.verdict.allowed, found.exists, found.occupied) == (False, True, False)
 
 
 def test_a_store_without_conditional_writes_is_not_asked_for_one() -> None:

@@ -75,6 +75,7 @@ def test_every_refusal_is_read_by_botocore(reason: Reason) -> None:
         (Reason.URL_EXPIRED, 403, "AccessDenied"),
         (Reason.OVERLOADED, 503, "SlowDown"),
         (Reason.STORE_FULL, 507, "InsufficientCapacity"),
+        (Reason.EXISTS, 412, "PreconditionFailed"),
         (Reason.NO_RULE, 403, "AccessDenied"),
         (Reason.RULE_DENY, 403, "AccessDenied"),
         (Reason.TOKEN_LIMIT, 403, "AccessDenied"),

@@ -11,7 +11,7 @@ from sidecar.ports import HeaderList
 from sidecar.profiles import PROFILES, LocalAnswer
 from sidecar.reasons import Reason
 from sidecar.server.exchange import Exchange
-from sidecar.server.through import Held, Own, Told, Verified
+from sidecar.server.through import Creating, Held, Own, Told, Verified
 
 
 class Client:
@@ -55,6 +55,22 @@ class Client:
 def told(client: Client, profile: str = "nx", missing: LocalAnswer | None = None) -> Told:
     exchange: Exchange = client  # type: ignore[assignment]  # as much of one as is asked for
     return Told(exchange, PROFILES[profile], missing)
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 403, 409, 500])
+def test_whoever_creates_hears_what_the_store_says(status: int) -> None:
+    client = Client([b"x"])
+    exchange: Exchange = client  # type: ignore[assignment]
+    Creating(exchange).start(status, [(b"ETag", b"e")], 0)
+    assert (client.status, client.told) == (status, [(b"ETag", b"e")])
+
+
+def test_whoever_loses_a_race_hears_that_the_key_is_there() -> None:
+    client = Client([b"x"])
+    exchange: Exchange = client  # type: ignore[assignment]
+    with pytest.raises(Refused) as refused:
+        Creating(exchange).start(412, [], 0)
+    assert (refused.value.reason, client.status, client.upstream_status) == (Reason.EXISTS, 0, 412)
 
 
 async def sent(body: Verified) -> tuple[list[bytes], Reason | None]:

@@ -7,7 +7,7 @@ from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Action, Head, Headers, Oddity, Permission
 from sidecar.policy.compiled import Route
-from sidecar.profiles import LocalAnswer, Operation
+from sidecar.profiles import PROFILES, LocalAnswer, Operation
 from sidecar.profiles.webdav import Webdav, destination
 from sidecar.reasons import REASONS, Reason
 
@@ -281,6 +281,13 @@ def test_names_may_be_of_any_script_and_nothing_else_odd() -> None:
 
 def denied(request: Head, reason: Reason, challenge: bool = False) -> int:
     return WEBDAV.deny(request, reason, REASONS[reason].hint, challenge, "web").status
+
+
+def test_a_key_that_is_there_is_no_folder_that_is_missing() -> None:
+    """RFC 4918 §9.7.1: a 409 to a PUT has clients make the folder."""
+    for method in ("PUT", "MOVE", "COPY"):
+        assert denied(head(method, "/dav/cache/x"), Reason.EXISTS) == 412
+    assert PROFILES["plain"].deny(head("PUT", "/dav/x"), Reason.EXISTS, "hint", False, "web").status == 409
 
 
 def test_sccache_s_own_probe_is_no_key_that_could_be_replaced() -> None:
