@@ -40,7 +40,8 @@ class Bazel:
         return replace(errand, actions=(action,))
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
-        return denial.plain(head, reason, hint, challenge, workspace)
+        told = build_cache.hint(reason, hint, 'pass --remote_header="Authorization=Bearer TOKEN"')
+        return denial.plain(head, reason, told, challenge, workspace)
 
     def answered(self, method: str, status: int) -> int | Reason:
         return Reason.EXISTS if method == "PUT" and status == 412 else status

@@ -113,5 +113,10 @@ def digest(name: str) -> str:
     return name
 
 
+def hint(reason: Reason, usual: str, where: str) -> str:
+    """What a person reads. `where` this client takes its token from, which the usual text can't know."""
+    return f"A token is needed: {where}." if reason is Reason.NO_TOKEN else usual
+
+
 def is_read(head: Head | None) -> bool:
     return head is None or head.method in ("GET", "HEAD", "OPTIONS")

@@ -3,6 +3,9 @@
 Gradle turns its remote cache off for the rest of a build after any answer but 200 and 404 to a GET, and 2xx and 413 to a PUT; the build
 goes on. That is right for a bad token, a refusal and an outage. A key that is there already is no reason: it is a 413,
 "not treated as an error" by Gradle's manual (4.4.1 treats it as one, as it would any other status).
+
+Of an answer it shows the status and its reason phrase alone, which RFC 9112 §4 leaves to whoever answers: so that is where a refusal
+says what to do.
 """
 
 from msgspec.structs import replace
@@ -30,8 +33,10 @@ class Gradle:
         return build_cache.errand(head, route, headers=_FORWARDED, address=address)
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
-        answer = denial.plain(head, reason, hint, challenge, workspace)
-        return replace(answer, status=413) if reason is Reason.EXISTS else answer
+        told = build_cache.hint(reason, hint, "it is the password in the remote build cache's credentials")
+        answer = denial.plain(head, reason, told, challenge, workspace)
+        status = 413 if reason is Reason.EXISTS else answer.status
+        return replace(answer, status=status, phrase=f"{told} ({reason.value})".encode())
 
     def answered(self, method: str, status: int) -> int | Reason:
         return Reason.EXISTS if method == "PUT" and status in (409, 412) else status

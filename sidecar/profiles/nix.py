@@ -68,7 +68,8 @@ class Nix:
         return build_cache.errand(head, route, parameters=_PARAMETERS, address=address)
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
-        answer = denial.plain(head, reason, hint, challenge, workspace)
+        told = build_cache.hint(reason, hint, "it is this host's password in the netrc-file of nix.conf")
+        answer = denial.plain(head, reason, told, challenge, workspace)
         writes = not build_cache.is_read(head)
         outage = REASONS[reason].outcome is Outcome.ERROR or answer.status in (408, 429)
         if reason is Reason.UNTRUSTED_NARINFO:

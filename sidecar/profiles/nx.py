@@ -46,7 +46,8 @@ class Nx:
         )
 
     def deny(self, head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str) -> LocalAnswer:
-        answer = _in_plain_text(denial.plain(head, reason, hint, challenge, workspace))
+        told = build_cache.hint(reason, hint, "set NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN")
+        answer = _in_plain_text(denial.plain(head, reason, told, challenge, workspace))
         if head is None:
             return answer
         if not build_cache.is_read(head):

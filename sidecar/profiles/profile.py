@@ -21,6 +21,8 @@ class LocalAnswer(Struct, frozen=True):
     status: int
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
+    phrase: bytes | None = None
+    """Printable ASCII, said after the status instead of its name."""
 
 
 class Operation(Struct, frozen=True):

@@ -256,7 +256,7 @@ def _signed(headers: HeaderList, principal: Principal | None, request_id: str) -
 
 
 def _send(exchange: Exchange, answer: LocalAnswer) -> None:
-    exchange.answer(answer.status, answer.headers, answer.body)
+    exchange.answer(answer.status, answer.headers, answer.body, answer.phrase)
 
 
 def _noticed(answer: LocalAnswer, decision: Decision) -> LocalAnswer:

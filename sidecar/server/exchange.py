@@ -241,10 +241,12 @@ class Exchange:
             self._write(tail)
         self._finished = True
 
-    def answer(self, status: int, headers: HeaderList, body: bytes) -> None:
-        """A whole answer of our own."""
+    def answer(self, status: int, headers: HeaderList, body: bytes, phrase: bytes | None = None) -> None:
+        """A whole answer of our own. `phrase`: said after the status instead of its name."""
         self._rules = None
         self.start(status, headers, len(body))
+        if phrase is not None and self._head is not None:
+            self._head[0] = b"HTTP/1.1 %d %b\r\n" % (status, phrase)
         self.write(body)
         self.finish()
 

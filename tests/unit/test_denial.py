@@ -3,7 +3,7 @@
 import pytest
 from sidecar import target
 from sidecar.model import Head, Headers
-from sidecar.profiles import denial
+from sidecar.profiles import PROFILES, denial
 from sidecar.profiles.profile import LocalAnswer
 from sidecar.reasons import REASONS, Reason
 
@@ -29,6 +29,25 @@ def test_a_refusal_says_what_to_do_and_its_code() -> None:
         (b"x-content-type-options", b"nosniff"),
         (b"sidecar-reason", b"no_rule"),
     }
+
+
+@pytest.mark.parametrize(
+    ("client", "where"),
+    [
+        ("nx", b"NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN"),
+        ("bazel", b"--remote_header"),
+        ("gradle", b"credentials"),
+        ("nix", b"netrc"),
+    ],
+)
+def test_a_client_with_one_place_for_its_token_is_told_that(client: str, where: bytes) -> None:
+    head, hints = Head("GET", target.parse("/web/a"), Headers({}, ())), {each: REASONS[each].hint for each in Reason}
+    asked = PROFILES[client].deny(head, Reason.NO_TOKEN, hints[Reason.NO_TOKEN], True, "web")
+    assert asked.body.startswith(b"A token is needed: ")
+    assert asked.body.endswith(b". (no_token)\n")
+    assert where in asked.body
+    other = PROFILES[client].deny(head, Reason.EXPIRED, hints[Reason.EXPIRED], True, "web")
+    assert other.body == f"{hints[Reason.EXPIRED]} (expired)\n".encode()
 
 
 def test_a_challenge_is_two_lines_bearer_first() -> None:

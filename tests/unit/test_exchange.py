@@ -121,6 +121,16 @@ async def test_a_connection_serves_one_request_after_another() -> None:
         assert len(made.exchanges) == 3
 
 
+async def test_an_answer_may_say_something_else_than_its_status_s_name() -> None:
+    async def answer(exchange: Exchange) -> None:
+        exchange.answer(401, [(b"A", b"1")], b"ok", b"A token is needed: here. (no_token)")
+
+    async with serving(answer) as made:
+        head, _, body = (await made.say(GET_CLOSE)).partition(b"\r\n\r\n")
+    assert body == b"ok"
+    assert head.split(b"\r\n")[:2] == [b"HTTP/1.1 401 A token is needed: here. (no_token)", b"A: 1"]
+
+
 async def test_pipelined_requests_are_answered_in_order_one_at_a_time() -> None:
     running = most = 0
 

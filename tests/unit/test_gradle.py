@@ -6,7 +6,7 @@ from sidecar.model import Action, Permission
 from sidecar.profiles import PROFILES
 from sidecar.reasons import REASONS, Reason
 
-from tests.unit.clients import errand, forwarded, route, statuses
+from tests.unit.clients import denied, errand, forwarded, route, statuses
 
 KEY = "360566a6089c428c9e1dfa44902419f3"
 GET = f"""
@@ -37,6 +37,18 @@ def test_what_it_sends() -> None:
     assert set(forwarded(read)) == {"accept", "x-gradle-version", "user-agent", "accept-encoding"}
     written = errand(PUT, route("gradle"))
     assert written.actions == (Action(Permission.WRITE, f"cache/{KEY}", creates=True),)
+
+
+def test_what_it_shows_of_an_answer_says_what_to_do() -> None:
+    for reason, row in REASONS.items():
+        phrase = denied("gradle", "PUT", reason, challenge=row.status == 401).phrase
+        assert phrase is not None
+        assert phrase.decode().isprintable()
+        assert phrase.isascii()
+        assert phrase.endswith(f" ({reason.value})".encode())
+    assert denied("gradle", "GET", Reason.REVOKED, challenge=True).phrase == (
+        b"The token has been revoked; create a new one. (revoked)"
+    )
 
 
 @pytest.mark.parametrize("path", ["", "a/", "a.b", "cache//x", "a~b"])
