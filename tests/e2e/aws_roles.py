@@ -1,10 +1,13 @@
-"""What AWS would have beside a workload: an agent of pod identity, and a token service for web identity."""
+"""What AWS would have beside a workload: an agent of pod identity, a token service for web identity, an instance's metadata."""
 
 import json
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
+
+_ROLES = "/latest/meta-data/iam/security-credentials/"
+_SESSION = "metadata-session"
 
 
 class Roles:
@@ -16,12 +19,25 @@ class Roles:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # pod identity, and a container's role
-                outer.asked.append(self.headers.get("Authorization", ""))
+            def do_PUT(self) -> None:  # an instance's metadata, version 2: a session first
+                assert self.path == "/latest/api/token"
+                assert 0 < int(self.headers["x-aws-ec2-metadata-token-ttl-seconds"]) <= 21600
+                self._say(_SESSION)
+
+            def do_GET(self) -> None:  # pod identity, a container's role, an instance's
+                by = self.headers.get("Authorization") or self.headers.get("x-aws-ec2-metadata-token", "")
+                outer.asked.append(by)
+                if self.path.startswith("/latest/") and by != _SESSION:
+                    self.send_error(401)  # as where HttpTokens is `required`
+                    return
+                if self.path == _ROLES:
+                    self._say("sidecar-role")
+                    return
                 access_key, secret, token, _ = outer.keys
                 self._say(
                     json.dumps(
                         {
+                            "Code": "Success",
                             "AccessKeyId": access_key,
                             "SecretAccessKey": secret,
                             "Token": token,
