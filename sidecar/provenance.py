@@ -93,8 +93,8 @@ def _who(principal: Principal, said: Mapping[str, Any], limit: int) -> dict[str,
 
 
 def _json(said: Mapping[str, Any]) -> bytes:
-    # JSON leaves DEL as it is, a header doesn't take it; nor does it keep a space at the end of a piece.
-    return json.dumps(said, separators=(",", ":")).replace("\x7f", "\\u007f").replace(" ", "\\u0020").encode()
+    # A header keeps no space at the end of a piece.
+    return json.dumps(said, separators=(",", ":")).replace(" ", "\\u0020").encode()
 
 
 def _text(value: object) -> str:

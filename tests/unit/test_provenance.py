@@ -111,6 +111,7 @@ def test_where_there_is_less_room_than_it_takes_something_is_left_out_and_what_f
     short = json.loads(header(BUILD, "id-1", len(bare) - 1))
     assert (short["subject"], short["issuer"], short["token_id"]) == ("s" * 24, "i" * 24, "t" * 24)
     alone = b'{"request_id":"id-1"}'
+    assert header(BUILD, "id-1", len(alone) + 40) == alone, "no claim of nobody"
     assert header(BUILD, "id-1", len(alone)) == alone
     assert header(BUILD, "id-1", len(alone) - 1) == b""
 
@@ -158,6 +159,11 @@ def test_a_bucket_gets_it_in_pieces_that_keep_their_ends() -> None:
     assert 0 < len(told[-1][1]) <= 256
     assert b"".join(each for _, each in told) == value
     assert pieces(b"x", b"") == []
+
+
+def test_the_pieces_are_numbered_from_the_second() -> None:
+    told = [(b"n", b"v" * 256), (b"n-2", b"v" * 256), (b"n-3", b"v" * 88)]
+    assert pieces(b"n", b"v" * 600) == told
 
 
 def test_nobody_in_particular_is_said_to_be_just_that() -> None:
