@@ -5,7 +5,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -83,7 +82,7 @@ def test_a_step_of_ci_narrows_its_token_and_runs_what_it_doesn_t_trust(sidecar: 
     assert said(sidecar, token, "DELETE", "/web/old/1") == (204, None)
     assert said(sidecar, token, "DELETE", "/web/releases/1") == (403, "no_rule")
     short = narrowed(sidecar, token, "--ttl-seconds", "1")
-    until(lambda: said(sidecar, short) == (401, "expired"), timeout=4)
+    until(lambda: said(sidecar, short) == (401, "expired"))
     assert said(sidecar, token) == (404, None)
 
 
@@ -101,12 +100,10 @@ def test_a_retired_key_ends_its_tokens_within_half_a_second(sidecar: SidecarProc
     first = made(sidecar)
     sidecar.cli("key", "create")
     second = made(sidecar)
-    until(lambda: said(sidecar, second) == (404, None), timeout=2)
+    until(lambda: said(sidecar, second) == (404, None))
     assert said(sidecar, first) == (404, None)
     sidecar.cli("key", "retire", "1")
-    retired = time.monotonic()
-    until(lambda: said(sidecar, first) == (401, "bad_token"), timeout=2)
-    assert time.monotonic() - retired < RETIRED_WITHIN
+    until(lambda: said(sidecar, first) == (401, "bad_token"), RETIRED_WITHIN)
     assert said(sidecar, second) == (404, None)
     sidecar.stop()
     sidecar.start()
@@ -120,14 +117,14 @@ def test_revoking_its_id_ends_it_and_all_that_was_derived(sidecar: SidecarProces
     token_id = json.loads(sidecar.cli("token", "list", "--json"))[0]["id"]
     sidecar.cli("token", "revoke", token_id)
     for each in (token, child):
-        until(lambda each=each: said(sidecar, each) == (401, "revoked"), timeout=2)
+        until(lambda each=each: said(sidecar, each) == (401, "revoked"))
 
 
 def test_a_person_s_token_goes_with_the_person(sidecar: SidecarProcess) -> None:
     token = made(sidecar, subject="ada@example.com")
     assert said(sidecar, token) == (404, None)
     (sidecar.folder / "people.yaml").write_text("users:\n  ada@example.com: {id: u-1, active: false}\n")
-    until(lambda: said(sidecar, token) == (403, "inactive_person"), timeout=5)
+    until(lambda: said(sidecar, token) == (403, "inactive_person"))
 
 
 def test_the_audit_log_names_the_token_and_the_keys(sidecar: SidecarProcess) -> None:

@@ -84,7 +84,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             [sys.executable, "-m", "sidecar.serving", str(folder / "sidecar.yaml")], stdout=log, stderr=log
         )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", listen), timeout=1).close()
@@ -109,7 +109,7 @@ async def _send(served: Served, raw: bytes, *, to_the_end: bool) -> tuple[int, b
     try:
         writer.write(raw)
         while not (answer and not to_the_end and _complete(answer)):
-            data = await asyncio.wait_for(reader.read(65536), QUIET if answer else 5 * QUIET)
+            data = await asyncio.wait_for(reader.read(65536), QUIET if answer else 20)
             if not data:
                 break
             answer += data

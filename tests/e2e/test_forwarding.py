@@ -439,7 +439,7 @@ def test_a_slow_head_is_ended(rig: Rig) -> None:
                 connection.sendall(b"X: y\r\n")
         except OSError:
             pass
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
     assert answered == b"" or status(answered) == 408
 
 

@@ -40,9 +40,10 @@ def said(sidecar: SidecarProcess, method: str = "GET") -> tuple[int, str | None]
 
 
 def rejected(sidecar: SidecarProcess) -> list[str]:
-    records = [json.loads(line) for line in (sidecar.folder / "audit.jsonl").read_text().splitlines()]
     return [
-        str(record["changes"]) for record in records if (record["kind"], record["action"]) == ("policy", "rejected")
+        str(record["changes"])
+        for record in sidecar.audit()
+        if (record["kind"], record["action"]) == ("policy", "rejected")
     ]
 
 

