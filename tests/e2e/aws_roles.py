@@ -10,6 +10,10 @@ _ROLES = "/latest/meta-data/iam/security-credentials/"
 _SESSION = "metadata-session"
 
 
+def expiry(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + seconds))
+
+
 class Roles:
     """`keys`: access key id, secret, session token, and for how many seconds they are good. `asked`: the credential of each request."""
 
@@ -33,7 +37,7 @@ class Roles:
                 if self.path == _ROLES:
                     self._say("sidecar-role")
                     return
-                access_key, secret, token, _ = outer.keys
+                access_key, secret, token, seconds = outer.keys
                 self._say(
                     json.dumps(
                         {
@@ -41,7 +45,7 @@ class Roles:
                             "AccessKeyId": access_key,
                             "SecretAccessKey": secret,
                             "Token": token,
-                            "Expiration": outer.expiry(),
+                            "Expiration": expiry(seconds),
                         }
                     )
                 )
@@ -49,12 +53,12 @@ class Roles:
             def do_POST(self) -> None:  # AssumeRoleWithWebIdentity
                 asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 outer.asked.append(asked["WebIdentityToken"][0])
-                access_key, secret, token, _ = outer.keys
+                access_key, secret, token, seconds = outer.keys
                 self._say(
                     '<AssumeRoleWithWebIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
                     f"<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{access_key}</AccessKeyId>"
                     f"<SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken>"
-                    f"<Expiration>{outer.expiry()}</Expiration></Credentials>"
+                    f"<Expiration>{expiry(seconds)}</Expiration></Credentials>"
                     "</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
                 )
 
@@ -70,9 +74,6 @@ class Roles:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def expiry(self) -> str:
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + self.keys[3]))
 
     def close(self) -> None:
         self._server.shutdown()

@@ -180,6 +180,7 @@ async def test_web_identity_is_renewed_before_it_ends(
 async def test_an_instances_role_is_renewed_before_it_ends(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{roles.port}/")
+    monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "20")  # one second is little where other tests run beside
     # botocore takes keys that are about to end for a bad day of the service, and asks again in 2 to 10 minutes: here at once.
     monkeypatch.setattr("botocore.utils.random.randint", lambda least, most: 0)
     assert await renewed(roles) == RENEWED
