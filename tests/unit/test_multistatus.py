@@ -61,6 +61,7 @@ def hrefs(body: bytes) -> list[str | None]:
 
 def test_hrefs_are_mapped_and_all_else_says_the_same() -> None:
     said = rewritten(NGINX)
+    assert said.startswith(b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus ')
     assert hrefs(said) == ["/web/dir/", "/web/dir/a%20&%C3%A9"]
     expected = ET.canonicalize(NGINX.replace(b"/store/", b"/web/").decode())
     assert ET.canonicalize(said.decode()) == expected
@@ -82,12 +83,12 @@ def test_a_namespace_counts_and_not_its_prefix(start: str) -> None:
     end = "</" + start[1:].partition(" ")[0] + ">"
     body = listing(
         "<response xmlns='DAV:'><href>/store/a</href></response>",
-        "<y:response xmlns:y='DAV:'><y:href>\n /store/b </y:href></y:response>",
+        "<y:response xmlns:y='DAV:'><y:href>\r\n\t /store/XX \n</y:href></y:response>",
         response("/store/<![CDATA[c]]>&#x64;"),
         start=start,
         end=end,
     )
-    assert hrefs(rewritten(body)) == ["/web/a", "/web/b", "/web/cd"]
+    assert hrefs(rewritten(body)) == ["/web/a", "/web/XX", "/web/cd"]
 
 
 def test_what_is_only_called_href_is_left_alone() -> None:
@@ -202,7 +203,7 @@ def test_so_much_and_no_more(make: Callable[[int], bytes], most: int) -> None:
 
 @pytest.mark.parametrize("start", ["<!--{}-->", '<a a="{}"/>', "<a{}/>"])
 def test_a_long_tag_or_comment_passes_as_long_as_it_is_bounded(start: str) -> None:
-    said = start.format(" " * (multistatus.TOKEN - multistatus.PIECE - 100))
+    said = start.format(" " * 200_000)
     assert rewritten(listing(said, response("/store/a")), 1000).endswith(b"</D:multistatus>")
 
 

@@ -3,7 +3,7 @@
 import pytest
 from sidecar import target
 from sidecar.errors import Refused
-from sidecar.model import Head, Headers
+from sidecar.model import Action, Head, Headers, Permission
 from sidecar.policy import buckets
 from sidecar.policy.compiled import Route
 from sidecar.policy.routes import Routes
@@ -20,7 +20,8 @@ def head(raw: str, host: str = "sidecar:8080") -> Head:
 
 BUCKETS = Routes().adding([
     route("/bkt"), route("/bkt/team"), route("/parts/b"), route("/parts/a/c"), route("/web", "plain"),
-    route("/mixed"), route("/mixed/static", "plain"), route("/named", host=".s3.internal"), route("/other", host=".internal"),
+    route("/mixed"), route("/mixed/static", "plain"), route("/hosted", host=".s3.internal"),
+    route("/hosted/team", host=".s3.internal"), route("/named", host=".s3.internal"), route("/other", host=".internal"),
 ])  # fmt: skip
 
 
@@ -42,6 +43,7 @@ BUCKETS = Routes().adding([
         ("/bkt?prefix=team/", "/bkt/team"),
         ("/bkt?list-type=2&prefix=team%2Fx%2F", "/bkt/team"),
         ("/bkt?prefix=team", "/bkt"),
+        ("/bkt/?prefix=team/", "/bkt/team"),
         ("/bkt/k?prefix=team/", "/bkt"),
         # only parts of a bucket have routes: one of them
         ("/parts", "/parts/a/c"),
@@ -51,6 +53,9 @@ BUCKETS = Routes().adding([
         ("/parts/b/k", "/parts/b"),
         # other clients' routes are theirs
         ("/web/k", "/web"),
+        ("/web", "/web"),
+        ("/web/", "/web"),
+        ("/web//k", "/web"),
         ("/mixed/static/k", "/mixed/static"),
         ("/mixed/static%2Fk", None),
         ("/nowhere", None),
@@ -76,6 +81,10 @@ def test_by_path(raw: str, expected: str | None) -> None:
         ("nowhere.s3.internal", "/web/k", None),
         ("named.s3.internal", "/web/k", "/named"),
         ("sidecar", "/named/k", "/named"),
+        ("sidecar", "/named", "/named"),
+        ("hosted.s3.internal", "/team/k", "/hosted/team"),
+        ("hosted.s3.internal", "/teams", "/hosted"),
+        ("hosted.s3.internal", "/?prefix=team/", "/hosted/team"),
         # not a bucket's host but a place for path style
         ("s3.example", "/named/k", "/named"),
     ],
@@ -93,6 +102,13 @@ def test_a_query_that_can_be_read_in_two_ways() -> None:
         buckets.find(BUCKETS, head("/bkt?prefix=a/&prefix=team/"))
 
 
+def test_only_a_key_with_an_empty_segment_has_another_form() -> None:
+    plain = (Action(Permission.READ, "a/b"), Action(Permission.DELETE, "", below=True))
+    assert buckets.in_both_forms(plain) == plain
+    odd = Action(Permission.READ, "/a//b/")
+    assert buckets.in_both_forms((*plain, odd)) == (*plain, odd, Action(Permission.READ, "a/b"))
+
+
 def test_what_names_no_bucket() -> None:
     assert buckets.is_service(BUCKETS, head("/"))
     assert not buckets.is_service(BUCKETS, head("/", "nowhere.s3.internal"))
@@ -101,7 +117,9 @@ def test_what_names_no_bucket() -> None:
 
 
 def test_routes_that_go_are_forgotten() -> None:
-    left = BUCKETS.removing([each for bucket in ("bkt", "parts", "mixed", "named", "other") for each in _all(bucket)])
+    left = BUCKETS.removing(
+        [each for bucket in ("bkt", "parts", "mixed", "hosted", "named", "other") for each in _all(bucket)]
+    )
     assert (left.buckets, left.hosts) == (0, {})
 
 
