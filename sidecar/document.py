@@ -47,11 +47,17 @@ def parse(content: bytes | str, file: str, max_bytes: int = MAX_BYTES) -> "Docum
 def suggestion(word: str, allowed: Iterable[str]) -> str:
     """`; did you mean 'write'?`, or the list of what is allowed where nothing is near."""
     options = list(allowed)
+    near = nearest(word, options)
+    if near is not None:
+        return f"; did you mean {near!r}?"
+    return f"; allowed here: {', '.join(options)}" if options else "; no key is allowed here"
+
+
+def nearest(word: str, options: Iterable[str]) -> str | None:
+    """Which of them may have been meant."""
     by_fold = {option.casefold(): option for option in options}
     near = difflib.get_close_matches(word[:100].casefold(), by_fold, n=1)
-    if near:
-        return f"; did you mean {by_fold[near[0]]!r}?"
-    return f"; allowed here: {', '.join(options)}" if options else "; no key is allowed here"
+    return by_fold[near[0]] if near else None
 
 
 class Document:

@@ -1,13 +1,16 @@
 """What commands share: exit codes, the `--config` option, how problems are said, how help looks."""
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
+from typer.core import TyperGroup
 
+from sidecar.document import nearest
 from sidecar.errors import DocumentError
 from sidecar.errors import Exit as Exit
 
@@ -24,11 +27,31 @@ ConfigIfAnyOption = Annotated[Path | None, _CONFIG]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
+_NOT_ONE = re.compile(r"""Value error, (?P<given>(['"]).*\2) is not one of (?P<choices>'.*')\.""")
+"""Typer's words, with those of what it checks values by before them."""
+
+
+class _Commands(TyperGroup):
+    """Tells of a bad choice as of one in a file: what there is, and what may have been meant."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if (found := _NOT_ONE.fullmatch(error.message)) is not None:
+                choices = re.findall("'([^']*)'", found["choices"])
+                near = nearest(found["given"][1:-1], choices)
+                meant = "" if near is None else f"; did you mean {near!r}?"
+                error.message = f"{found['given']} is not one of {', '.join(choices)}{meant}"
+            raise
+
+
 def commands(help: str, name: str | None = None) -> typer.Typer:
     """A group of commands. Help and mistakes are plain text, as wide as the terminal up to 100 columns: they are read in
     logs and searched with grep as often as on a screen."""
     return typer.Typer(
         name=name,
+        cls=_Commands,
         help=help,
         no_args_is_help=True,
         rich_markup_mode=None,

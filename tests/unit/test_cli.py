@@ -286,6 +286,30 @@ def test_a_person_s_mistake_is_told_without_a_traceback(
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("token", "create", "--subject", "ci", "--kind", "persnal"),
+            "'--kind': 'persnal' is not one of personal, ci, biscuit; did you mean 'personal'?",
+        ),
+        (
+            ("token", "create", "--subject", "ci", "--kind", "nonsense"),
+            "'--kind': 'nonsense' is not one of personal, ci, biscuit",
+        ),
+        (("policy", "schema", "--for", "Case"), "'--for': 'Case' is not one of policy, cases, people, config; did you mean 'cases'?"),
+        (("token", "create", "--subject", "ci", "--kind", "c'i"), "is not one of personal, ci, biscuit; did you mean 'ci'?"),
+    ],
+)  # fmt: skip
+def test_a_bad_choice_is_told_with_those_that_there_are(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        root.app(arguments)
+    assert ended.value.code == Exit.INVALID
+    assert capsys.readouterr().err.endswith(f"{said}\n")
+
+
 @pytest.mark.parametrize("command", [["-m", "sidecar"], ["-c", "from sidecar.__main__ import main; main()"]])
 def test_the_program_itself(command: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
