@@ -6,6 +6,7 @@ Layers, low to high; a module imports its own layer or lower. The longest name t
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 LAYERS: dict[int, tuple[str, ...]] = {
@@ -168,7 +169,12 @@ def read(root: Path) -> list[Module]:
     for file in sorted(root.rglob("*.py")):
         parts = file.relative_to(root.parent).with_suffix("").parts
         files[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
-    return [Module(name, ast.parse(file.read_text(), str(file)), set(files)) for name, file in files.items()]
+    return [Module(name, _parsed(file, file.read_text()), set(files)) for name, file in files.items()]
+
+
+@cache
+def _parsed(file: Path, text: str) -> ast.Module:
+    return ast.parse(text, str(file))
 
 
 def breaches(root: Path) -> list[str]:

@@ -114,6 +114,8 @@ def test_ctrl_c_ends_it_at_once_and_cleanly(demo: Demo) -> None:
 INTERRUPTED_WHILE_IMPORTING = """
 import os, runpy, signal, sys
 
+pytestmark = pytest.mark.slow
+
 class Interruption:
     def find_spec(self, name, *_):
         if name == "typer":

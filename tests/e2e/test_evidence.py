@@ -26,6 +26,8 @@ from tests.e2e.process import SidecarProcess, until
 from tests.e2e.scripted_store import ScriptedStore
 from tests.programs import require_program
 
+pytestmark = pytest.mark.slow
+
 CORP = "https://idp.example.com"
 POLICY = """
 workspace: web

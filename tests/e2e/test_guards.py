@@ -12,6 +12,8 @@ import pytest
 from tests.e2e.asking import ask
 from tests.e2e.process import SidecarProcess, until
 
+pytestmark = pytest.mark.slow
+
 HEAD = "workspace: web\nroutes: [{path: /web, client: plain, upstream: local}]\nanonymous: read\n"
 OWN = "guard: true\ncases: [{name: everybody reads, who: anonymous, ask: GET /web/a, expect: allow}]\n"
 BESIDE = "workspace: web\nguard: true\ncases: [{name: nobody writes, who: anonymous, ask: PUT /web/a, exists: false, expect: no_token}]\n"
@@ -47,7 +49,6 @@ def rejected(sidecar: SidecarProcess) -> list[str]:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edit", "told"),
     [
@@ -71,7 +72,6 @@ def test_an_edit_that_breaks_a_guard_does_not_go_live(
     until(lambda: ask(sidecar.port, "GET", "/web/b").reason == "rule_deny")
 
 
-@pytest.mark.slow
 def test_a_guard_that_does_not_hold_at_the_start_leaves_its_workspace_refused(sidecar: SidecarProcess) -> None:
     assert sidecar.stop() == 0
     sidecar.policy("web.yaml", HEAD.replace("anonymous: read", "anonymous: none") + OWN)
@@ -86,7 +86,6 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.slow
 def test_the_commands_exit_as_they_say(tmp_path: Path) -> None:
     for name, level in (("policies", "read"), ("edited", "none")):
         (tmp_path / name).mkdir()

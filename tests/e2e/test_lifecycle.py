@@ -21,6 +21,8 @@ from sidecar.signals import HANGUP
 from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.process import SidecarProcess, until
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 workspace: web
 routes: [{path: /web, client: plain, upstream: local}]

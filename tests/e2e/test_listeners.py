@@ -18,6 +18,8 @@ import trustme
 from tests.e2e.asking import bearer
 from tests.e2e.process import SidecarProcess, free_ports, until
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 workspace: web
 routes: [{path: /web, client: plain, upstream: local}]
@@ -204,7 +206,6 @@ def asking_all_the_time(house: House) -> Iterator[None]:
     assert failed == []
 
 
-@pytest.mark.slow
 def test_a_new_certificate_is_served_and_no_connection_is_dropped(house: House) -> None:
     names = iter(["two.example", "three.example"])
     with asking_all_the_time(house), encrypted(connect(house.tls)) as open_before:
@@ -221,7 +222,6 @@ def test_a_new_certificate_is_served_and_no_connection_is_dropped(house: House) 
     assert AUTHORITY_NAME in seen
 
 
-@pytest.mark.slow
 def test_a_broken_pair_keeps_the_old_one_and_says_so(house: House) -> None:
     listen = f"127.0.0.1:{house.tls}"
     successful = f'sidecar_tls_certificate_last_reload_successful{{listen="{listen}"}}'

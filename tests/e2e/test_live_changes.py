@@ -20,6 +20,8 @@ from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
 from tests.waiting import Stopwatch
 
+pytestmark = pytest.mark.slow
+
 REVOKED_WITHIN = 0.5
 """Seconds, as a process counts them that is let run."""
 LIVE_WITHIN = 3.0

@@ -15,6 +15,8 @@ from tests.e2e.issuer import token as jwt
 from tests.e2e.process import SidecarProcess, until
 from tests.e2e.scripted_store import ScriptedStore, answer
 
+pytestmark = pytest.mark.slow
+
 CORP = "https://idp.example.com"
 BUILD = {"repository": "acme/web", "ref": "refs/heads/main", "sha": "1f" * 20, "run_id": "77"}
 POLICY = """

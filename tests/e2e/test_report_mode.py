@@ -13,6 +13,8 @@ import pytest
 from tests.e2e.asking import Answer, ask, basic, bearer
 from tests.e2e.process import SidecarProcess, until
 
+pytestmark = pytest.mark.slow
+
 UPSTREAMS = '  local: {url: "file://./data"}\n'
 
 
@@ -236,7 +238,6 @@ def test_what_the_old_password_does_not_open(
     assert (answer.status, answer.reason) == (status, reason)
 
 
-@pytest.mark.slow
 def test_its_file_is_followed_and_without_one_nobody_is_let_in(sidecar: SidecarProcess) -> None:
     file = sidecar.folder / "secrets" / "old"
     content = file.read_bytes()

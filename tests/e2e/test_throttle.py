@@ -11,6 +11,8 @@ import pytest
 from tests.e2e.asking import Answer, ask, basic, bearer
 from tests.e2e.process import SidecarProcess, until
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 workspace: web
 routes: [{path: /web, client: plain, upstream: local}]
@@ -164,7 +166,9 @@ def test_requests_bytes_and_streams_are_limited(tmp_path: Path) -> None:
     ).start()
     try:
         lists = process.token(workspaces=("models",))
-        listed = [ask(process.port, "GET", "/", bearer(lists)) for _ in range(6)]  # of no workspace, so that none counts it
+        listed = [
+            ask(process.port, "GET", "/", bearer(lists)) for _ in range(6)
+        ]  # of no workspace, so that none counts it
         assert [each.status for each in listed] == [200] * 5 + [503]
         assert b"<Code>SlowDown</Code>" in listed[-1].body
         assert listed[-1].header("retry-after") is not None

@@ -23,6 +23,8 @@ from sidecar.store.tables import schema_version
 from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 2
 REVOKED_WITHIN = 0.5
 POLICY = """
@@ -252,7 +254,6 @@ def test_without_the_process_that_writes_the_audit_log_nothing_is_written_to_the
         assert client.ask("GET", "/web/unheard")[0] == 404
 
 
-@pytest.mark.slow
 def test_no_record_is_lost_or_torn_under_load_and_rotation(start: Start) -> None:
     sidecar = start(audit="[{file: ./audit.jsonl, rotate: {size: 64KiB, keep: 1000}}]")
     token, threads, each = sidecar.token(), 8, 40
@@ -288,7 +289,6 @@ def test_no_record_is_lost_or_torn_under_load_and_rotation(start: Start) -> None
     assert [record["action"] for record in written].count("stop") == WORKERS
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_no_counter_goes_back(start: Start) -> None:
     sidecar = start()
     token, count = sidecar.token(), 0
@@ -328,7 +328,6 @@ class Upload:
             return self._connection.recv(65536)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_parent_lets_a_running_upload_end_well(start: Start, number: signal.Signals) -> None:
     sidecar = start(limits="{drain_delay: 1s, grace: 20s}")
@@ -345,7 +344,6 @@ def test_a_signal_to_the_parent_lets_a_running_upload_end_well(start: Start, num
     assert [r["response"]["status"] for r in ends] == [201]
 
 
-@pytest.mark.slow
 def test_ctrl_c_at_a_terminal_is_heard_once(tmp_path: Path) -> None:
     """A terminal signals the whole group: workers that heard it, too, would take the parent's word for the second signal."""
     sidecar = made(tmp_path, limits="{drain_delay: 1s, grace: 20s}")
@@ -366,7 +364,6 @@ def test_ctrl_c_at_a_terminal_is_heard_once(tmp_path: Path) -> None:
         process.wait()
 
 
-@pytest.mark.slow
 def test_a_worker_that_does_not_end_in_time_is_ended_and_that_is_no_clean_end(start: Start) -> None:
     sidecar = start(limits="{drain_delay: 0s, grace: 0s}")
     stuck, other = workers_of(sidecar)
@@ -386,7 +383,6 @@ def _accepts(sidecar: SidecarProcess) -> bool:
     return True
 
 
-@pytest.mark.slow
 def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     sidecar = start(limits="{drain_delay: 60s, grace: 60s}")
     workers = workers_of(sidecar)
@@ -399,7 +395,6 @@ def test_a_second_signal_ends_it_at_once(start: Start) -> None:
     assert all(map(ended, workers))
 
 
-@pytest.mark.slow
 def test_workers_do_not_outlive_their_parent(start: Start) -> None:
     sidecar = start()
     workers = workers_of(sidecar)
@@ -451,7 +446,6 @@ def test_a_worker_without_a_parent_says_so() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.slow
 def test_a_unix_socket_is_shared_as_well(tmp_path: Path) -> None:
     sidecar = made(tmp_path)
     path = tmp_path / "data.sock"
