@@ -148,11 +148,12 @@ def of_embedded_stores(metrics: Metrics, stores: Mapping[str, FileStore]) -> Non
     metrics.read("embedded_store_evicted_bytes_total", of_index(lambda index: index.evicted_bytes))
 
 
-def of_audit(metrics: Metrics, audit: AuditLog) -> None:
+def of_audit(metrics: Metrics, checks: Checks, audit: AuditLog) -> None:
     metrics.read("audit_queue_depth", lambda: audit.depth)
     metrics.read("audit_queue_capacity", lambda: audit.capacity)
     metrics.read("audit_suppressed_total", lambda: audit.suppressed)
     metrics.read("audit_last_success_timestamp_seconds", audit.last_success)
+    checks.add("audit", audit.problem)
 
 
 def of_old_passwords(metrics: Metrics, checks: Checks, files: PasswordFiles, passwords: OldPasswords) -> None:

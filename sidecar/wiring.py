@@ -92,14 +92,9 @@ class Sidecar:
 
     async def start(self) -> None:
         """Raises `SidecarError` or `OSError`, each saying what to do. Call `stop` afterwards whether it raised or not."""
-        settings, seat, metrics, checks = self._settings, self._seat, self.metrics, self.checks
+        settings, metrics, checks = self._settings, self.metrics, self.checks
         tokens = await self._open_tokens()
-
-        records = wiring_audit.records(seat.install_key if seat else wiring_audit.install_key(settings))
-        audit = AuditLog(seat.sinks if seat else wiring_audit.sinks(settings, records), records, observer=metrics)
-        await audit.open()
-        self._closing.append(audit.close)
-
+        audit, records = await self._open_audit()
         verifiers, revocations = await self._verifiers(tokens, audit, records)
         used = await self._last_used(tokens)
         identities = Identities(verifiers, revocations, settings.identity_cache, used=used, verified=metrics.verified)
@@ -128,7 +123,6 @@ class Sidecar:
             stores=_stores(settings.upstreams),
             access_keys=keys,
         )
-        metrics.read("would_deny_total", lambda: {(reason,): count for reason, count in gate.let_through.items()})
         plane = DataPlane(
             gate=gate,
             places={name: _place(settings.upstreams[name], upstream) for name, upstream in upstreams.items()},
@@ -144,18 +138,22 @@ class Sidecar:
         )
         self._listener = listener = Listener(plane.handle, settings.limits, metrics.turned_away)
         checks.add("draining", lambda: "shutting down" if self._draining else None)
-        checks.add("audit", audit.problem)
+        readings.of_audit(metrics, checks, audit)
+        metrics.read("would_deny_total", lambda: {(reason,): count for reason, count in gate.let_through.items()})
         readings.of_requests(metrics, listener, plane, [identities, *([keys.identities] if keys is not None else [])])
         readings.of_stores(metrics, checks, plane.stores)
-        readings.of_audit(metrics, audit)
+        await self._accept(listener)
 
-        sockets = seat.sockets if seat else None
-        if sockets is None:
-            ops = OpsServer(checks, metrics)
-            with address(settings.ops, "ops"):
-                await ops.start(settings.ops)
+    async def _accept(self, listener: Listener) -> None:
+        """Last, when all that may be asked is there."""
+        if self._seat is not None:
+            sockets = self._seat.sockets
+        else:
+            ops = OpsServer(self.checks, self.metrics)
+            with address(self._settings.ops, "ops"):
+                await ops.start(self._settings.ops)
             self._closing.append(ops.stop)
-            sockets = bind_all(settings.listen)
+            sockets = bind_all(self._settings.listen)
         await self._entrances.open()
         self._closing.append(self._entrances.stop)
         listener.start()
@@ -188,6 +186,15 @@ class Sidecar:
         tokens = await open_token_store(self._settings.tokens)
         self._closing.append(tokens.store.close)
         return tokens
+
+    async def _open_audit(self) -> tuple[AuditLog, Records]:
+        settings, seat = self._settings, self._seat
+        records = wiring_audit.records(seat.install_key if seat else wiring_audit.install_key(settings))
+        sinks = seat.sinks if seat else wiring_audit.sinks(settings, records)
+        audit = AuditLog(sinks, records, observer=self.metrics)
+        await audit.open()
+        self._closing.append(audit.close)
+        return audit, records
 
     async def _verifiers(
         self, tokens: OpenStore | None, audit: AuditLog, records: Records
