@@ -149,10 +149,15 @@ def test_text_and_attributes_are_written_so_that_they_read_the_same() -> None:
         (b'<?xml-stylesheet href="//evil/x.xsl"?><D:multistatus xmlns:D="DAV:"/>', "instruction"),
         (listing("<?php x?>"), "instruction"),
         (listing("<E:response><D:href>/store/a</D:href></E:response>"), "prefix"),
+        (listing('<a E:b="c"/>'), "prefix"),
         (listing("<a:b:c/>"), "colon"),
+        (listing("<D:/>"), "colon"),
+        (listing("<:a/>"), "colon"),
         (listing("<xmlns:a/>"), "colon"),
         (listing('<a xmlns:xml="DAV:"/>'), "namespace"),
         (listing('<a xmlns:b:c="DAV:"/>'), "namespace"),
+        (listing('<a xmlns:="DAV:"/>'), "namespace"),
+        (listing('<a xmlns:xmlns="DAV:"/>'), "namespace"),
         (listing(response("/store/a<D:b/>")), "element in an href"),
         (listing(response("/store/" + "a" * multistatus.HREF)), "href is too long"),
         (listing("<a>" * multistatus.DEPTH), "nested"),
@@ -199,6 +204,17 @@ def with_response(length: int) -> bytes:
 def test_so_much_and_no_more(make: Callable[[int], bytes], most: int) -> None:
     assert ET.fromstring(rewritten(make(most))) is not None
     assert refused(make(most + 1))
+
+
+def test_an_href_of_any_length_is_one_href() -> None:
+    name = "a" * (multistatus.HREF - len("/store/"))
+    assert hrefs(rewritten(listing(response("/store/" + name)), 100)) == ["/web/" + name]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "UTF-8", "us-ascii", "US-ASCII"])
+def test_a_store_may_say_the_encoding_that_it_is(encoding: str) -> None:
+    body = f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + listing(response("/store/a"))
+    assert hrefs(rewritten(body)) == ["/web/a"]
 
 
 @pytest.mark.parametrize("start", ["<!--{}-->", '<a a="{}"/>', "<a{}/>"])
