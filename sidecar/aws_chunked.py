@@ -89,7 +89,7 @@ class Decoder:
         self._line = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The plain pieces in `data`. Raises `Refused`: `MALFORMED_BODY`, `BAD_SIGNATURE` or `BODY_MISMATCH` (length)."""
+        """The plain pieces in `data`. Raises `Refused`: `MALFORMED_BODY`, also for another length, or `BAD_SIGNATURE`."""
         pieces: list[bytes] = []
         position, size = 0, len(data)
         while position < size:
@@ -143,7 +143,7 @@ class Decoder:
             self._signature = match[2].decode()
         size = int(match[1], 16)
         if size > self._left or (size == 0 and self._left):
-            raise Refused(Reason.BODY_MISMATCH, "the chunks don't add up to x-amz-decoded-content-length")
+            raise Refused(Reason.MALFORMED_BODY, "the chunks don't add up to x-amz-decoded-content-length")
         self._in_chunk = size
         if size:
             self._at = _At.DATA

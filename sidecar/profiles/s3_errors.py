@@ -63,6 +63,8 @@ def refusal(
     status, code = CODES.get(reason) or _BY_STATUS.get(plain.status) or (plain.status, "InternalError")
     if reason is Reason.MALFORMED_BODY and head is not None and head.method == "POST":
         code = "MalformedXML"
+    if reason is Reason.MALFORMED_SIGNATURE and head is not None and _in_url(head):
+        code = "AuthorizationQueryParametersError"
     if plain.status == 401 and not (head is not None and is_signed(head)):
         status = 401
     headers = [
@@ -87,9 +89,12 @@ def numbered(answer: LocalAnswer, request_id: str) -> LocalAnswer:
 
 def is_signed(head: Head) -> bool:
     """Whether the request came from an S3 client's signer, whatever its signature is worth."""
+    return _in_url(head) or head.headers.values.get("authorization", "").startswith("AWS")
+
+
+def _in_url(head: Head) -> bool:
     query = head.target.raw_query
-    in_url = "X-Amz-Signature=" in query or "AWSAccessKeyId=" in query
-    return in_url or head.headers.values.get("authorization", "").startswith("AWS")
+    return "X-Amz-Algorithm=" in query or "X-Amz-Signature=" in query or "AWSAccessKeyId=" in query
 
 
 def document(code: str, message: str, resource: str, request_id: str) -> bytes:

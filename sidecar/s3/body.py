@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 
 from sidecar.aws_chunked import ChunkSigning, Decoder
-from sidecar.checksums import PREFIX, Checksums, in_headers, well_formed
+from sidecar.checksums import ALGORITHMS, PREFIX, Checksums, in_headers, well_formed
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 from sidecar.sigv4 import UNSIGNED_PAYLOAD
@@ -103,7 +103,7 @@ def open_body(
     says who it is, the header `x-amz-content-sha256`, if any. `length`: its `Content-Length`. `signing`: what chunks' signatures are held to, `None`
     where nobody's signature is. `checksums_of_object`: the checksums in the headers are not this body's (completing a
     multipart upload). Raises `Refused`: `MALFORMED_BODY` for a form that is unknown or contradicts itself, `LENGTH_REQUIRED`
-    for one whose length isn't said, `BAD_REQUEST` for checksums of which S3 would refuse the header.
+    for one whose length isn't said, `BAD_HEADER` for checksums of which S3 would refuse the header.
     """
     wrapped = "aws-chunked" in encodings(values)
     if payload is None and wrapped:  # botocore without a signature doesn't say it in x-amz-content-sha256
@@ -131,14 +131,14 @@ def _one_checksum(values: Mapping[str, str]) -> dict[str, str]:
     found = in_headers(values)
     trailers = [name.strip(" ") for name in values.get("x-amz-trailer", "").lower().split(",") if name.strip(" ")]
     if len(found) > 1 or (found and trailers):
-        raise Refused(Reason.BAD_REQUEST, "more than one checksum")
+        raise Refused(Reason.BAD_HEADER, "more than one checksum")
     for name, value in found.items():
-        if not well_formed(name, value):
-            raise Refused(Reason.BAD_REQUEST, f"{name[:64]} holds none")
+        if name not in ALGORITHMS or not well_formed(name, value):
+            raise Refused(Reason.BAD_HEADER, f"{name[:64]} holds none that is known here")
     stated = values.get("x-amz-sdk-checksum-algorithm")
     names = [*found, *trailers]
     if stated is not None and names and f"{PREFIX}{stated.lower()}" not in names:
-        raise Refused(Reason.BAD_REQUEST, "the checksum is another than x-amz-sdk-checksum-algorithm says")
+        raise Refused(Reason.BAD_HEADER, "the checksum is another than x-amz-sdk-checksum-algorithm says")
     return found
 
 

@@ -20,7 +20,6 @@ ENDS_HERE = WRAPPING | {"x-amz-date", "x-amz-security-token", "x-amz-user-agent"
 """Read or passed over here; the store gets its own, or none."""
 
 PASSES = frozenset(ALGORITHMS) | frozenset({
-    "x-amz-checksum-xxhash64", "x-amz-checksum-xxhash3", "x-amz-checksum-xxhash128",
     "x-amz-checksum-algorithm", "x-amz-checksum-mode", "x-amz-checksum-type", "x-amz-client-token",
     "x-amz-copy-source-if-match", "x-amz-copy-source-if-modified-since", "x-amz-copy-source-if-none-match",
     "x-amz-copy-source-if-unmodified-since", "x-amz-copy-source-range",

@@ -11,7 +11,10 @@ from sidecar.ports import HeaderList
 
 CHUNK = 1024 * 1024
 """Bytes. Servers take from 8 KiB to some MiB in one."""
-_VALUE = {"crc32": 8, "crc32c": 8, "crc64nvme": 12, "sha1": 28, "sha256": 44, "md5": 24, "sha512": 88}
+_VALUE = {
+    "crc32": 8, "crc32c": 8, "crc64nvme": 12, "sha1": 28, "sha256": 44, "md5": 24, "sha512": 88,
+    "xxhash64": 12, "xxhash3": 12, "xxhash128": 24,
+}  # fmt: skip
 """Characters of each checksum, in base64."""
 
 

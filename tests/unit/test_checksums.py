@@ -9,6 +9,11 @@ from sidecar import checksums
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 
+OF_NOTHING = {  # of no bytes, by the specification of xxHash
+    "x-amz-checksum-xxhash64": "ef46db3751d8e999",
+    "x-amz-checksum-xxhash3": "2d06800538d394c2",
+    "x-amz-checksum-xxhash128": "99aa06d3014798d86001c324468d497f",
+}
 CHECK = {  # of "123456789", by the CRC catalogue and RFC 1321, 3174 and 6234
     "x-amz-checksum-crc32": "cbf43926",
     "x-amz-checksum-crc32c": "e3069283",
@@ -24,7 +29,18 @@ CHECK = {  # of "123456789", by the CRC catalogue and RFC 1321, 3174 and 6234
 
 
 def test_every_algorithm_has_its_check_value() -> None:
-    assert set(CHECK) == set(checksums.ALGORITHMS)
+    assert CHECK.keys() | OF_NOTHING.keys() == checksums.ALGORITHMS.keys()
+
+
+@pytest.mark.parametrize("name", sorted(OF_NOTHING))
+def test_check_value_of_nothing(name: str) -> None:
+    checksums.Checksums((name,)).check({name: base64.b64encode(bytes.fromhex(OF_NOTHING[name])).decode()})
+    one = checksums.Checksums((name,))
+    for piece in (b"1234", b"", b"56789"):
+        one.update(piece)
+    with pytest.raises(Refused) as refused:
+        one.check({name: base64.b64encode(bytes.fromhex(OF_NOTHING[name])).decode()})
+    assert refused.value.reason is Reason.BODY_MISMATCH
 
 
 @pytest.mark.parametrize("name", sorted(CHECK))
@@ -35,10 +51,16 @@ def test_check_value(name: str) -> None:
         for piece in pieces:
             one.update(piece)
         one.check({name: right})
-        for wrong in ("", right[:-1], base64.b64encode(b"x").decode()):
+        another = base64.b64encode(bytes(len(CHECK[name]) // 2)).decode()
+        for wrong, reason in (
+            (another, Reason.BODY_MISMATCH),
+            ("", Reason.BAD_HEADER),
+            (right[:-1], Reason.BAD_HEADER),
+            (base64.b64encode(b"x").decode(), Reason.BAD_HEADER),
+        ):
             with pytest.raises(Refused) as refused:
                 one.check({name: wrong})
-            assert refused.value.reason is Reason.BODY_MISMATCH
+            assert refused.value.reason is reason
 
 
 def test_one_wrong_among_several_is_enough() -> None:

@@ -201,7 +201,7 @@ def test_checksums_that_s3_would_refuse_unread(values: dict[str, str]) -> None:
     payload = "STREAMING-UNSIGNED-PAYLOAD-TRAILER" if "x-amz-trailer" in values else "UNSIGNED-PAYLOAD"
     with pytest.raises(Refused) as refused:
         open_body(values, payload, 5)
-    assert refused.value.reason is Reason.BAD_REQUEST
+    assert refused.value.reason is Reason.BAD_HEADER
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def test_what_is_particular_is_about_refusals() -> None:
         ("/b/k", SIGNED, True),
         ("/b/k", {"authorization": "AWS x:y"}, True),
         ("/b/k?X-Amz-Signature=x", {}, True),
+        ("/b/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=9", {}, True),
         ("/b/k?AWSAccessKeyId=x&Signature=y", {}, True),
         ("/b/k", {"authorization": "Bearer AWS4"}, False),
         ("/b/k", {}, False),
@@ -155,6 +156,11 @@ def test_what_is_particular_is_about_refusals() -> None:
 )
 def test_who_came_from_a_signer(raw: str, headers: dict[str, str], signed: bool) -> None:
     assert is_signed(head("GET", raw, headers)) is signed
+
+
+def test_a_malformed_signature_is_told_where_it_stands() -> None:
+    got = answer(Reason.MALFORMED_SIGNATURE, head("GET", "/b/k?X-Amz-Algorithm=AWS4-ECDSA-P256-SHA256"))
+    assert (got.status, parsed(got)["Error"]["Code"]) == (400, "AuthorizationQueryParametersError")
 
 
 def test_nothing_in_it_is_markup() -> None:
