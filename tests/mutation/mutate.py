@@ -87,6 +87,7 @@ def _is_type(node: ast.AST) -> bool:
         "list",
         "frozenset",
         "Callable",
+        "Literal",
         "Mapping",
     }
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sidecar.credentials.identities import CacheResult, Identities
+from sidecar.credentials.identities import CacheResult, Identities, NothingRevoked
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import Principal, PrincipalKind, Secret
 from sidecar.reasons import Reason
@@ -107,6 +107,13 @@ async def test_the_second_look_is_a_hit() -> None:
     assert [await rig.ask(), await rig.ask(), await rig.ask()] == ["miss", "hit", "hit"]
     assert rig.verifier.asked == ["ada"]
     assert (rig.identities.hits, rig.identities.misses, len(rig.identities)) == (2, 1, 1)
+
+
+async def test_where_no_revocations_are_followed_nothing_is_revoked_and_nothing_is_stale() -> None:
+    none = NothingRevoked()
+    identities = Identities([FakeVerifier({"ada": principal()})], none, IdentityCacheSettings())
+    assert [(await identities.identify(Secret("ada"), NOW))[1] for _ in range(2)] == ["miss", "hit"]
+    assert (none.revoked(principal()), none.is_fresh(NOW), none.state(NOW)) == (False, True, (None, None))
 
 
 async def test_each_token_is_its_own_identity() -> None:
