@@ -5,11 +5,13 @@ What is believed: what boto3 gives back, and what the server itself says that it
 
 import io
 import os
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -17,7 +19,7 @@ from botocore.exceptions import ClientError
 from msgspec.structs import replace
 
 from tests.e2e.process import until
-from tests.e2e.s3_house import House, Key, s3_house
+from tests.e2e.s3_house import DOMAIN, House, Key, s3_house
 from tests.e2e.s3_servers import S3Server
 
 pytestmark = pytest.mark.slow
@@ -193,6 +195,47 @@ def test_a_token_in_place_of_a_key(house: House, client: Any, stored: Stored) ->
         house.client(session).put_object(Bucket="artifacts", Key="k", Body=b"x")
     assert code(refused) == "AccessDenied"
     assert stored() == {"web/k": b"content"}
+
+
+# --- virtual-hosted style ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def wildcard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a wildcard in DNS does: every name below `s3.localhost` is this machine's."""
+    resolved = socket.getaddrinfo
+
+    def resolve(host: str, *arguments: Any, **more: Any) -> Any:
+        return resolved("127.0.0.1" if host.endswith(DOMAIN) else host, *arguments, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+@pytest.mark.usefixtures("wildcard")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_bucket_in_the_hosts_name(house: House, ci: Key, stored: Stored, scheme: str) -> None:
+    endpoint = f"{scheme}://{DOMAIN}:{house.endpoints[scheme].rpartition(':')[2]}"
+    client = house.client(ci, endpoint=endpoint, addressing="virtual", signature_version="s3v4")
+    asked: list[str] = []
+    client.meta.events.register("before-send.s3", lambda request, **_: asked.append(request.url))
+    client.put_object(Bucket="artifacts", Key="dir/a b+é", Body=b"content", Metadata={"built_by": "ci"})
+    assert client.get_object(Bucket="artifacts", Key="dir/a b+é")["Metadata"] == {"built_by": "ci"}
+    listed = client.list_objects_v2(Bucket="artifacts", Prefix="dir/")
+    assert (listed["Name"], [each["Key"] for each in listed["Contents"]]) == ("artifacts", ["dir/a b+é"])
+    client.copy_object(Bucket="artifacts", Key="copied", CopySource={"Bucket": "artifacts", "Key": "dir/a b+é"})
+    client.upload_fileobj(
+        io.BytesIO(b"x" * 6 * MiB), "artifacts", "big", Config=TransferConfig(multipart_threshold=5 * MiB)
+    )
+    url = client.generate_presigned_url("get_object", {"Bucket": "artifacts", "Key": "copied"})
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        assert answer.read() == b"content"
+    client.delete_objects(Bucket="artifacts", Delete={"Objects": [{"Key": "copied"}]})
+    assert stored() == {"web/dir/a b+é": b"content", "web/big": b"x" * 6 * MiB}
+    assert {urlsplit(each).hostname for each in (*asked, url)} == {f"artifacts.{DOMAIN}"}
+    client.delete_object(Bucket="artifacts", Key="big")
+    with pytest.raises(ClientError) as refused:
+        client.list_objects_v2(Bucket="phones")  # whose route knows no host
+    assert code(refused) == "NoSuchBucket"
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------------------

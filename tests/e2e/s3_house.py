@@ -62,17 +62,19 @@ class House:
     def key(self, **wanted: object) -> Key:
         return Key(*self.sidecar.access_key(**{"permissions": ALL, **wanted}))
 
-    def client(self, key: Key, scheme: str = "http", **more: Any) -> Any:
+    def client(
+        self, key: Key, scheme: str = "http", *, endpoint: str | None = None, addressing: str = "path", **more: Any
+    ) -> Any:
         """boto3's. With a key that has nothing but a token, that is its session token."""
         return boto3.client(
             "s3",
-            endpoint_url=self.endpoints[scheme],
+            endpoint_url=endpoint or self.endpoints[scheme],
             region_name=self.server.region,
             aws_access_key_id=key.id,
             aws_secret_access_key=key.secret,
             aws_session_token=key.session,
             verify=str(self.ca_file),
-            config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 1}, **more),
+            config=Config(s3={"addressing_style": addressing}, retries={"total_max_attempts": 1}, **more),
         )
 
     def stored(self) -> dict[str, bytes]:
