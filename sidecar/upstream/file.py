@@ -21,10 +21,11 @@ from sidecar.reasons import Reason
 from sidecar.upstream.conditions import Conditions, Outcome, byte_range, evaluate, http_date, read_conditions
 from sidecar.upstream.file_format import SMALL, Damaged, Meta, Stored
 from sidecar.upstream.file_index import Index
-from sidecar.upstream.file_layout import Change, Guard, Layout, is_full
+from sidecar.upstream.file_layout import Layout
 from sidecar.upstream.file_properties import NOT_LISTED, XML, listing
 from sidecar.upstream.file_threads import Threads
 from sidecar.upstream.file_upkeep import Upkeep
+from sidecar.upstream.file_upload import Change, Guard, is_full
 
 PIECE = 256 * 1024
 """Bytes that go to or come from the disk at once."""

@@ -1,7 +1,7 @@
-"""How the embedded store lies on the disk, and every blocking step on it. Runs in threads, never on the event loop.
+"""How the embedded store lies on the disk, and every step that changes a name there. Runs in threads, never on the event loop.
 
     DIR/objects/ab/<62 hex digits>    an object, named by the SHA-256 of its key
-    DIR/tmp/<32 hex digits>           an upload in progress, under an exclusive flock while its writer lives
+    DIR/tmp/<32 hex digits>           an upload in progress (`file_upload.py`)
 
 Laws. No byte of a client becomes part of a path: only its hash does. A file under `objects/` is complete and synced
 before it gets its name. Names there change only under the flock of their folder, in every process alike. Where there is an
@@ -14,16 +14,13 @@ import fcntl
 import hashlib
 import os
 import secrets
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from enum import Enum, auto
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sidecar.ports import HeaderList
-from sidecar.provenance import DIGEST_HEADER
-from sidecar.upstream.file_format import Meta, Stored, open_object, tail_of
+from sidecar.upstream.file_format import Meta, Stored, open_object
 from sidecar.upstream.file_index import SHARDS, Index, forget
+from sidecar.upstream.file_upload import Change, Guard, Upload, is_full
 
 SWEEP_AGE = 60.0
 """Seconds that a temporary file without a lock is left alone: its writer may be about to take it."""
@@ -33,19 +30,6 @@ _AT_ONCE = 64
 _STALLS, _STALL = 200, 0.01
 """So often, and so many seconds each, a write waits for room that others have claimed and not yet filled."""
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-
-Guard = Callable[[Meta | None], bool]
-"""Whether a change may happen, given what is stored."""
-
-
-class Change(Enum):
-    CREATED = auto()
-    REPLACED = auto()
-    REMOVED = auto()
-    ABSENT = auto()
-    PRECONDITION_FAILED = auto()
 
 
 class Layout:
@@ -66,7 +50,7 @@ class Layout:
         try:
             probe.write([b"probe"])
         except OSError as error:
-            if error.errno not in _FULL:  # a full disk can still be read, and be deleted from
+            if not is_full(error):  # a full disk can still be read, and be deleted from
                 raise
         finally:
             probe.discard()
@@ -95,7 +79,7 @@ class Layout:
         stored.close()
         return stored.meta
 
-    def upload(self, key: bytes, *, digests: bool = False) -> "Upload":
+    def upload(self, key: bytes, *, digests: bool = False) -> Upload:
         """`digests`: what the body hashes to is kept among the object's headers."""
         return Upload(self, key, digests=digests)
 
@@ -241,89 +225,8 @@ class Layout:
                     os.close(fd)
 
 
-class Upload:
-    """A body on its way in. Whatever becomes of it, `discard()` at the end leaves nothing but a committed object."""
-
-    def __init__(self, layout: Layout, key: bytes, *, digests: bool = False) -> None:
-        self._layout = layout
-        self._key = key
-        self._fd = -1
-        self._path = ""
-        self._size = 0
-        self._done = False
-        self._hash = hashlib.sha256() if digests else None
-        # A cancelled upload is discarded while its last write may still run, or wait for its thread.
-        self._lock = threading.Lock()
-
-    @property
-    def done(self) -> bool:
-        """Committed or discarded: nothing is left to clean up."""
-        return self._done
-
-    def write(self, pieces: Sequence[bytes]) -> None:
-        """Append. Raises `OSError`."""
-        with self._lock:
-            self._append_body(pieces)
-
-    def commit(
-        self, pieces: Sequence[bytes], headers: HeaderList, now: float, guard: Guard | None
-    ) -> tuple[Change, Meta]:
-        """Append the last pieces and put the object in place, durably. Raises `Damaged` (only with a guard) or `OSError`."""
-        with self._lock:
-            self._append_body(pieces)
-            kept = tuple(headers)
-            if self._hash is not None:
-                kept = (*kept, (DIGEST_HEADER, self._hash.hexdigest().encode()))
-            meta = Meta(self._key, self._size, f'"{secrets.token_hex(16)}"', int(now), kept)
-            self._append([tail_of(meta)])
-            if self._done:
-                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
-            os.fsync(self._fd)
-            change = self._layout.place(self._path, self._key, self._size, guard)
-            if change is not Change.PRECONDITION_FAILED:
-                self._done = True
-                os.close(self._fd)
-            return change, meta
-
-    def discard(self) -> None:
-        with self._lock:
-            if not self._done:
-                self._done = True
-                if self._fd >= 0:
-                    os.close(self._fd)
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(self._path)
-
-    def _append_body(self, pieces: Sequence[bytes]) -> None:
-        if self._hash is not None:
-            for piece in pieces:
-                self._hash.update(piece)
-        self._append(pieces)
-
-    def _append(self, pieces: Sequence[bytes]) -> None:
-        if self._done:
-            return
-        if self._fd < 0:
-            self._path = self._layout.temporary_path()
-            self._fd = os.open(self._path, _CREATE, 0o600)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        left = [memoryview(piece) for piece in pieces if piece]
-        while left:
-            written = os.writev(self._fd, left)
-            self._size += written
-            while left and written >= len(left[0]):
-                written -= len(left.pop(0))
-            if written:
-                left[0] = left[0][written:]
-
-
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
-
-
-def is_full(error: OSError) -> bool:
-    """The disk, a quota or the largest file's size."""
-    return error.errno in _FULL
 
 
 @contextlib.contextmanager
