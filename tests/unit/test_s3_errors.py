@@ -9,7 +9,7 @@ from botocore.parsers import create_parser
 from sidecar import target
 from sidecar.model import Head, Headers
 from sidecar.profiles.profile import LocalAnswer
-from sidecar.profiles.s3_errors import CODES, document, is_signed, refusal
+from sidecar.profiles.s3_errors import CODES, document, is_signed, numbered, refusal
 from sidecar.reasons import REASONS, Outcome, Reason
 
 SHAPE = botocore.session.get_session().get_service_model("s3").operation_model("PutObject").output_shape
@@ -61,6 +61,7 @@ def test_every_refusal_is_read_by_botocore(reason: Reason) -> None:
         (Reason.BODY_TIMEOUT, 400, "RequestTimeout"),
         (Reason.MALFORMED_BODY, 400, "IncompleteBody"),
         (Reason.BODY_MISMATCH, 400, "BadDigest"),
+        (Reason.LENGTH_REQUIRED, 411, "MissingContentLength"),
         (Reason.NO_ROUTE, 404, "NoSuchBucket"),
         (Reason.NO_TOKEN, 403, "AccessDenied"),
         (Reason.BAD_TOKEN, 400, "InvalidToken"),
@@ -136,6 +137,12 @@ def test_without_an_id_none_is_invented() -> None:
     got = refusal(head(), Reason.NO_RULE, "hint", False, "web")
     assert b"x-amz-request-id" not in dict(got.headers)
     assert b"<RequestId></RequestId>" in got.body
+
+
+def test_an_id_that_is_known_later_is_the_one_that_a_refusal_has_from_the_start() -> None:
+    for request in (head(), head("HEAD")):
+        later = numbered(refusal(request, Reason.NO_RULE, "hint", False, "web"), "req-1")
+        assert later == refusal(request, Reason.NO_RULE, "hint", False, "web", "req-1")
 
 
 def test_what_is_particular_is_about_refusals() -> None:
