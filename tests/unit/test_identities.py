@@ -1,6 +1,7 @@
 """Law 3: the cache holds identity, never a permission; and a hit is as good as a verification."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -586,3 +587,21 @@ async def turns(count: int = 10) -> None:
     """Lets everybody who can go on do so."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def test_what_everybody_has_left_ends_quietly_and_is_forgotten() -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+    rig = Rig()
+    rig.verifier.close()
+    left = asyncio.create_task(rig.ask("bad"))
+    await until(lambda: rig.verifier.asked == ["bad"])
+    left.cancel()
+    await turns()
+    rig.verifier.open()
+    await turns()
+    gc.collect()
+    assert complaints == []
+    assert await rig.refusal("bad") is Reason.BAD_TOKEN
+    assert rig.verifier.asked == ["bad"]
+    assert not rig.identities._running
