@@ -411,6 +411,7 @@ async def test_another_schema_is_refused_with_what_to_do(tmp_path: Path, found: 
         await open_token_store(sqlite_settings(tmp_path))
 
 
+@pytest.mark.slow
 async def test_several_processes_may_open_a_fresh_store_at_once(tmp_path: Path) -> None:
     script = (
         "import asyncio, pathlib, sys; from tests.contract.stores import ENGINES\n"

@@ -82,6 +82,7 @@ def test_no_workspace_is_noted_where_none_was_given_or_the_policies_can_not_be_r
     assert "note" not in run(config, "create", "--kind", "ci", "--subject", "build", "--workspace", "web").stderr
 
 
+@pytest.mark.slow
 def test_the_real_command_does_the_same(config: Path) -> None:
     def sidecar(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "sidecar", "token", *words, "--config", str(config)]

@@ -437,6 +437,7 @@ def naive(workspace: Workspace, who: Principal, actions: Sequence[Action], row: 
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(workspaces(), PRINCIPALS, ACTIONS, REQUESTS)
 def test_it_agrees_with_a_naive_reading_of_the_policy(
@@ -617,6 +618,7 @@ def ask_in_report_mode(
     return evaluate(workspace, principal, actions, person=None, directory=False, exists=exists, report=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(workspaces(), PRINCIPALS, ACTIONS, REQUESTS)
 def test_report_mode_is_as_if_everybody_were_granted_read_and_write(

@@ -13,8 +13,6 @@ from sidecar.policy.source import PolicySource
 
 from tests.waiting import until_in_loop as until
 
-DEADLINE = 20.0
-
 
 def text(name: str, level: str = "none", more: str = "") -> str:
     return f"workspace: {name}\nroutes: [{{path: /{name}, client: plain, upstream: store}}]\nanonymous: {level}\n{more}"
@@ -174,12 +172,8 @@ async def test_one_change_among_a_thousand_files_is_live_in_3_s_and_stalls_the_l
     async with following(source(tmp_path, interval=0.25, settle=0.2)) as policies:
         await until(lambda: policies.status().last_success > 0)
         watcher = asyncio.create_task(watch_the_loop())
-        began = time.monotonic()
         (tmp_path / "w500.yaml").write_text(text("w500", "read", rules))
-        deadline = began + DEADLINE
-        while level(policies, "w500") != 1 and time.monotonic() < deadline:
-            await asyncio.sleep(0.005)
-        took = time.monotonic() - began
+        took = await until(lambda: level(policies, "w500") == 1)
         watcher.cancel()
     assert took < 3.0
     assert max(stalls) < 0.020, f"{max(stalls) * 1000:.1f} ms"
