@@ -50,7 +50,9 @@ def client_config(
     found = _route(_workspace(settings, workspace), known.profiles, route, client)
     address = _address(url) if url is not None else _listener(settings)
     path = "" if found.path == "/" else quote(found.path, safe="/")
-    told = known.told(Place(workspace, address, path, _named(token_file), _token(token_file)))
+    told = known.told(Place(workspace, address, path, found.client, _named(token_file), _token(token_file)))
+    if told.note:
+        complain([f"note: {told.note}"])
     if not json:
         typer.echo(told.text, nl=False)
         if told.file is not None:

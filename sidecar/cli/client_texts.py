@@ -11,8 +11,14 @@ from urllib.parse import urlsplit
 from xml.sax.saxutils import escape
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 VARIABLE = "SIDECAR_TOKEN"
+
+
+ANY = "sidecar"
+"""Beside a token a key pair says nothing, and S3 tools don't start without one."""
+REGION = "us-east-1"
 
 
 class Place(Struct, frozen=True):
@@ -21,6 +27,8 @@ class Place(Struct, frozen=True):
     """Of the sidecar, without a slash at its end."""
     path: str
     """The route's: `/web`; empty for everything."""
+    client: str = ""
+    """The route's."""
     token_file: str | None = None
     token: str = ""
     """What is in that file; used for Bazel alone."""
@@ -41,6 +49,8 @@ class Told(Struct, frozen=True):
     text: str
     env: Mapping[str, str] = {}
     """Of shell lines that only set variables: each one's value, as a shell reads it within double quotes."""
+    note: str = ""
+    """For whoever asked."""
 
 
 def _env(values: Mapping[str, str]) -> Told:
@@ -163,12 +173,67 @@ def maven(place: Place) -> Told:
 
 def rclone(place: Place) -> Told:
     remote = re.sub("[^A-Za-z0-9]", "_", place.workspace).upper()
-    return _env({
-        f"RCLONE_CONFIG_{remote}_TYPE": "webdav",
-        f"RCLONE_CONFIG_{remote}_URL": place.address,
-        f"RCLONE_CONFIG_{remote}_VENDOR": "other",
-        f"RCLONE_CONFIG_{remote}_BEARER_TOKEN": place.shell_token,
+    told = {"TYPE": "webdav", "URL": place.address, "VENDOR": "other", "BEARER_TOKEN": place.shell_token}
+    where = ""
+    if place.client == "s3":
+        told = {
+            "TYPE": "s3",
+            "PROVIDER": "Other",
+            "ENDPOINT": place.url,
+            "REGION": REGION,
+            "ACCESS_KEY_ID": ANY,
+            "SECRET_ACCESS_KEY": ANY,
+            "SESSION_TOKEN": place.shell_token,
+        }
+        where = place.path.strip("/")
+    lines = _env({f"RCLONE_CONFIG_{remote}_{name}": value for name, value in told.items()})
+    return replace(lines, note=f"its files are at {remote}:{where}")
+
+
+def boto3(place: Place) -> Told:
+    """What every AWS SDK and the AWS CLI read. The endpoint is S3's alone: a role is still asked for at AWS."""
+    lines = _env({
+        "AWS_ENDPOINT_URL_S3": place.url,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": ANY,
+        "AWS_SECRET_ACCESS_KEY": ANY,
+        "AWS_SESSION_TOKEN": place.shell_token,
     })  # fmt: skip
+    return replace(lines, note=_bucket(place))
+
+
+def aws(place: Place) -> Told:
+    # A process that prints credentials is asked each time, so that the token stays where it is and may be rotated there.
+    said = f'{{"Version":1,"AccessKeyId":"{ANY}","SecretAccessKey":"{ANY}","SessionToken":"%s"}}'
+    program = f'printf {shlex.quote(said)} "{place.shell_token}"'
+    return Told(
+        "~/.aws/config",
+        f"[profile {place.workspace}]\n"
+        f"region = {REGION}\n"
+        f"services = {place.workspace}\n"
+        f"credential_process = sh -c {shlex.quote(program)}\n"
+        f"[services {place.workspace}]\n"
+        "s3 =\n"
+        f"  endpoint_url = {place.url}\n",
+        note=f"{_bucket(place)}, with --profile {place.workspace}",
+    )
+
+
+def _bucket(place: Place) -> str:
+    return f"its objects are at s3://{place.path.strip('/')}/"
+
+
+def git_lfs(place: Place) -> Told:
+    told = {
+        "lfs.url": place.address,
+        f"lfs.{place.address}.locksverify": "false",
+        f"http.{place.address}.extraheader": f"Authorization: Bearer {place.shell_token}",
+    }
+    lines = {"GIT_CONFIG_COUNT": str(len(told))}
+    for number, (name, value) in enumerate(told.items()):
+        lines |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return _env(lines)
 
 
 def curl(place: Place) -> Told:
@@ -198,6 +263,9 @@ CLIENTS: dict[str, Client] = {
     "npm": Client(npm, ("plain",)),
     "pip": Client(pip, ("plain",)),
     "maven": Client(maven, ("plain",)),
-    "rclone": Client(rclone, ("webdav",)),
+    "git-lfs": Client(git_lfs, ("plain",)),
+    "rclone": Client(rclone, ("webdav", "s3")),
+    "aws": Client(aws, ("s3",)),
+    "boto3": Client(boto3, ("s3",)),
     "curl": Client(curl, ("plain", "webdav")),
 }

@@ -6,6 +6,7 @@ import subprocess
 import xml.etree.ElementTree
 from pathlib import Path
 
+import botocore.session
 import pytest
 from sidecar.cli.client_texts import CLIENTS
 from sidecar.cli.options import Exit
@@ -18,7 +19,7 @@ CONFIG = """\
 listen: 0.0.0.0:8080
 ops: 127.0.0.1:9090
 policies: policies
-upstreams: {local: {url: "file://./data"}}
+upstreams: {local: {url: "file://./data"}, bucket: {url: "http://127.0.0.1:9"}}
 tokens: {store: "sqlite:///./tokens.db", pepper_file: ./pepper}
 """
 POLICY = """\
@@ -32,6 +33,7 @@ routes:
   - {path: /dav, client: webdav, upstream: local}
   - {path: /web, client: plain, upstream: local}
   - {path: /more, client: plain, upstream: local}
+  - {path: /objects/web, client: s3, upstream: bucket}
 """
 
 
@@ -76,6 +78,23 @@ ENVIRONMENTS = {
         "RCLONE_CONFIG_WEB_VENDOR": "other",
         "RCLONE_CONFIG_WEB_BEARER_TOKEN": TOKEN,
     },
+    "boto3": {
+        "AWS_ENDPOINT_URL_S3": "https://cache.example.com",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": "sidecar",
+        "AWS_SECRET_ACCESS_KEY": "sidecar",
+        "AWS_SESSION_TOKEN": TOKEN,
+    },
+    "git-lfs": {
+        "GIT_CONFIG_COUNT": "3",
+        "GIT_CONFIG_KEY_0": "lfs.url",
+        "GIT_CONFIG_VALUE_0": "https://cache.example.com/web",
+        "GIT_CONFIG_KEY_1": "lfs.https://cache.example.com/web.locksverify",
+        "GIT_CONFIG_VALUE_1": "false",
+        "GIT_CONFIG_KEY_2": "http.https://cache.example.com/web.extraheader",
+        "GIT_CONFIG_VALUE_2": f"Authorization: Bearer {TOKEN}",
+    },
 }
 
 
@@ -98,6 +117,53 @@ def test_a_shell_reads_the_lines_and_the_token(config: Path, tmp_path: Path, cli
     assert TOKEN not in text, "it is read when the lines are run"
     found = environment(text, tmp_path, **({} if file else {"SIDECAR_TOKEN": TOKEN}))
     assert {name: found.get(name) for name in ENVIRONMENTS[client]} == ENVIRONMENTS[client]
+
+
+@pytest.mark.parametrize("file", [True, False])
+def test_the_aws_profile_asks_for_the_token_each_time(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: bool
+) -> None:
+    text = told(config, "aws", token=file)
+    assert TOKEN not in text
+    (tmp_path / "aws").write_text(text)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("SIDECAR_TOKEN", "" if file else TOKEN)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    session = botocore.session.Session(profile="web")
+    found = session.get_credentials().get_frozen_credentials()
+    assert (found.access_key, found.secret_key, found.token) == ("sidecar", "sidecar", TOKEN)
+    client = session.create_client("s3")
+    assert (client.meta.endpoint_url, client.meta.region_name) == ("https://cache.example.com", "us-east-1")
+    assert session.create_client("sts").meta.endpoint_url.endswith(".amazonaws.com")
+
+
+def test_rclone_speaks_s3_on_such_a_route(config: Path, tmp_path: Path) -> None:
+    found = environment(told(config, "rclone", "--route", "/objects/web"), tmp_path)
+    assert {name.removeprefix("RCLONE_CONFIG_WEB_"): value for name, value in found.items() if "RCLONE" in name} == {
+        "TYPE": "s3",
+        "PROVIDER": "Other",
+        "ENDPOINT": "https://cache.example.com",
+        "REGION": "us-east-1",
+        "ACCESS_KEY_ID": "sidecar",
+        "SECRET_ACCESS_KEY": "sidecar",
+        "SESSION_TOKEN": TOKEN,
+    }
+
+
+@pytest.mark.parametrize(
+    ("args", "where"),
+    [
+        (("aws",), "s3://objects/web/, with --profile web"),
+        (("boto3",), "s3://objects/web/"),
+        (("rclone",), "WEB:"),
+        (("rclone", "--route", "/objects/web"), "WEB:objects/web"),
+    ],
+)
+def test_where_the_keys_are_is_said_beside_it(config: Path, args: tuple[str, ...], where: str) -> None:
+    said = run(config, *args, "--workspace", "web", "--url", "https://c")
+    assert f" at {where}\n" in said.stderr
 
 
 def test_nix_gets_a_netrc_that_nobody_else_reads(config: Path, tmp_path: Path) -> None:
@@ -151,7 +217,7 @@ def test_json_says_the_same(config: Path, client: str) -> None:
 
 def test_every_client_has_a_profile_that_there_is() -> None:
     assert {profile for client in CLIENTS.values() for profile in client.profiles} <= set(PROFILES)
-    assert set(PROFILES) - {"s3"} <= {profile for client in CLIENTS.values() for profile in client.profiles}
+    assert set(PROFILES) <= {profile for client in CLIENTS.values() for profile in client.profiles}
 
 
 def test_without_a_url_it_is_the_listener_and_it_is_said(config: Path) -> None:
