@@ -22,6 +22,7 @@ from sidecar.reasons import Reason
 from sidecar.settings import DAY, IssuerSettings
 
 from tests import jose
+from tests.ports import free_port
 from tests.waiting import until_in_loop as until
 
 FIRST, SECOND = jose.private_key("ES256", "first"), jose.private_key("ES256", "second")
@@ -50,7 +51,7 @@ class Idp:
         self.open = asyncio.Event()
         self.open.set()
         self.runner = web.ServerRunner(web.Server(self.handle))
-        self.port = 0
+        self.port = free_port()
         self.issuer_path = ""
 
     @property
@@ -82,7 +83,6 @@ class Idp:
         await self.runner.setup()
         site = web.TCPSite(self.runner, "localhost", self.port, ssl_context=context)
         await site.start()
-        self.port = self.runner.addresses[0][1]
 
     async def stop(self) -> None:
         self.open.set()

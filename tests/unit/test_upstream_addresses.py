@@ -207,9 +207,9 @@ async def test_one_that_answers_with_failures_of_its_own_is_left_out(status: int
 async def test_one_that_accepts_and_never_answers_is_left_out() -> None:
     bad, good = Says(), Says()
     bad.silent = True
-    fast = Timeouts(connect=0.2, first_byte=0.05)
+    fast = Timeouts(connect=1.0, first_byte=0.2)
     async with stores(bad, good) as made, reaching(*(each.port for each in made), timeouts=fast) as upstream:
-        pool_patience, pool_module._PATIENCE = pool_module._PATIENCE, 0.1
+        pool_patience, pool_module._PATIENCE = pool_module._PATIENCE, 0.2
         try:
             while not upstream.pool.addresses.ejections:
                 with contextlib.suppress(Unavailable):
@@ -240,7 +240,7 @@ async def test_a_client_that_knows_what_a_store_stumbles_over_has_no_address_lef
                 return
 
     questions = 0
-    fast = Timeouts(connect=0.5, first_byte=0.03)
+    fast = Timeouts(connect=1.0, first_byte=0.1)
     async with stores(stumbling, stumbling) as made, reaching(*(each.port for each in made), timeouts=fast) as upstream:
         for _ in range(12):
             evil = [asyncio.create_task(ask(upstream, path="/evil")) for _ in range(6)]
