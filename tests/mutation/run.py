@@ -106,7 +106,7 @@ TESTS_OF = {
     "sidecar/credentials/access_key.py": ("access_key", "gate_signed values"),
     "sidecar/credentials/failures.py": ("failures", "gate"),
     "sidecar/credentials/found.py": ("found", "leak_judge values"),
-    "sidecar/credentials/identities.py": ("identities", "gate jwt values"),
+    "sidecar/credentials/identities.py": ("identities", "values"),
     "sidecar/credentials/jwk.py": ("jwk", "jwt values"),
     "sidecar/credentials/jwt.py": ("jwt", "revocation_names values"),
     "sidecar/credentials/legacy.py": ("legacy", "gate"),
