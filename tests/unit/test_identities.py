@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -605,3 +606,38 @@ async def test_what_everybody_has_left_ends_quietly_and_is_forgotten() -> None:
     assert await rig.refusal("bad") is Reason.BAD_TOKEN
     assert rig.verifier.asked == ["bad"]
     assert not rig.identities._running
+
+
+async def test_whoever_brings_what_is_being_verified_waits_for_no_place() -> None:
+    rig = Rig()
+    rig.verifier.close()
+    first = asyncio.create_task(rig.identities.identify(Secret("ada"), NOW))
+    await turns()
+    joined = asyncio.create_task(rig.identities.identify(Secret("ada"), NOW, asyncio.Semaphore(0)))
+    await turns()
+    assert rig.identities.misses == 2
+    rig.verifier.open()
+    assert await first == await joined == (principal(), "miss")
+    assert rig.verifier.asked == ["ada"]
+
+
+async def test_two_that_get_their_places_at_once_are_verified_once_and_both_told() -> None:
+    verifier, lane = FakeVerifier({name: principal(name) for name in "xya"}), asyncio.Semaphore(2)
+    identities = Identities([verifier], FakeRevocations(), IdentityCacheSettings())
+    verifier.close()
+    tasks = [asyncio.create_task(identities.identify(Secret(text), NOW, lane)) for text in "xyaa"]
+    await turns()
+    verifier.open()
+    assert [who.subject for who, _ in await asyncio.gather(*tasks)] == ["x", "y", "a", "a"]
+    assert verifier.asked == ["x", "y", "a"]
+
+
+async def test_how_long_a_verification_took_is_told() -> None:
+    told: list[float] = []
+    verifier = FakeVerifier({"ada": principal()})
+    identities = Identities(
+        [verifier], FakeRevocations(), IdentityCacheSettings(), verified=lambda kind, seconds: told.append(seconds)
+    )
+    began = time.perf_counter()
+    await identities.identify(Secret("ada"), NOW)
+    assert [0 <= seconds <= time.perf_counter() - began for seconds in told] == [True]
