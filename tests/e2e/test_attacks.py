@@ -108,7 +108,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
             "once.yaml": policy("once", "careless", "none", "true"),
             "local.yaml": policy("local", "local", "none", "true"),
         },
-        more="limits: {body_timeout: 2s, drain_delay: 0s, grace: 2s}",
+        more="limits: {body_timeout: 20s, drain_delay: 0s, grace: 2s}",
     ).start()
     try:
         yield Rig(sidecar, store)

@@ -86,11 +86,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         upstreams=f"""
   artifacts:
     url: http://127.0.0.1:{store.port}
-    timeouts: {{connect: 1s, first_byte: 1s, idle: 2s}}
+    timeouts: {{connect: 2s, first_byte: 2s, idle: 3s}}
   local: {{url: "unix:{folder}/store.sock"}}
 """,
         policies={"web.yaml": POLICY},
-        more="limits: {head_timeout: 1s, body_timeout: 1s, head_size: 16KiB, drain_delay: 0s, grace: 5s}",
+        more="limits: {head_timeout: 2s, body_timeout: 2s, head_size: 16KiB, drain_delay: 0s, grace: 5s}",
     )
     try:
         yield Rig(sidecar.start(), store, unix_store)
@@ -368,6 +368,7 @@ def test_a_malformed_chunk_is_a_400_and_the_store_sees_no_end(rig: Rig) -> None:
 # --- limits and outages -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_store_that_is_silent_is_a_504(rig: Rig) -> None:
     released = []
     rig.store.script = lambda connection, asked: until(lambda: released, 10) and False
@@ -428,6 +429,7 @@ def test_bytes_after_an_answer_condemn_the_connection(rig: Rig) -> None:
     assert body_of(rig.ask("GET", "/web/k")) == b"ok"
 
 
+@pytest.mark.slow
 def test_a_slow_head_is_ended(rig: Rig) -> None:
     with rig.sidecar.connect() as connection:
         began = time.monotonic()
@@ -443,11 +445,13 @@ def test_a_slow_head_is_ended(rig: Rig) -> None:
     assert answered == b"" or status(answered) == 408
 
 
+@pytest.mark.slow
 def test_a_connection_that_says_nothing_is_ended(rig: Rig) -> None:
     with rig.sidecar.connect() as connection:
         assert status(read_all(connection)) == 408
 
 
+@pytest.mark.slow
 def test_a_sender_that_stops_in_its_body_is_a_408(rig: Rig) -> None:
     with rig.sidecar.connect() as connection:
         connection.sendall(rig.head("PUT", "/web/k", "Content-Length: 10") + b"12345")

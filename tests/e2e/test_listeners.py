@@ -91,7 +91,7 @@ class House:
             folder,
             upstreams='  local: {url: "file://./data"}',
             policies={"web.yaml": POLICY},
-            more=f"workers: {workers}\nlimits: {{drain_delay: 0s, head_timeout: 1s}}\nfailed_credentials: {{burst: 20}}",
+            more=f"workers: {workers}\nlimits: {{drain_delay: 0s, head_timeout: 3s}}\nfailed_credentials: {{burst: 20}}",
         )
         text = self.sidecar.config.read_text()
         pair = "tls: {cert_file: ./tls/tls.crt, key_file: ./tls/tls.key}"

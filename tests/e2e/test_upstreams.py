@@ -126,7 +126,7 @@ class Rig:
     url: http://127.0.0.1:{self.slow.port}
     connections: 2
     queue: 2
-    queue_timeout: 1500ms
+    queue_timeout: 4s
   away:
     url: http://127.0.0.1:{self.away_port}
     health: {{ejection: 200ms, max_ejection: 500ms}}
@@ -219,6 +219,7 @@ def test_a_certificate_that_does_not_fit_its_key_changes_nothing(rig: Rig) -> No
     until(lambda: rig.check("upstream secure files").startswith("[+]"))
 
 
+@pytest.mark.slow
 def test_who_waits_for_an_overrun_store_is_told_and_others_are_served(rig: Rig) -> None:
     """A store that accepts and never answers, and one client that takes all of its connections."""
 

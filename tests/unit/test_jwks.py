@@ -289,10 +289,11 @@ async def test_a_body_without_end_is_cut_off(idp: Idp, watch: Watch) -> None:
 
     server = web.ServerRunner(web.Server(endless))
     await server.setup()
-    site = web.TCPSite(server, "localhost", 0)
+    port = free_port()
+    site = web.TCPSite(server, "localhost", port)
     await site.start()
     try:
-        url = f"http://localhost:{server.addresses[0][1]}/"
+        url = f"http://localhost:{port}/"
         assert "more than" in await refused(watch(jwks_url=url))
         assert sent < 64 * MAX_DOCUMENT
     finally:

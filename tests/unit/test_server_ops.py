@@ -26,7 +26,7 @@ def checks() -> Checks:
 
 @pytest.fixture
 async def server(checks: Checks) -> AsyncIterator[OpsServer]:
-    made = OpsServer(checks, Metrics(), connection_life=0.5)
+    made = OpsServer(checks, Metrics(), connection_life=1.0)
     await made.start(LOCAL)
     yield made
     await made.stop()

@@ -346,7 +346,7 @@ async def test_the_last_one_in_is_the_first_one_out() -> None:
 async def test_an_idle_connection_is_ended_after_its_time_and_the_busy_one_stays() -> None:
     held = Held()
     held.go.set()
-    async with store(held) as made, reaching(made, idle=0.1, first_byte=5.0) as upstream:
+    async with store(held) as made, reaching(made, idle=0.5, first_byte=20.0) as upstream:
         await get(upstream)
         held.go.clear()
         busy = asyncio.create_task(get(upstream))
