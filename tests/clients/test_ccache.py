@@ -18,6 +18,8 @@ from tests.e2e.nginx import sidecar_before_nginx
 from tests.e2e.process import SidecarProcess, until
 from tests.programs import require_program
 
+pytestmark = pytest.mark.slow
+
 POLICY = """
 workspace: web
 routes:
