@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import biscuit_auth
+
 from sidecar.credentials.biscuit import spelling
 from sidecar.credentials.biscuit.library import PrivateKey
 from sidecar.credentials.biscuit.minting import Wanted, mint

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import typer
+
 from sidecar import config
 from sidecar.cli.root import app
 from sidecar.directory.file import read_people
@@ -19,7 +20,6 @@ from sidecar.policy.file import compile_file
 from sidecar.profiles import PROFILES
 from sidecar.reasons import REASONS, Reason
 from sidecar.settings import Settings
-
 from tests import docs
 from tests.docs import PAGES, ROOT
 from tests.programs import require_program

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from sidecar.audit.schema import (
     SCHEMA,
     Actor,
@@ -19,7 +20,6 @@ from sidecar.audit.schema import (
     Tls,
     Trace,
 )
-
 from tests.programs import require_program
 
 PAGE = (Path(__file__).parent.parent / "docs" / "audit.md").read_text()

@@ -3,10 +3,10 @@
 import re
 
 import pytest
+
 from sidecar.credentials.biscuit import profile, spelling
 from sidecar.credentials.biscuit.facts import FACTS, OPERATIONS
 from sidecar.errors import CredentialRefused
-
 from tests import docs
 from tests.biscuits import made, narrowed, principal
 from tests.docs import ROOT

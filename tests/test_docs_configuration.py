@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from sidecar import config
 from sidecar.document import Value, parse
 from sidecar.settings import Settings

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import yaml
-from sidecar.cli import root
 from typer.testing import CliRunner
 
+from sidecar.cli import root
 from tests import docs
 from tests.docs import ROOT
 from tests.helm.chart import CHART, lay_out, one, pod, render, value_rows

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
+
 from sidecar.metrics import METRICS, PREFIX, Metrics
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"

@@ -3,8 +3,8 @@
 import re
 
 import yaml
-from sidecar.reasons import REASONS, Outcome
 
+from sidecar.reasons import REASONS, Outcome
 from tests import docs
 from tests.docs import ROOT
 

@@ -13,15 +13,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from biscuit_auth import Biscuit, BlockBuilder, PublicKey
+
+from bench.peers.base import Peer, Site
+from bench.peers.sidecar import write_config
+from bench.store import FOLDER
 from sidecar import config
 from sidecar.credentials.token_row import TokenRow, sealed
 from sidecar.model import PrincipalKind
 from sidecar.store.open import OpenStore, open_token_store
 from sidecar.token_requests import NewToken
-
-from bench.peers.base import Peer, Site
-from bench.peers.sidecar import write_config
-from bench.store import FOLDER
 
 ISSUED, MILLION = "sidecar-issued", "sidecar-million"
 OPAQUE, BISCUITS, HOSTILE = "opaque.txt", "biscuits.txt", "hostile.txt"

@@ -7,14 +7,13 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.peers.base import Peer, Site
+from bench.peers.sidecar import write_config
+from bench.store import FOLDER
 from sidecar import config
 from sidecar.model import PrincipalKind
 from sidecar.store.open import open_token_store
 from sidecar.token_requests import NewToken
-
-from bench.peers.base import Peer, Site
-from bench.peers.sidecar import write_config
-from bench.store import FOLDER
 
 S3_CLIENT = "sidecar-s3-client"
 KEY = "access-key.txt"

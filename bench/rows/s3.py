@@ -3,13 +3,12 @@
 import itertools
 import time
 
-from sidecar.model import Secret
-from sidecar.sigv4 import EMPTY_SHA256, Signer
-
 from bench.load import Expect, download
 from bench.peers.base import OK, Running
 from bench.peers.s3_client import KEY, S3_CLIENT, SIGNED, SIGNED_GET
 from bench.row import CPU_PER_GIB, CPU_PER_REQUEST, Bench, GiB, KiB, Row, cpu_per_request
+from sidecar.model import Secret
+from sidecar.sigv4 import EMPTY_SHA256, Signer
 
 HOST = "proxy.example"
 SECONDS = 300

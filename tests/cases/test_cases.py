@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+
 from sidecar.config import load
 from sidecar.policy.cases import CaseFile, LoadCase, read_case_file
 from sidecar.policy.compiled import Case

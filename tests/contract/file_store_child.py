@@ -14,7 +14,6 @@ from pathlib import Path
 
 from sidecar.errors import Refused
 from sidecar.upstream.file import FileStore
-
 from tests.contract.fake_downstream import ask
 
 BODIES = (b"a" * 300_000, b"b" * 400_000)

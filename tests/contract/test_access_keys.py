@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar import sigv4, sigv4_verify, target
 from sidecar.credentials import master_key
 from sidecar.credentials.access_key import AccessKeys
@@ -17,7 +18,6 @@ from sidecar.reasons import Reason
 from sidecar.settings import IdentityCacheSettings
 from sidecar.store.open import OpenStore, open_token_store
 from sidecar.tokens import NewToken, TokenFilter, TokenRequestError
-
 from tests.contract.stores import ENGINES, sqlite_settings
 
 NOW, HOUR, DAY = 1_800_000_000, 3600, 86_400

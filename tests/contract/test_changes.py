@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
 from sidecar.errors import SidecarError, Unavailable
 from sidecar.model import Principal, PrincipalKind
 from sidecar.reasons import Reason
@@ -21,7 +22,6 @@ from sidecar.store.token_events import TokenEvents
 from sidecar.store.token_store import NEVER, PAGE, TokenEvent
 from sidecar.store.watch import Sight, SqliteWatch
 from sidecar.tokens import ChangeKind, NewToken
-
 from tests.contract.stores import ENGINES
 from tests.waiting import until_in_loop as until
 

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.upstream import file_layout
 from sidecar.upstream.file import KEPT_SIZE, PIECE, FileStore
-
 from tests.contract.fake_downstream import FakeDownstream, ask
 from tests.contract.file_store_child import BODIES
 from tests.waiting import until_in_loop as until

@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
 from sidecar.upstream.file import FileStore
 from sidecar.upstream.file_index import DAMAGED, NAME, Index, Totals, read_totals
 from sidecar.upstream.file_layout import Layout
 from sidecar.upstream.file_upkeep import Upkeep
-
 from tests.contract.fake_downstream import FakeDownstream, ask
 from tests.waiting import until_in_loop as until
 

@@ -12,8 +12,8 @@ from urllib.parse import quote_from_bytes
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, rule
-from sidecar.upstream.file import PIECE, FileStore
 
+from sidecar.upstream.file import PIECE, FileStore
 from tests.contract.fake_downstream import FakeDownstream, ask
 
 IN_MEMORY = Path("/dev/shm")

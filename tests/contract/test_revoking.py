@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.credentials import jwk, revocation_names
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.jwt import JwtVerifier
@@ -27,7 +28,6 @@ from sidecar.store.changes import ChangeFeed
 from sidecar.store.open import OpenStore
 from sidecar.store.token_store import PAGE
 from sidecar.tokens import NewToken, Status, TokenFilter
-
 from tests import jose
 from tests.contract.stores import ENGINES
 from tests.unit.test_jwt import Keys

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from sidecar.credentials.biscuit import key_row
 from sidecar.credentials.biscuit.library import PrivateKey
 from sidecar.credentials.pepper import Pepper, Peppers
@@ -16,7 +17,6 @@ from sidecar.store.changes import ChangeFeed
 from sidecar.store.open import OpenStore, open_token_store
 from sidecar.store.root_keys import RootKeyStore
 from sidecar.tokens import ChangeKind, NewToken
-
 from tests.contract.stores import sqlite_settings
 from tests.waiting import until_in_loop as until
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import S3Credentials, S3Settings, UpstreamSettings
 from sidecar.upstream.health import Standing
 from sidecar.upstream.s3 import S3Upstream
-
 from tests.contract.fake_downstream import FakeDownstream, ask
 from tests.e2e.s3_servers import S3Server
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
 from sidecar.credentials.master_key import AccessKey
@@ -23,7 +24,6 @@ from sidecar.store.migrations.run import upgrade_to
 from sidecar.store.open import OpenStore, open_token_store
 from sidecar.store.tables import VERSION
 from sidecar.tokens import CannotRotate, NewToken, Status, TokenFilter, TokenRequestError, UnknownToken, WantedScope
-
 from tests.contract.stores import ENGINES, sqlite_settings
 from tests.unit.test_token_row import FIRST
 

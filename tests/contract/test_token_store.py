@@ -15,6 +15,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import create_engine
+
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
 from sidecar.credentials.token_row import TokenRow
@@ -27,8 +29,6 @@ from sidecar.store.migrations.run import migrate
 from sidecar.store.open import OpenStore, open_token_store
 from sidecar.store.tables import VERSION, metadata
 from sidecar.tokens import ChangeKind, NewToken, Status, TokenFilter, TokenRequestError, UnknownToken
-from sqlalchemy import create_engine
-
 from tests.contract.stores import DAY, ENGINES, sqlite_settings
 
 NOW = 1_800_000_000

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+
 from sidecar import config
 from sidecar.model import PrincipalKind
 from sidecar.store.open import open_token_store
 from sidecar.tokens import NewToken
-
 from tests.ports import free_port as free_port
 from tests.ports import free_ports as free_ports
 from tests.waiting import until as until

@@ -4,8 +4,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from sidecar.model import PrincipalKind
 
+from sidecar.model import PrincipalKind
 from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
 

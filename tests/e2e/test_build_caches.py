@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sidecar import narinfo
 
+from sidecar import narinfo
 from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.nginx import USER, NginxStore
 from tests.e2e.process import SidecarProcess, until

@@ -16,9 +16,9 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from sidecar.metrics import METRICS, PREFIX, Kind
 from sidecar.model import PrincipalKind
-
 from tests.e2e.asking import Answer, ask, basic, bearer
 from tests.e2e.issuer import AUDIENCE, key_set
 from tests.e2e.issuer import token as jwt

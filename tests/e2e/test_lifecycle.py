@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sidecar.signals import HANGUP
 
+from sidecar.signals import HANGUP
 from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.process import SidecarProcess, until
 

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from sidecar import config
 from sidecar.model import PrincipalKind, Secret
 from sidecar.store.open import open_token_store
-
 from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
 from tests.waiting import Stopwatch

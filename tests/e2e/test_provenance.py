@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sidecar.upstream.file_layout import Layout
 
+from sidecar.upstream.file_layout import Layout
 from tests.e2e.asking import ask, bearer
 from tests.e2e.issuer import AUDIENCE, key_set
 from tests.e2e.issuer import token as jwt

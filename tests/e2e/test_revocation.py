@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 from biscuit_auth import UnverifiedBiscuit
-from sidecar.model import PrincipalKind
 
+from sidecar.model import PrincipalKind
 from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.issuer import AUDIENCE, key_set
 from tests.e2e.issuer import token as jwt_of

@@ -12,10 +12,10 @@ import zlib
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from sidecar import sigv4
 from sidecar.model import Secret
 from sidecar.sigv4 import EMPTY_SHA256, Scope, Signer
-
 from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.process import until
 from tests.e2e.s3_house import House, Key, s3_house

@@ -13,9 +13,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from msgspec import Struct
+
 from sidecar import sigv4
 from sidecar.model import Secret
-
 from tests.e2e.asking import Answer, ask, basic, bearer
 from tests.e2e.echo_store import EchoStore
 from tests.e2e.process import SidecarProcess, until

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sidecar.model import PrincipalKind
 
+from sidecar.model import PrincipalKind
 from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.echo_store import EchoStore
 from tests.e2e.process import SidecarProcess, until

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from sidecar.signals import HANGUP
 from sidecar.store.tables import schema_version
-
 from tests.e2e.asking import ask, bearer
 from tests.e2e.process import SidecarProcess, until
 

@@ -18,12 +18,12 @@ import helm_python
 import kubernetes_validate
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from sidecar import config
 from sidecar.cli import root
 from sidecar.store.engine import Database, StoreUnusable, create_file
 from sidecar.store.migrations.run import upgrade_to
-from typer.testing import CliRunner
-
 from tests.e2e.process import free_ports
 from tests.helm.chart import (
     CHART,

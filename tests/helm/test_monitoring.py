@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 import yaml
+
 from sidecar.metrics import METRICS, PREFIX
 from sidecar.metrics.table import Kind
 from sidecar.reasons import REASONS
-
 from tests.docs import ROOT
 from tests.e2e.process import SidecarProcess
 from tests.helm.chart import CHART, one, pod, render, values

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sidecar import __version__
 
+from sidecar import __version__
 from tests.docs import ROOT
 from tests.e2e.process import free_ports
 from tests.helm.chart import container, lay_out, one, pod, render, values

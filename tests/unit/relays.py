@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import uvloop
+
 from sidecar.errors import ClientGone
 from sidecar.ports import HeaderList
 from sidecar.settings import HealthSettings, Timeouts, UpstreamSettings
-
 from tests.contract.fake_downstream import FakeDownstream
 from tests.waiting import until_in_loop
 

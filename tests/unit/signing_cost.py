@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+
 from sidecar.model import Secret
 from sidecar.sigv4 import Signer
 

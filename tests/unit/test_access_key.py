@@ -5,6 +5,7 @@ from urllib.parse import unquote
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar import sigv4, sigv4_verify, target
 from sidecar.credentials.access_key import DAY_KEY_LIFE, AccessKeys, AccessKeyVerifier, Verified, chunk_signing
 from sidecar.credentials.identities import Identities

@@ -4,6 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.decision import Decision
 from sidecar.model import ANONYMOUS, Principal, PrincipalKind, Quota, Quotas, Rate
 from sidecar.policy.compiled import Workspace

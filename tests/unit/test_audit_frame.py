@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.audit.access import Access, Completion
 from sidecar.audit.record import Records
 from sidecar.audit.schema import STRING_LIMIT, Instance

@@ -1,6 +1,7 @@
 """What derives from a token: its replacements and what was narrowed from it, never what it came from."""
 
 import pytest
+
 from sidecar.audit import lineage
 from sidecar.audit.lineage import Lineage
 from sidecar.audit.lines import Actor, Changes

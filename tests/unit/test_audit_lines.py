@@ -5,6 +5,7 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.audit.lines import MAX_LINE, lines_of, record_of
 
 LEAST = b'"time":"t","kind":"access","action":"object.read"'

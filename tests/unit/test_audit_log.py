@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sidecar.audit import log as log_module
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
@@ -20,7 +21,6 @@ from sidecar.audit.schema import Instance
 from sidecar.audit.sinks import FileSink, StdoutSink
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
-
 from tests.waiting import until_in_loop as until
 
 RECORDS = Records(Instance(), b"k" * 32)

@@ -5,10 +5,10 @@ import hmac
 import json
 
 import pytest
+
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
 from sidecar.model import Principal, PrincipalKind, Secret
-
 from tests.unit.test_audit_record import ADA, DONE, KEY, NOW, RECORDS, TOKEN, access, made
 
 

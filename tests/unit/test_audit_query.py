@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.audit import lineage
 from sidecar.audit import query as module
 from sidecar.audit.access import Access, Completion

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.audit.access import Access, Completion, Delivery, delivery
 from sidecar.audit.record import Records
 from sidecar.audit.record_id import record_id

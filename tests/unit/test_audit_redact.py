@@ -6,6 +6,7 @@ from urllib.parse import quote
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from sidecar.audit import redact
 
 OPAQUE = "asc_pat_0123456789ab_" + "s" * 43 + "abc123"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
 from sidecar.audit.sinks import FileSink, StdoutSink

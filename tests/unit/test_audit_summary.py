@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.audit import summary
 from sidecar.audit.lines import MAX_LINE, lines_of
 from sidecar.audit.summary import KEYS, PEERS, Caller, Summary

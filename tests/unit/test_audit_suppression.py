@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
 from sidecar.audit.suppression import Suppression

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import pytest
+
 from sidecar.audit.lines import Record, record_of
 from sidecar.audit.uploads import Uploads
 

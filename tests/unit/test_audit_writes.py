@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.audit.writes import MOST_PENDING, Write, Writes
 
 Line = dict[str, Any]

@@ -8,6 +8,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import sigv4
 from sidecar.aws_chunked import LONGEST_LINE, LONGEST_TRAILER, ChunkSigning, Decoder
 from sidecar.errors import Refused

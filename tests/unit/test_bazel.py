@@ -2,13 +2,13 @@
 
 import pytest
 from msgspec import structs
+
 from sidecar.errors import Refused
 from sidecar.model import ANONYMOUS, Action, Permission, Principal, PrincipalKind
 from sidecar.policy.compiled import Rule, Workspace
 from sidecar.policy.evaluate import evaluate
 from sidecar.profiles import PROFILES
 from sidecar.reasons import REASONS, Reason
-
 from tests.unit.clients import errand, forwarded, route, statuses
 
 HASH = "98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4"

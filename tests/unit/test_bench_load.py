@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 import pytest
+
 from bench.load import Answer, ClosedLoop, Expect, interrupt, parse_head, render, run
 from bench.process import BenchError
 

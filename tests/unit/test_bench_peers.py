@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from bench.credentials import AUDIENCE, ISSUER, Credentials
 from bench.peers import haproxy, issued, nginx, sidecar
 from bench.peers.base import Missing, Peer, Site, require

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from bench.process import TICK, BenchError, Process, alive, free_port, parse_peak, parse_stat, tree
 
 STAT = "{pid} ({name}) S {parent} 7 7 0 -1 4194304 100 200 0 0 11 22 33 44 20 0 1 0 900 1000 100"

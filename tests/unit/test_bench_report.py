@@ -1,6 +1,7 @@
 """What a run found: to a file and back, as a table, against the marks."""
 
 import pytest
+
 from bench import marks, report
 from bench.__main__ import Cores, choose_cores
 from bench.peers import PEERS

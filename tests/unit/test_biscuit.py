@@ -10,6 +10,7 @@ import biscuit_auth
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sidecar.credentials import revocation_names
 from sidecar.credentials.biscuit import library, spelling, verifier, wire
 from sidecar.credentials.biscuit.library import Judgement, LibraryError, PrivateKey, PublicKey
@@ -23,7 +24,6 @@ from sidecar.policy.compiled import Rule, Workspace
 from sidecar.policy.evaluate import evaluate
 from sidecar.reasons import Reason
 from sidecar.settings import IdentityCacheSettings
-
 from tests.biscuits import (
     ALL,
     KEY,

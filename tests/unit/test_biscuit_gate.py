@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from sidecar.credentials.biscuit.verifier import BiscuitVerifier
 from sidecar.credentials.identities import Identities, NothingRevoked
 from sidecar.decision import Decision, LastRead
@@ -14,7 +15,6 @@ from sidecar.policy.trace import Trace
 from sidecar.profiles import PROFILES
 from sidecar.reasons import Reason
 from sidecar.settings import IdentityCacheSettings
-
 from tests.biscuits import KEYS, made, narrowed
 
 AT = int(time.time())

@@ -4,12 +4,12 @@ its parent may not."""
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+
 from sidecar.credentials.biscuit import meaning, narrowing, spelling, wire
 from sidecar.credentials.biscuit.profile import OutOfProfile, examine
 from sidecar.errors import CredentialRefused
 from sidecar.model import Permission
 from sidecar.policy import glob
-
 from tests.biscuits import NOW, holds, made, narrowed, principal
 
 names = st.text('ab.-+é"\\$', min_size=1, max_size=4).filter(lambda name: name not in (".", ".."))

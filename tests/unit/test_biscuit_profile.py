@@ -1,13 +1,13 @@
 """Which checks are accepted, and what each of the others is refused with: the published subset, case by case."""
 
 import pytest
+
 from sidecar.credentials.biscuit import meaning, wire
 from sidecar.credentials.biscuit.facts import FACTS, NAMES, OPERATIONS
 from sidecar.credentials.biscuit.profile import MOST_BLOCKS, OutOfProfile, examine
 from sidecar.credentials.biscuit.spelling import decoded
 from sidecar.errors import CredentialRefused
 from sidecar.model import Permission
-
 from tests.biscuits import holds, made, narrowed, principal, signed
 
 ACCEPTED = [

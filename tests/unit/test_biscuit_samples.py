@@ -11,6 +11,7 @@ from typing import Any
 
 import biscuit_auth
 import pytest
+
 from sidecar.credentials.biscuit import library, profile, wire
 from sidecar.credentials.biscuit.facts import FACTS, Fact, Type
 from sidecar.credentials.biscuit.library import Judgement, LibraryError

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.bucket import Bucket, Buckets
 from sidecar.model import Rate
 

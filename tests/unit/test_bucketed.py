@@ -6,6 +6,7 @@ import hashlib
 import zlib
 
 import pytest
+
 from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Head, Headers
@@ -18,7 +19,6 @@ from sidecar.s3.sending import Sending, sending
 from sidecar.s3.wrapping import Wrapping
 from sidecar.server.bucketed import Bucketed, prove_empty
 from sidecar.sigv4_verify import STREAMING_UNSIGNED_TRAILER
-
 from tests.contract.fake_downstream import FakeDownstream
 
 SAME = Place("bkt", "", "bkt", "", "")

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Awaitable, Callable
 
 import pytest
+
 from sidecar import buckets, target
 from sidecar.errors import Refused
 from sidecar.model import Action, Head, Headers, Permission, Verdict

@@ -3,12 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.errors import Refused
 from sidecar.headers import DROP, LOCAL, fold
 from sidecar.model import Action, Headers, Permission
 from sidecar.profiles import PROFILES, Errand, LocalAnswer, build_cache
 from sidecar.reasons import Reason
-
 from tests.unit.clients import errand, forwarded, request, route
 
 CLIENTS = {

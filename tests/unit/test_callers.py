@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.callers import Callers
 from sidecar.decision import Asking, Decision, LastRead
 from sidecar.errors import CredentialRefused
@@ -10,7 +11,6 @@ from sidecar.policy.compiled import Workspace
 from sidecar.profiles import PROFILES
 from sidecar.reasons import Reason
 from sidecar.target import parse
-
 from tests.unit.test_gate import CI, NOW, WEB, Rig
 
 RAW = ((b"Host", b"cache"), (b"Authorization", b"Bearer ci-token"))

@@ -6,11 +6,11 @@ import pickle
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from sidecar.credentials import carriers
 from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import Head, Headers, Secret, Target
 from sidecar.reasons import Reason
-
 from tests.biscuits import made
 
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
+
 from sidecar.server.certificate import BadPair, Certificate, Served, load_pair
 from sidecar.settings import TlsSettings
 

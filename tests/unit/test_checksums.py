@@ -5,6 +5,7 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import checksums
 from sidecar.errors import Refused
 from sidecar.reasons import Reason

@@ -7,12 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar import __version__, config
 from sidecar.cli import init, root, serve
 from sidecar.cli.options import Exit
 from sidecar.errors import DocumentError, Problem, SidecarError
 from sidecar.policy.file import compile_file
-from typer.testing import CliRunner, Result
 
 
 @pytest.fixture

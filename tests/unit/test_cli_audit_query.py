@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance, rfc3339
 from sidecar.cli import audit, audit_files
@@ -13,8 +15,6 @@ from sidecar.cli.audit_files import read, with_rotated
 from sidecar.credentials.master_key import AccessKeyId
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.model import PrincipalKind
-from typer.testing import CliRunner, Result
-
 from tests.unit.test_audit_query import NOW, opaque, record
 from tests.unit.test_cli_token import CONFIG, PEPPER
 

@@ -5,11 +5,11 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli import key, token
 from sidecar.cli.root import app
 from sidecar.credentials.biscuit.library import PrivateKey
-from typer.testing import CliRunner, Result
-
 from tests.unit.test_cli_token import CONFIG, PEPPER
 
 CREATE = ("--kind", "biscuit", "--subject", "ci", "--workspace", "web", "-p", "store:read", "-p", "store:write")

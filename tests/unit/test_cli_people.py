@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from sidecar.cli.people import stranger
 
 PEOPLE = "users:\n  ada@example.com: {}\n  bob@example.com: {active: false}\n"

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli import root
 from sidecar.cli.policy import app
-from typer.testing import CliRunner, Result
 
 CONFIG = Path(__file__).parents[2] / "config"
 POLICIES = list((CONFIG / "policies").glob("*.yaml"))

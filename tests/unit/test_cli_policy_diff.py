@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli import replay
 from sidecar.cli.policy import app
 from sidecar.cli.policy_compare import compare_cases, compare_requests
@@ -14,7 +16,6 @@ from sidecar.errors import DocumentError, SidecarError
 from sidecar.model import ANONYMOUS, Limits, Permission, Person, Principal, PrincipalKind
 from sidecar.policy.routes import Snapshot
 from sidecar.reasons import Reason
-from typer.testing import CliRunner, Result
 
 READ, WRITE, *_ = Permission
 HEAD = "workspace: web\nroutes: [{path: /web, client: plain, upstream: artifacts}]\n"

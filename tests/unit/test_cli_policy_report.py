@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sidecar.cli.policy import app
-from sidecar.errors import SidecarError
 from typer.testing import CliRunner, Result
 
+from sidecar.cli.policy import app
+from sidecar.errors import SidecarError
 from tests.unit.test_audit_summary import HOLDER, line
 
 CONFIG = Path(__file__).parents[2] / "config"

@@ -11,6 +11,8 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from sidecar import config
 from sidecar.cli.policy import app
 from sidecar.cli.policy_schema import For, rendered
@@ -23,8 +25,6 @@ from sidecar.errors import DocumentError
 from sidecar.policy.cases import read_case_file
 from sidecar.policy.file import compile_file
 from sidecar.profiles import PROFILES
-from typer.testing import CliRunner
-
 from tests import docs
 from tests.docs import PAGES
 

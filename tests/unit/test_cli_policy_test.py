@@ -7,6 +7,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli.junit import junit
 from sidecar.cli.policy import app
 from sidecar.cli.policy_files import NamedCases, load_policies
@@ -15,7 +17,6 @@ from sidecar.cli.root import app as whole
 from sidecar.errors import DocumentError
 from sidecar.policy.cases import read_case_file
 from sidecar.policy.routes import Snapshot
-from typer.testing import CliRunner, Result
 
 CONFIG = Path(__file__).parents[2] / "config"
 HEAD = "workspace: web\nroutes: [{path: /web, client: plain, upstream: artifacts}]\nanonymous: read\n"

@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli.options import Exit
 from sidecar.cli.root import app
 from sidecar.upstream.file import FileStore
-from typer.testing import CliRunner, Result
-
 from tests.contract.fake_downstream import ask
 
 CONFIG = """\

@@ -12,13 +12,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli import token
 from sidecar.cli.options import Exit
 from sidecar.cli.token_text import as_json, lines, table
 from sidecar.credentials.token_row import TokenRow
 from sidecar.store.tables import VERSION
 from sidecar.tokens import Status
-from typer.testing import CliRunner, Result
 
 CONFIG = """\
 listen: 127.0.0.1:0

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import Result
+
 from sidecar.audit.access import Completion
 from sidecar.credentials.opaque import TokenFormat, checksum
 from sidecar.model import Action, Permission, Principal, PrincipalKind
-from typer.testing import Result
-
 from tests import jose
 from tests.unit.test_audit_query import DONE, opaque, record
 from tests.unit.test_cli_token import CONFIG, PEPPER, create, listed, run

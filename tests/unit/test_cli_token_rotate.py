@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from sidecar.cli.root import app
 from sidecar.cli.token_scopes import parse
 from sidecar.errors import DocumentError
 from sidecar.tokens import TokenRequestError, WantedScope
-from typer.testing import CliRunner
-
 from tests.unit.test_cli_token import CONFIG, config, create, listed, run
 
 __all__ = ["config"]

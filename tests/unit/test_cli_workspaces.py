@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from sidecar.cli.workspaces import unknown
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import botocore.session
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli.client_texts import CLIENTS
 from sidecar.cli.options import Exit
 from sidecar.cli.root import app
 from sidecar.profiles import PROFILES
-from typer.testing import CliRunner, Result
 
 TOKEN = "asc_ci_aB3dE6gH9kLm_secret"
 CONFIG = """\

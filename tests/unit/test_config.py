@@ -4,6 +4,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+
 from sidecar import config
 from sidecar.config.file import granted_cpus
 from sidecar.errors import DocumentError

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from sidecar import config
 from sidecar.config.listeners import UNIX_MODE
 from sidecar.errors import DocumentError

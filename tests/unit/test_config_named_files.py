@@ -14,6 +14,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
 from sidecar import config
 from sidecar.config import FileReport, inspect_files
 

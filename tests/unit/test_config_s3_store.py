@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from sidecar.config.s3_store import s3_store
 from sidecar.config.values import Folder
 from sidecar.document import parse

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from sidecar import config
 from sidecar.config.named_files import inspect_files
 from sidecar.errors import DocumentError

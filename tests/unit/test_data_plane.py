@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
@@ -22,7 +23,6 @@ from sidecar.reasons import Reason
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
 from sidecar.settings import LimitSettings, ProvenanceSettings
-
 from tests.unit.relays import event_loop_policy, on_uvloop, until
 from tests.unit.test_gate import ALL, TOKENS
 from tests.unit.test_gate import Rig as Deciding

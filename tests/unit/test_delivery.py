@@ -16,13 +16,13 @@ import typer
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.cli.delivery import DeliveryError, To, Wish, destination
 from sidecar.cli.delivery.destination import Destination, expires
 from sidecar.cli.delivery.vault import Vault
 from sidecar.cli.token_delivery import delivering
 from sidecar.credentials.master_key import AccessKey
 from sidecar.model import Secret
-
 from tests.unit.test_token_row import FIRST
 
 TEXT = "asc_pat_0123456789ab_A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8S9t0U1v155llp"

@@ -1,6 +1,7 @@
 """What a refused caller reads: the status, the challenges of RFC 6750, and one line that says what to do next."""
 
 import pytest
+
 from sidecar import target
 from sidecar.model import Head, Headers
 from sidecar.profiles import PROFILES, denial

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import pytest
+
 from sidecar.directory.file import DirectoryEvent, DirectoryFile, read_people
 from sidecar.errors import DocumentError, Unavailable
 from sidecar.model import Person
 from sidecar.reasons import Reason
-
 from tests.waiting import until_in_loop as until
 
 EXAMPLE = Path(__file__).parents[2] / "config/people.yaml"

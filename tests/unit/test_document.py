@@ -7,6 +7,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import document as document_module
 from sidecar.document import Block, Document, Value, parse, suggestion
 from sidecar.errors import DocumentError

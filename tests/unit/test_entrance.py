@@ -11,13 +11,13 @@ from typing import Any, cast
 import pytest
 import trustme
 import uvloop
+
 from sidecar.networks import Networks
 from sidecar.proxy_header import SIGNATURE
 from sidecar.reasons import Reason
 from sidecar.server.client import Listener
 from sidecar.server.entrance import Entrance, Guests
 from sidecar.settings import LimitSettings
-
 from tests.waiting import until_in_loop as until
 
 V4 = SIGNATURE + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 7, 10, 0, 0, 1]) + b"\xd4\x31\x01\xbb"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from sidecar import narinfo
 from sidecar.decision import Decision
 from sidecar.errors import Refused, Unavailable
@@ -18,7 +19,6 @@ from sidecar.profiles import PROFILES
 from sidecar.reasons import Reason
 from sidecar.server.errands import Errands, take_and_drop
 from sidecar.server.exchange import Exchange
-
 from tests.unit.clients import errand, route
 from tests.unit.test_through import Client
 

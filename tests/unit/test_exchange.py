@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
 from sidecar.errors import ClientGone, Refused
 from sidecar.reasons import Reason
 from sidecar.server import client as client_module
 from sidecar.server.client import Incoming, Listener
 from sidecar.server.exchange import Exchange
 from sidecar.settings import LimitSettings
-
 from tests.unit.relays import event_loop_policy, on_uvloop, until
 
 __all__ = ["event_loop_policy"]

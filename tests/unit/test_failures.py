@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.credentials.failures import LANE, NETWORKS, Failures
 from sidecar.model import Rate
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from sidecar.upstream.file_format import SMALL, Damaged, Meta, Stored, open_object, tail_of
 
 KEY = b"web/a"

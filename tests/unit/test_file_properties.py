@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 from sidecar.upstream.file import KEPT_SIZE, FileStore
 from sidecar.upstream.file_format import Meta
 from sidecar.upstream.file_properties import listing
-
 from tests.contract.fake_downstream import FakeDownstream, ask
 
 RESPONSE = "{DAV:}response"

@@ -8,11 +8,11 @@ from urllib.parse import quote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.credentials.found import candidates
 from sidecar.credentials.master_key import AccessKeyId
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.model import PrincipalKind
-
 from tests import jose
 from tests.unit.test_patterns import BISCUITS
 

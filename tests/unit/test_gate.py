@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.credentials.failures import LANE, Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.legacy import OldPasswords

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.decision import Asking, Decision, LastRead
 from sidecar.gate import Gate
 from sidecar.model import (

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
+
 from sidecar.decision import Decision
 from sidecar.gate import Gate
 from sidecar.model import NOTHING, Action, Limits, Permission, Principal, PrincipalKind

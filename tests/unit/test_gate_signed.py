@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar import sigv4
 from sidecar.credentials.access_key import AccessKeys, AccessKeyVerifier
 from sidecar.credentials.failures import Failures

@@ -1,11 +1,11 @@
 """Gradle's build cache: one hash below any path, and 413 for a key that is there."""
 
 import pytest
+
 from sidecar.errors import Refused
 from sidecar.model import Action, Permission
 from sidecar.profiles import PROFILES
 from sidecar.reasons import REASONS, Reason
-
 from tests.unit.clients import denied, errand, forwarded, route, statuses
 
 KEY = "360566a6089c428c9e1dfa44902419f3"

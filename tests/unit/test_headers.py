@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import headers
 from sidecar.errors import Refused
 from sidecar.model import Headers
 from sidecar.reasons import Reason
-
 from tests.corpus.headers import BASE, DANGEROUS, DECIDING, FORWARDED, NOT_FORWARDED, REFUSED_LINES, Line
 
 SECRETS = frozenset({b"x-cache-token"})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sidecar.credentials.identities import CacheResult, Identities, NothingRevoked
 from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import Principal, PrincipalKind, Secret

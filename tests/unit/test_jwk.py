@@ -8,9 +8,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, x25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from jwt.algorithms import RSAAlgorithm
+
 from sidecar.credentials import jwk, jws
 from sidecar.settings import IssuerSettings
-
 from tests import jose
 
 RSA, P256, P384, ED25519 = (jose.private_key(name) for name in ("RS256", "ES256", "ES384", "EdDSA"))

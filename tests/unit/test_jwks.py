@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
+
 from sidecar.credentials import jwk
 from sidecar.credentials.jwk import MAX_DOCUMENT
 from sidecar.credentials.jwt import JwtVerifier
@@ -20,7 +21,6 @@ from sidecar.jwks.remote import MAX_MISSING
 from sidecar.model import Secret
 from sidecar.reasons import Reason
 from sidecar.settings import DAY, IssuerSettings
-
 from tests import jose
 from tests.ports import free_port
 from tests.waiting import until_in_loop as until

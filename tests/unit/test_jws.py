@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jwt.utils import base64url_decode
-from sidecar.credentials import jwk, jws
 
+from sidecar.credentials import jwk, jws
 from tests import jose
 
 WYCHEPROOF = Path(__file__).parents[2] / "../shared/corpora/wycheproof/json_web_signature_test.json"

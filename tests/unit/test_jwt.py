@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+
 from sidecar.credentials import jwk
 from sidecar.credentials.carriers import MAX_TOKEN
 from sidecar.credentials.jwt import MAX_TIME, JwtVerifier, revocation_id
@@ -17,7 +18,6 @@ from sidecar.errors import CredentialRefused, Unavailable
 from sidecar.model import UNLIMITED, Principal, PrincipalKind, Secret
 from sidecar.reasons import Reason
 from sidecar.settings import IssuerSettings
-
 from tests import jose
 
 NOW = 1_800_000_000.0

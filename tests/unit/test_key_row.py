@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.credentials.biscuit.key_row import RootKeyRow, intact, sealed
 from sidecar.credentials.pepper import Pepper, Peppers
 

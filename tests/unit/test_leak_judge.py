@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from sidecar.cli.leak_judge import Judge, Judged, name_of
 from sidecar.cli.leak_scan import Place
 from sidecar.credentials.found import Candidate

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from sidecar.cli import leak_scan
 from sidecar.cli.leak_scan import Scan
 from sidecar.credentials.opaque import TokenFormat

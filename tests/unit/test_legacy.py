@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.credentials import legacy
 from sidecar.credentials.legacy import PEERS, REMEMBERED, OldPasswords
 from sidecar.errors import CredentialRefused

@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
+
 from sidecar.listening import StartError, address, bind, bind_all, in_the_way
 from sidecar.settings import Listen, ListenerSettings
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from sidecar import logs
 
 PAT = "asc_pat_" + "a" * 12 + "_" + "B" * 49

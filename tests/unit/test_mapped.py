@@ -1,12 +1,12 @@
 """Between a store and a client: a multistatus is held until it was found right, written anew, or never starts."""
 
 import pytest
+
 from sidecar.errors import Refused
 from sidecar.model import Oddity
 from sidecar.policy.compiled import Route
 from sidecar.ports import HeaderList
 from sidecar.server.mapped import HELD, Mapped
-
 from tests.contract.fake_downstream import FakeDownstream
 
 ROUTE = Route("web", "/dav", ("dav",), "webdav", "artifacts", "/store")

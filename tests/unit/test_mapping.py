@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import mapping, target
 from sidecar.model import Oddity
 from sidecar.policy.compiled import Route

@@ -4,6 +4,7 @@ import gc
 from pathlib import Path
 
 import pytest
+
 from sidecar.credentials.master_key import MasterKey, MasterKeyUnusable
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason

@@ -5,6 +5,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import sigv4
 from sidecar.credentials import master_key
 from sidecar.credentials.master_key import AccessKey, AccessKeyId, MasterKey, MasterKeyUnusable

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+
 from sidecar.metrics import METRICS, Kind, Metrics
 from sidecar.reasons import REASONS, Outcome, Reason
-
 from tests.programs import require_program
 
 FORBIDDEN_LABELS = {

@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
+
 from sidecar.cli import migrate
 from sidecar.cli.options import Exit
 from sidecar.cli.root import app
-from typer.testing import CliRunner, Result
 
 SECRET = "hunter2-very-secret"
 FILES = {

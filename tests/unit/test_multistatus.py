@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import multistatus
 from sidecar.errors import Refused
 from sidecar.multistatus import Multistatus

@@ -5,6 +5,7 @@ from ipaddress import IPv6Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.networks import Networks, network, plain
 
 

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
 from sidecar.metrics import Metrics
 from sidecar.news import PolicyNews, token_record
 from sidecar.policy.files import EventKind, PolicyEvent
 from sidecar.store.token_store import Change, TokenEvent
-
 from tests.unit.test_readings import PROBLEM, sample
 
 RECORDS = Records(Instance(), b"k" * 32)

@@ -4,13 +4,13 @@ import hashlib
 
 import pytest
 from msgspec import structs
+
 from sidecar import narinfo
 from sidecar.errors import Refused
 from sidecar.model import Action, Permission
 from sidecar.policy.compiled import TrustedKey
 from sidecar.profiles import PROFILES, Work
 from sidecar.reasons import REASONS, Outcome, Reason
-
 from tests.unit.clients import denied, errand, forwarded, header, route, statuses
 
 NIX = PROFILES["nix"]

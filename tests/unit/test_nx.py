@@ -1,11 +1,11 @@
 """Nx: one key in two spellings, and never a status that fails a build without saying what to do."""
 
 import pytest
+
 from sidecar.errors import Refused
 from sidecar.model import Action, Oddity, Permission
 from sidecar.profiles import PROFILES, LocalAnswer
 from sidecar.reasons import REASONS, Outcome, Reason
-
 from tests.unit.clients import denied, errand, forwarded, header, request, route, statuses
 
 NX = PROFILES["nx"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.credentials import opaque, patterns
 from sidecar.credentials.opaque import OpaqueVerifier, TokenFormat, checksum
 from sidecar.credentials.pepper import Pepper, Peppers, PepperUnusable

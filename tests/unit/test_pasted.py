@@ -5,13 +5,13 @@ import time
 
 import pytest
 from biscuit_auth import Biscuit, BiscuitBuilder, BlockBuilder, KeyPair
+
 from sidecar.credentials.master_key import AccessKeyId
 from sidecar.credentials.opaque import TokenFormat
 from sidecar.credentials.pasted import Pasted, recognise
 from sidecar.errors import CredentialRefused
 from sidecar.model import PrincipalKind, Secret
 from sidecar.settings import IssuerSettings
-
 from tests import jose
 
 SPELLING = TokenFormat("asc")

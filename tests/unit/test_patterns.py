@@ -11,13 +11,13 @@ import pytest
 from biscuit_auth import BiscuitBuilder, BlockBuilder, KeyPair
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.audit import redact
 from sidecar.credentials import patterns
 from sidecar.credentials.found import candidates
 from sidecar.credentials.master_key import AccessKeyId
 from sidecar.credentials.opaque import ALPHABET, TokenFormat
 from sidecar.model import PrincipalKind
-
 from tests.programs import go_program
 
 PUBLISHED = Path(__file__).parent.parent.parent / "config" / "gitleaks.toml"

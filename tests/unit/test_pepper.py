@@ -4,6 +4,7 @@ import hashlib
 import hmac
 
 import pytest
+
 from sidecar.credentials.pepper import Pepper, PepperUnusable, nobody, same
 
 KEY = b"0123456789abcdef" * 2

@@ -6,12 +6,12 @@ from typing import cast
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.credentials.token_row import TokenRow
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
 from sidecar.store.pepper_moves import BATCH, PepperMoves
 from sidecar.store.token_store import TokenStore
-
 from tests.unit.test_token_row import FIRST
 
 

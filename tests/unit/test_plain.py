@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec import structs
+
 from sidecar import target
 from sidecar.errors import Refused
 from sidecar.headers import LOCAL, ONCE, ONCE_PREFIXES

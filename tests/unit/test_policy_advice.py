@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.model import Action, Permission, Principal, PrincipalKind
 from sidecar.policy.advice import Advice, Asker, advise
 from sidecar.policy.compiled import Workspace

@@ -1,6 +1,7 @@
 """What a route of S3 clients may say in a policy file."""
 
 import pytest
+
 from sidecar.errors import DocumentError
 from sidecar.policy.compiled import Route
 from sidecar.policy.file import compile_file

@@ -1,6 +1,7 @@
 """From an S3 request to its route."""
 
 import pytest
+
 from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Action, Head, Headers, Permission

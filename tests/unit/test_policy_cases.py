@@ -1,6 +1,7 @@
 """Policy cases as data: what each word comes to, and what is refused."""
 
 import pytest
+
 from sidecar.errors import DocumentError
 from sidecar.model import ANONYMOUS, Action, Limits, Permission, Person, Principal, PrincipalKind, Scope
 from sidecar.policy.cases import CaseFile, LoadCase, read_case_file

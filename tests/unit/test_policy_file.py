@@ -5,6 +5,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+
 from sidecar.errors import DocumentError
 from sidecar.model import LEVELS, Permission
 from sidecar.policy.compiled import Legacy, Route, Workspace

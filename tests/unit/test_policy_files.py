@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.policy.files import EventKind, PolicyFiles, Version
 from sidecar.policy.source import compile_version
 from sidecar.settled import Reading

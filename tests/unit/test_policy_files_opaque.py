@@ -5,6 +5,7 @@ a cold start may make outer answer at inner's paths, and whoever has nothing to 
 """
 
 import pytest
+
 from sidecar.policy.files import EventKind, PolicyEvent, PolicyFiles, Version
 from sidecar.policy.source import compile_version
 from sidecar.settled import Reading

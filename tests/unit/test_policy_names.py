@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+
 from sidecar.document import Value, parse
 from sidecar.policy.names import known_name, method_name, plain_path, workspace_name
 

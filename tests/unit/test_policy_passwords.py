@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.model import LEVELS
 from sidecar.policy.compiled import Legacy, Workspace
 from sidecar.policy.passwords import MAX_PASSWORD, PasswordFiles
 from sidecar.policy.routes import Snapshot
-
 from tests.waiting import until_in_loop as until
 
 BASIC = Legacy("basic", "old", LEVELS["read"], 2e9)

@@ -5,6 +5,7 @@ import timeit
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.policy.routes import Routes, conflicts
 

@@ -1,6 +1,7 @@
 """Rules 11, 14, 15 and 16: which rules load, what they mean, and what is said of the others."""
 
 import pytest
+
 from sidecar.errors import DocumentError
 from sidecar.model import Permission, PrincipalKind
 from sidecar.policy.compiled import ClaimGlob, Rule, Workspace

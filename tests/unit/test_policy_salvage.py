@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from sidecar.model import LEVELS
 from sidecar.policy.salvage import MAX_ROUTES_TEXT, salvage
 

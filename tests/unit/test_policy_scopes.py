@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.model import LEVELS, Action, Limits, Permission, Person, Principal, PrincipalKind, Scope
 from sidecar.policy.compiled import Workspace
 from sidecar.policy.evaluate import evaluate
 from sidecar.policy.glob import glob
 from sidecar.reasons import Reason
-
 from tests.unit.test_policy_evaluate import ADA, web
 
 READ, WRITE, DELETE = Permission.READ, Permission.WRITE, Permission.DELETE

@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.policy.routes import Routes
 from sidecar.policy.served import Served

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
 from sidecar.policy.files import PolicyEvent
 from sidecar.policy.source import PolicySource
-
 from tests.waiting import until_in_loop as until
 
 

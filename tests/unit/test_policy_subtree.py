@@ -6,6 +6,7 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.policy.glob import MAX_PATTERN, glob
 from sidecar.policy.subtree import could_touch, covers
 

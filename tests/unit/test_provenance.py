@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.model import ANONYMOUS, Principal, PrincipalKind
 from sidecar.provenance import CLAIMS, DIGEST_HEADER, HEADER, HEADER_LIMIT, PREFIX, claims_of, header, pieces, room
 

@@ -5,6 +5,7 @@ from ipaddress import IPv6Address
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.proxy_header import FIXED, MOST, SIGNATURE, BadProxyHeader, follows, source
 
 V4 = bytes([192, 0, 2, 7, 10, 0, 0, 1]) + b"\xd4\x31\x01\xbb"

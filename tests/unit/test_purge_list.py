@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from sidecar.audit.writes import Write
 from sidecar.cli.audit_writes import line_of
 from sidecar.cli.purge_list import Item, Unreadable, items

@@ -1,6 +1,7 @@
 """`rate_limits` says in one word what may be had at once and how fast it flows in again."""
 
 import pytest
+
 from sidecar.document import parse
 from sidecar.errors import DocumentError
 from sidecar.model import Quota, Quotas, Rate

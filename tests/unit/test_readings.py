@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 from msgspec import structs
+
 from sidecar import readings
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.credentials import jwt, opaque, revocation_names
 from sidecar.model import PrincipalKind
 

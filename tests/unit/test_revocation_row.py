@@ -2,6 +2,7 @@
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.credentials.pepper import Pepper, Peppers
 from sidecar.credentials.revocation_row import RevocationRow, intact, sealed
 

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import pytest
+
 from sidecar.errors import CredentialRefused
 from sidecar.model import Principal, PrincipalKind
 from sidecar.reasons import Reason

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 from sidecar.s3 import answer

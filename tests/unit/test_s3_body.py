@@ -7,6 +7,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import sigv4
 from sidecar.aws_chunked import ChunkSigning
 from sidecar.errors import Refused

@@ -2,6 +2,7 @@
 
 import botocore.session
 from botocore.parsers import create_parser
+
 from sidecar.s3 import buckets
 
 SHAPE = botocore.session.get_session().get_service_model("s3").operation_model("ListBuckets").output_shape

@@ -6,6 +6,7 @@ import pytest
 from botocore.handlers import _quote_source_header_from_dict
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.errors import Refused
 from sidecar.model import Oddity
 from sidecar.reasons import Reason

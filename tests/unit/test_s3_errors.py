@@ -6,6 +6,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.parsers import create_parser
+
 from sidecar import target
 from sidecar.model import Head, Headers
 from sidecar.profiles.profile import LocalAnswer

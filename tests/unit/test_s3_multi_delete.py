@@ -8,6 +8,7 @@ import pytest
 from botocore.serialize import create_serializer
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.errors import Refused
 from sidecar.model import Oddity
 from sidecar.reasons import Reason

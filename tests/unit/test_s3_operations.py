@@ -5,6 +5,7 @@ import pytest
 from botocore.model import OperationModel
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.errors import Refused
 from sidecar.model import Permission
 from sidecar.reasons import Reason

@@ -5,6 +5,7 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.s3.multi_delete import NAMESPACE
 from sidecar.s3.parts import Listed, Parts
 

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.policy.compiled import Route
 from sidecar.s3.place import ANY_STORE, Place, Store, place
 

@@ -4,6 +4,7 @@ import pytest
 from botocore.utils import percent_encode
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import sigv4
 from sidecar.errors import Refused
 from sidecar.reasons import Reason

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 from sidecar.settings import S3Credentials, S3Settings
 from sidecar.upstream.s3_relay import S3Relay
-
 from tests.contract.fake_downstream import FakeDownstream
 from tests.unit.relays import event_loop_policy, on_uvloop, store
 from tests.unit.test_upstream_s3 import Bucket, error

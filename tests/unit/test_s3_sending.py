@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+
 from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Head, Headers

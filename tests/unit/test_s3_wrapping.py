@@ -6,6 +6,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.aws_chunked import Decoder
 from sidecar.s3.wrapping import CHUNK, Wrapping
 

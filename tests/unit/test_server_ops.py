@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+
 from sidecar.metrics import Metrics
 from sidecar.server import ops
 from sidecar.server.ops import Checks, OpsServer, Scrape

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
 from sidecar.settled import REHASH_SHARE, FollowedFiles, Reading, Settled
 
 

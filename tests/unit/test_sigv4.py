@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from botocore.utils import percent_encode
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import sigv4
 from sidecar.model import Secret
 

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import sigv4, sigv4_verify, target
 from sidecar.errors import Refused
 from sidecar.model import Head, Headers, Secret

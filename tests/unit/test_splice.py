@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 import uvloop
+
 from sidecar.upstream import splice as module
 from sidecar.upstream.splice import SinkClosed, splice
-
 from tests.unit.relays import descriptors, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:Overriding the .event_loop_policy:pytest.PytestDeprecationWarning")

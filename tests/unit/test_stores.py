@@ -1,6 +1,7 @@
 """A store's state in the log: each change once, and nothing that fills it."""
 
 import pytest
+
 from sidecar.errors import Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.server.stores import QUIET, StoreState

@@ -3,6 +3,7 @@
 import hashlib
 
 import pytest
+
 from sidecar import target
 from sidecar.model import Head, Headers
 from sidecar.s3.parts import Parts

@@ -6,11 +6,11 @@ from urllib.parse import quote, unquote_to_bytes
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Oddity
 from sidecar.reasons import Reason
-
 from tests.corpus.paths import PATHS, REFUSED, Verdict
 
 # Text that is mostly made of what confuses parsers, so that random targets get past the first check.

@@ -4,6 +4,7 @@ import contextlib
 import time
 
 import pytest
+
 from sidecar.errors import Refused
 from sidecar.profiles import tenant
 from sidecar.reasons import Reason

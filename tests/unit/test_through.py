@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.errors import Refused, Unavailable
 from sidecar.ports import HeaderList
 from sidecar.profiles import PROFILES, LocalAnswer

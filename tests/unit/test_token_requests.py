@@ -1,6 +1,7 @@
 """What may be asked for when a token is made (the rest of it: `contract/test_token_store.py`)."""
 
 import pytest
+
 from sidecar.model import Permission, PrincipalKind, Scope
 from sidecar.token_requests import (
     MOST_SCOPES,

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.credentials.pepper import Pepper, Peppers
 from sidecar.credentials.token_row import TokenRow, intact, scope_as_json, scopes_of, scopes_text, sealed
 from sidecar.model import Limits, Permission, Scope

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
+
 from sidecar import target
 from sidecar.errors import Refused, Unavailable
 from sidecar.model import Action, Head, Headers, Limits, Permission, Principal, PrincipalKind, Verdict

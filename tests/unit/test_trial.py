@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
+
 from sidecar.gate import Gate
 from sidecar.model import ANONYMOUS, LEVELS, Principal, PrincipalKind
 from sidecar.policy.cases import read_case_file

@@ -3,11 +3,11 @@
 import json
 
 import pytest
+
 from sidecar.errors import Refused
 from sidecar.model import Action, Permission
 from sidecar.profiles import PROFILES, LocalAnswer, Work, turborepo
 from sidecar.reasons import REASONS, Reason
-
 from tests.unit.clients import denied, errand, forwarded, header, request, route, statuses
 
 TURBO = PROFILES["turborepo"]

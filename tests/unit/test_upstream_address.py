@@ -1,6 +1,7 @@
 """From a store's URLs to the places that can be connected to."""
 
 import pytest
+
 from sidecar.settings import HealthSettings, UpstreamSettings
 from sidecar.upstream.address import Address, look_up, sites
 from sidecar.upstream.health import Health

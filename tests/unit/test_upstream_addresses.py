@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import HealthSettings, Timeouts, UpstreamSettings
 from sidecar.upstream import addresses as addresses_module
 from sidecar.upstream import pool as pool_module
 from sidecar.upstream.http import HttpUpstream
-
 from tests.ports import free_port
 from tests.unit.relays import OK, Client, Script, Store, Talk, event_loop_policy, on_uvloop, store, until
 

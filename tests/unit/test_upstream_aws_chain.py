@@ -10,10 +10,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+
 from sidecar.upstream import aws_chain
 from sidecar.upstream.aws_chain import AwsChain, Frozen
 from sidecar.upstream.own_files import Keys, OwnFilesUnusable
-
 from tests.e2e.aws_roles import Roles
 from tests.unit.relays import until
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import Timeouts
 from sidecar.upstream.connection import Connection, DeadConnection
-
 from tests.unit.relays import Client, Store, Talk, descriptors, event_loop_policy, on_uvloop, store, until
 
 __all__ = ["event_loop_policy"]

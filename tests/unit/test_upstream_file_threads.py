@@ -6,6 +6,7 @@ import threading
 import weakref
 
 import pytest
+
 from sidecar.upstream.file_threads import Threads
 
 

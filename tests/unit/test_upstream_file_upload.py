@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from sidecar.upstream.file_format import open_object
 from sidecar.upstream.file_upload import Change, Guard, Upload, is_full
 

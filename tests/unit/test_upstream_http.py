@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import BasicCredentials, HeaderCredentials, UpstreamCredentials, UpstreamSettings
 from sidecar.upstream import pool as pool_module
 from sidecar.upstream.http import HttpUpstream
-
 from tests.contract.fake_downstream import FakeDownstream
 from tests.unit.relays import OK, Client, Talk, answers, event_loop_policy, forever, on_uvloop, store, until
 

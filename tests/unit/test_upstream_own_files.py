@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
+
 from sidecar.settings import BasicCredentials, HeaderCredentials, UpstreamCredentials, UpstreamSettings
 from sidecar.upstream.own_files import (
     MAX_BYTES,
@@ -22,7 +23,6 @@ from sidecar.upstream.own_files import (
     material,
     read,
 )
-
 from tests.unit.relays import until
 
 FAST = {"interval": 0.01, "settle": 0.01}

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+
 from sidecar.errors import ClientGone, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import Timeouts, UpstreamSettings
@@ -16,7 +17,6 @@ from sidecar.upstream import pool as module
 from sidecar.upstream.http import HttpUpstream
 from sidecar.upstream.own_files import Material
 from sidecar.upstream.pool import Pool
-
 from tests.ports import free_port
 from tests.unit.relays import (
     OK,

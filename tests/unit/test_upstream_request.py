@@ -1,6 +1,7 @@
 """What a store reads before the body: the target as it was decided, the rest ours."""
 
 import pytest
+
 from sidecar.upstream.request import Question, head, preamble
 
 

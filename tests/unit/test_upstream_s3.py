@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+
 from sidecar.errors import Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import S3Credentials, S3Settings
 from sidecar.upstream.s3 import S3Upstream
-
 from tests.unit.relays import OK, Client, Talk, event_loop_policy, on_uvloop, store
 
 __all__ = ["event_loop_policy"]

@@ -1,6 +1,7 @@
 """What an S3 server's error means: the client's affair, or the operator's."""
 
 import pytest
+
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 from sidecar.upstream.s3_errors import Said, told

@@ -1,10 +1,10 @@
 """Between the store and the client: an object passes untouched, an error never reaches the client by itself."""
 
 import pytest
+
 from sidecar.errors import Unavailable
 from sidecar.upstream.s3_errors import MAX_BODY
 from sidecar.upstream.s3_exchange import S3Exchange
-
 from tests.unit.relays import Client
 
 DATE = (b"Date", b"Sun, 22 Nov 2026 08:45:00 GMT")

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.errors import Refused
 from sidecar.reasons import Reason
 from sidecar.upstream import s3_headers

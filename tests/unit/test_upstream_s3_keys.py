@@ -4,9 +4,9 @@ import asyncio
 from pathlib import Path
 
 import pytest
+
 from sidecar.settings import S3Credentials, S3Settings, UpstreamSettings
 from sidecar.upstream.own_files import Keys, Material, OwnFiles, OwnFilesUnusable, checked_keys
-
 from tests.unit.relays import until
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
+
 from sidecar.errors import Unavailable
 from sidecar.reasons import Reason
 from sidecar.settings import HealthSettings, Timeouts, UpstreamSettings
@@ -20,7 +21,6 @@ from sidecar.upstream import own_files as own_files_module
 from sidecar.upstream import pool as pool_module
 from sidecar.upstream.answer import broken
 from sidecar.upstream.http import HttpUpstream
-
 from tests.unit.relays import Client, event_loop_policy, on_uvloop, until
 
 __all__ = ["event_loop_policy"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 import sidecar
 from sidecar import model
 from sidecar.decision import Decision
@@ -16,7 +17,6 @@ from sidecar.policy.routes import Node
 from sidecar.profiles import profile
 from sidecar.reasons import Reason
 from sidecar.upstream import conditions
-
 from tests.architecture import layer, read
 
 MODULES = [

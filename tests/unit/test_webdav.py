@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Action, Head, Headers, Oddity, Permission

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+
 from sidecar.credentials.identities import NothingRevoked
 from sidecar.settings import IdentityCacheSettings, Listen, Settings, TokenSettings
 from sidecar.store.open import open_token_store
 from sidecar.wiring_access_keys import access_keys
-
 from tests.contract.stores import sqlite_settings
 
 

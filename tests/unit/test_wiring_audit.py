@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from msgspec import structs
+
 from sidecar import wiring_audit
 from sidecar.audit.sinks import FileSink, StdoutSink
 from sidecar.settings import AuditSink, Listen, Settings, TokenSettings

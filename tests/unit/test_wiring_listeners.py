@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import trustme
+
 from sidecar.listening import StartError, bind_all
 from sidecar.metrics import Metrics
 from sidecar.server.client import Incoming, Listener

@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+
 from sidecar.errors import CredentialRefused, SidecarError
 from sidecar.model import Secret
 from sidecar.settings import IssuerSettings
 from sidecar.wiring_verifiers import jwt_verifier
-
 from tests import jose
 
 SECRETS = {"ci": b"c" * 32, "corp": b"p" * 32}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.server.ops import Result
 from sidecar.settings import AuditSink, Listen, ListenerSettings, Settings, TokenSettings, UpstreamSettings
 from sidecar.workers.channel import (

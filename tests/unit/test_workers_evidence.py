@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+
 from sidecar.workers import evidence
 from sidecar.workers.channel import Batch, Frames, Taken, frame
 from sidecar.workers.evidence import RemoteSink, SharedSink
-
 from tests.e2e.process import until
 
 WAIT = 5.0

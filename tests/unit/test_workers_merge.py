@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
+
 from sidecar.metrics import METRICS, Kind, Metrics, Snapshot, encoded, registry_of
 from sidecar.reasons import Outcome, Reason
 from sidecar.workers.merge import GAUGES, Processes, merged, summed

@@ -1,6 +1,7 @@
 """Operators see several workers as one program, which is ready only if each of them is."""
 
 import pytest
+
 from sidecar.metrics import Metrics, Snapshot
 from sidecar.server.ops import Result
 from sidecar.workers import view
