@@ -62,7 +62,7 @@ _TURBO_MEMBERS = {
     "teamId": "setting",
     "teamSlug": "setting",
 }
-_SECRET_NAME = re.compile(r"(?i)token|password|passwd|secret|encryptionKey|accessKeyId|_auth")
+_SECRET_NAME = re.compile(r"(?i)token|password|passwd|secret|encryptionKey|accessKey|accountKey|_auth")
 
 
 def nx_json(text: str) -> Changed:
@@ -132,7 +132,8 @@ def _by_lines(text: str, change: _Lines, more: str = "") -> Changed:
         end = "\r" if whole.endswith("\r") else ""
         line = whole.removesuffix("\r")
         new, found = change(line)
-        if found and not findings and more and more not in text:
+        gone = any(each.change != "none" for each in found)
+        if gone and not any(each.change != "none" for each in findings) and more and more not in text:
             out.append(more + end)
         findings += [Finding(number, each.client, each.what, each.kind, each.change, each.secret) for each in found]
         if new is not None:
@@ -141,11 +142,13 @@ def _by_lines(text: str, change: _Lines, more: str = "") -> Changed:
 
 
 _BAZEL_FLAG = re.compile(
-    r"""[ \t]+(?P<flag>--(?P<name>remote_cache|remote_header|remote_cache_header|remote_downloader_header|google_credentials"""
-    r"""|google_default_credentials)"""
+    r"""[ \t]+(?P<flag>--(?P<name>remote_cache|remote_header|remote_cache_header|remote_downloader_header|bes_header"""
+    r"""|google_credentials|google_default_credentials)(?![\w-])"""
     # A word as a shell reads it; and where the quotes were forgotten, the secret behind the scheme belongs to it, too.
     r"""(?:[= ](?P<value>(?i:[\w-]*authorization=(?:bearer|basic))[ \t]+[^\s-]\S*|(?:"[^"]*"|'[^']*'|\S)*))?)"""
 )
+_BAZEL_SECRETS = ("authorization", "api-key", "apikey", "token", "secret", "password")
+"""How the names of headers end that hold one."""
 _BAZEL_USER = "try-import %workspace%/.bazelrc.user"
 
 
@@ -158,7 +161,12 @@ def bazelrc(text: str) -> Changed:
             value = (match["value"] or "").strip("\"'")
             name, _, rest = value.partition("=")
             if match["name"].endswith("header"):
-                if not name.strip("\"'").lower().endswith(("authorization", "api-key")):
+                if not name.strip("\"'").lower().endswith(_BAZEL_SECRETS):
+                    continue
+                if (
+                    match["name"] == "bes_header"
+                ):  # of a service that shows builds: no cache, and ours can't take its place
+                    found.append(Finding(0, "bazel", "--bes_header", "token", "none", rest.strip("\"'")))
                     continue
                 found.append(Finding(0, "bazel", f"--{match['name']}", "token", "removed", rest.strip("\"'")))
             else:

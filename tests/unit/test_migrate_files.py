@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from sidecar.cli import jsonc
 from sidecar.cli.migrate_files import rule_for
 
@@ -37,6 +38,15 @@ CASES: list[tuple[str, str, str, str, list[str]]] = [
      "try-import %workspace%/.bazelrc.user\nbuild --a\nbuild --b\n", ["Bearer tok-1", "Basic dG9r"]),
     ("bazel: a hosted cache's key", ".bazelrc",
      "build --remote_header=x-buildbuddy-api-key=k3y\n", "try-import %workspace%/.bazelrc.user\n", ["k3y"]),
+    ("bazel: a header of any name that holds a secret", ".bazelrc",
+     "build --remote_header=x-acme-token=t1 --remote_cache_header=x-cache-key=main\n",
+     "try-import %workspace%/.bazelrc.user\nbuild --remote_cache_header=x-cache-key=main\n", ["t1"]),
+    ("bazel: a header of the cache alone, and a flag that only begins like one", ".bazelrc",
+     "build --a --remote_cache_header=x-api-key=k --remote_cache_compression --b\n",
+     "try-import %workspace%/.bazelrc.user\nbuild --a --remote_cache_compression --b\n", ["k"]),
+    ("bazel: what shows builds keeps its key, which is told", ".bazelrc",
+     "build --bes_header=x-buildbuddy-api-key=k3y --bes_header=x-team=web\nbuild --remote_cache=https://old\n",
+     "build --bes_header=x-buildbuddy-api-key=k3y --bes_header=x-team=web\ntry-import %workspace%/.bazelrc.user\n", ["k3y"]),
     ("bazel: a value after a space", ".bazelrc",
      "build --google_credentials /k.json\nbuild --google_default_credentials\n", "try-import %workspace%/.bazelrc.user\n", []),
     ("bazel: a comment stays", ".bazelrc", "# build --remote_cache=https://old\n", "", []),
