@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 
 from msgspec.structs import replace
 
-from sidecar import checksums
 from sidecar.buckets import Receive, body_of, received
 from sidecar.decision import Decision
 from sidecar.ports import Downstream, HeaderList
@@ -180,9 +179,8 @@ async def bucketed(
             exchange.content_length = 0
         elif body is not None and body.trailers and name == "UploadPart" and parts_checksum:
             wanted = await parts_checksum(sending.path.partition("?")[0], sending.asked.query["uploadId"])
-            trailer = body.trailers[0]
-            if trailer == f"{checksums.PREFIX}{wanted.lower()}":
-                wrapping = Wrapping(body.length, trailer)
+            if wanted:  # one of another algorithm is the store's to refuse
+                wrapping = Wrapping(body.length, body.trailers[0])
     observe: Callable[[bytes], object] | None = None
     if taken is not None and taken.listed is not None:
         observe = taken.listed.feed
