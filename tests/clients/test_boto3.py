@@ -160,9 +160,9 @@ def test_presigned(house: House, ci: Key, stored: Stored) -> None:
     client = house.client(ci, signature_version="s3v4")
     place = {"Bucket": "artifacts", "Key": "signed é"}
     put = urllib.request.Request(client.generate_presigned_url("put_object", place), data=b"content", method="PUT")
-    with urllib.request.urlopen(put, timeout=10) as answer:
+    with urllib.request.urlopen(put, timeout=60) as answer:
         assert answer.status == 200
-    with urllib.request.urlopen(client.generate_presigned_url("get_object", place), timeout=10) as answer:
+    with urllib.request.urlopen(client.generate_presigned_url("get_object", place), timeout=60) as answer:
         assert answer.read() == b"content"
     assert stored() == {"web/signed é": b"content"}
 
@@ -246,7 +246,7 @@ def _presigned(method: str) -> Callable[[Any], object]:
         url = client.generate_presigned_url(f"{method.lower()}_object", {"Bucket": "artifacts", "Key": "k"})
         request = urllib.request.Request(url, data=b"x" if method == "PUT" else None, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
             text = error.read().decode()

@@ -82,17 +82,9 @@ class Rig:
 
     def records(self, token: str, method: str, count: int) -> list[dict[str, Any]]:
         """The complete records of what was asked with a token, once there are `count`."""
-        token_id = token.split("_")[2]
 
         def found() -> list[dict[str, Any]]:
-            return [
-                record
-                for record in self.sidecar.audit()
-                if record["kind"] == "access"
-                and record["stage"] == "complete"
-                and record["actor"]["token_id"] == token_id
-                and record["request"]["method"] == method
-            ]
+            return [record for record in self.sidecar.answered(token) if record["request"]["method"] == method]
 
         until(lambda: len(found()) >= count)
         assert len(found()) == count

@@ -52,11 +52,10 @@ class Rig:
 
     def reasons(self, token: str) -> list[tuple[str, str]]:
         """Method and reason of what was refused with a token."""
-        token_id = token.split("_")[2]
         return [
             (record["request"]["method"], record["reason"])
-            for record in self.sidecar.audit()
-            if record["kind"] == "access" and record["actor"]["token_id"] == token_id and record["outcome"] != "allow"
+            for record in self.sidecar.answered(token)
+            if record["outcome"] != "allow"
         ]
 
 

@@ -83,11 +83,9 @@ class Rig:
 
     def answered(self, token: str) -> list[tuple[str, str, int, str]]:
         """Method, key, status and reason of what was asked with a token."""
-        token_id = token.split("_")[2]
         return [
             (record["request"]["method"], record["resource"]["name"], record["response"]["status"], record["reason"])
-            for record in self.sidecar.audit()
-            if record["kind"] == "access" and record["stage"] == "complete" and record["actor"]["token_id"] == token_id
+            for record in self.sidecar.answered(token)
         ]
 
     def objects(self) -> set[str]:

@@ -165,6 +165,15 @@ audit: {audit}
         *lines, _ = (self.folder / "audit.jsonl").read_bytes().split(b"\n")
         return [msgspec.json.decode(line) for line in lines]
 
+    def answered(self, token: str) -> list[dict[str, Any]]:
+        """The records that are on disk of what was asked with a token and has its answer."""
+        token_id = token.split("_")[2]
+        return [
+            record
+            for record in self.audit()
+            if record["kind"] == "access" and record["stage"] == "complete" and record["actor"]["token_id"] == token_id
+        ]
+
     def metric(self, sample: str) -> float:
         """The value of one sample as it is written, labels included."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.ops_port}/metrics", timeout=20) as answer:

@@ -25,7 +25,7 @@ from tests.e2e.process import free_ports
 from tests.programs import go_program, require_program
 
 REGION = "us-east-1"
-START_TIMEOUT = 60.0
+START_TIMEOUT = 180.0
 VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
 _SWIFT_FILTERS = "catch_errors gatekeeper healthcheck listing_formats bulk slo dlo symlink"
