@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.clients.real import Built, Client, Project
-from tests.e2e.asking import ask, bearer
+from tests.e2e.asking import Answer, ask, bearer
 from tests.e2e.issuer import AUDIENCE, Issuer, token
 from tests.e2e.nginx import NginxStore
 from tests.e2e.process import SidecarProcess, until
@@ -37,14 +37,20 @@ class House:
         self.until_refused(self.revoked)
         self._numbers = itertools.count()
 
-    def build(self, client: Client, project: Project, token: str | None, workspace: str = "web") -> Built:
-        """In a fresh checkout that is gone afterwards. `workspace`: `web`, `once` (write-once), or `down` (no store behind it)."""
+    def build(
+        self, client: Client, project: Project, token: str | None, workspace: str = "web", home: Path | None = None
+    ) -> Built:
+        """In a fresh checkout that is gone afterwards, and so is the person's home, if none is given. `workspace`: `web`, `once`
+        (write-once), or `down`, whose store may be."""
         address = f"127.0.0.1:{self.sidecar.port}/{workspace}/{client.profile}"
         number = f"{next(self._numbers)}."
         with tempfile.TemporaryDirectory(
             number, "checkout.", self.sidecar.folder, ignore_cleanup_errors=True
         ) as folder:
-            return client.build(Path(folder), project, address, token)
+            own = Path(folder, "home")
+            own.mkdir()
+            Path(folder, "all").mkdir()
+            return client.build(Path(folder, "all"), home or own, project, address, token)
 
     def unverifiable(self) -> str:
         """A token that nobody can judge right now."""
@@ -54,13 +60,20 @@ class House:
         """Until the revocation of a token is in force."""
         until(lambda: ask(self.sidecar.port, "GET", f"/web/bazel/{_NOTHING}", bearer(token)).status == 401, 30)
 
-    def until_down(self) -> None:
-        """Until it is known of the store that is away: what is said then is what is said for as long as it lasts."""
-        path, reason = (
-            f"/down/bazel/{_NOTHING}",
-            "upstream_unreachable" if self.store == "file" else "upstream_circuit_open",
-        )
-        until(lambda: ask(self.sidecar.port, "GET", path, bearer(self.writers["down"])).reason == reason, 30)
+    @contextlib.contextmanager
+    def outage(self) -> Iterator[None]:
+        """The store behind the workspace `down` is, for as long as this lasts; it has lasted long enough to be known."""
+        reason = "upstream_unreachable" if self.store == "file" else "upstream_circuit_open"
+        self.sidecar.policy("down.yaml", _policy("down", "gone"))
+        try:
+            until(lambda: self._in_outage().reason == reason, 30)
+            yield
+        finally:
+            self.sidecar.policy("down.yaml", _policy("down", "artifacts"))
+            until(lambda: self._in_outage().status == 404, 30)
+
+    def _in_outage(self) -> Answer:
+        return ask(self.sidecar.port, "GET", f"/down/bazel/{_NOTHING}", bearer(self.writers["down"]))
 
 
 def _policy(workspace: str, upstream: str, more: str = "") -> str:
@@ -86,7 +99,7 @@ def house(folder: Path, store: str) -> Iterator[House]:
             policies={
                 "web.yaml": _policy("web", "artifacts"),
                 "once.yaml": _policy("once", "artifacts", "write_once: true\n"),
-                "down.yaml": _policy("down", "gone"),
+                "down.yaml": _policy("down", "artifacts"),
             },
             more=f"""
 issuers: {{forge: {{issuer: "{issuer.url}", audience: {AUDIENCE}}}}}
@@ -119,7 +132,7 @@ def _upstream(running: contextlib.ExitStack, folder: Path, store: str) -> str:
     if store == "http":
         nginx = NginxStore(folder / "store", collections=True)
         running.callback(nginx.stop)
-        for workspace in ("web", "once"):  # sccache makes folders below its endpoint, never the endpoint itself
+        for workspace in ("web", "once", "down"):  # sccache makes folders below its endpoint, never the endpoint itself
             (nginx.files / workspace / "webdav").mkdir(parents=True)
         return f"  artifacts: {nginx.upstream}"
     server = running.enter_context(SERVERS[store](folder / "store"))

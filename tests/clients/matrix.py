@@ -41,8 +41,8 @@ class Known(Struct):
     client: Client
     first: Built
 
-    def build(self, project: Project, token: str | None, workspace: str = "web") -> Built:
-        return self.house.build(self.client, project, token, workspace)
+    def build(self, project: Project, token: str | None, workspace: str = "web", home: Path | None = None) -> Built:
+        return self.house.build(self.client, project, token, workspace, home)
 
     def note(self, situation: str, built: Built, cached: Built | None = None) -> None:
         """Keeps what was seen, and holds it to what is expected. `cached`: the build whose result was in the cache."""
@@ -144,9 +144,14 @@ def test_a_token_that_is_revoked_while_the_task_runs(known: Known, tmp_path: Pat
     known.note("revoked", came[0])
 
 
-def test_the_store_is_down(known: Known) -> None:
-    known.house.until_down()
-    known.note("store down", known.build(PROJECT, known.house.writers["down"], "down"), known.first)
+def test_the_store_is_down(known: Known, tmp_path: Path) -> None:
+    """To whoever builds for the first time, and to whoever's client has met the cache before."""
+    token = known.house.writers["down"]
+    assert known.build(PROJECT, token, "down", tmp_path).exit_status == 0
+    with known.house.outage():
+        first, later = known.build(PROJECT, token, "down"), known.build(Project("later"), token, "down", tmp_path)
+    known.note("store down", first, known.first)
+    known.note("outage", later)
 
 
 def test_the_verifier_is_down(known: Known) -> None:

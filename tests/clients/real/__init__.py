@@ -64,8 +64,8 @@ class Client(Protocol):
 
     def version(self) -> str: ...
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
-        """In a fresh checkout below `folder`, which is empty. `address` is `127.0.0.1:PORT/PATH`."""
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
+        """In a fresh checkout below `folder`, which is empty. `home` is the person's, `address` is `127.0.0.1:PORT/PATH`."""
 
     def told(self, text: str) -> list[str]:
         """The lines that the client says about its remote cache, out of all that it printed."""

@@ -21,7 +21,7 @@ class Bazel:
         done = run("dpkg-query", "-Wf", "${Version}", "bazel-bootstrap", cwd=Path("/"), environment={})
         return done.stdout.partition("+")[0]
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
         checkout, base = folder / "checkout", folder / "base"
         checkout.mkdir()
         (checkout / "WORKSPACE").write_text("")
@@ -35,7 +35,7 @@ class Bazel:
             *("build", "--spawn_strategy=local", "--genrule_strategy=local", "--curses=no", "--color=no", "--jobs=2"),
             *(f"--remote_cache=http://{address}", *header, "//:a"),
             cwd=checkout,
-            environment={"HOME": str(folder), "USER": "nobody"},
+            environment={"HOME": str(home), "USER": "nobody"},
         )
         return built(done, checkout / "bazel-bin" / "out")
 

@@ -47,10 +47,10 @@ class Ccache:
     def version(self) -> str:
         return first_line("ccache", "--version").split()[-1]
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
         compiler = _checkout(folder, project)
         environment = {
-            "HOME": str(folder),
+            "HOME": str(home),
             "CCACHE_DIR": str(folder / "cache"),
             "CCACHE_COMPILERCHECK": "content",
             "CCACHE_NOHASHDIR": "1",
@@ -91,9 +91,9 @@ class Sccache:
     def version(self) -> str:
         return first_line("sccache", "--version").split()[-1]
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
         compiler = _checkout(folder, project)
-        environment = sccache_environment(folder, f"http://{address}", "sccache", token)
+        environment = sccache_environment(folder, f"http://{address}", "sccache", token) | {"HOME": str(home)}
         command = (self._sccache, compiler, "-c", "unit.c", "-o", "unit.o")
         try:
             done = run(*command, cwd=folder, environment=environment)

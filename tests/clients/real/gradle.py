@@ -35,7 +35,7 @@ class Gradle:
         done = run(self._gradle, "--version", cwd=Path("/"), environment={"GRADLE_USER_HOME": str(self._home)})
         return next(line.split()[1] for line in done.stdout.splitlines() if line.startswith("Gradle "))
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
         (folder / "task.sh").write_text("mkdir -p build\n" + project.task("build/out"))
         (folder / "build.gradle").write_text(_BUILD)
         (folder / "settings.gradle").write_text(
@@ -44,7 +44,7 @@ class Gradle:
         done = run(
             *(self._gradle, "--no-daemon", "--build-cache", "--console=plain", "a"),
             cwd=folder,
-            environment={"HOME": str(folder), "GRADLE_USER_HOME": str(self._home), "JAVA_OPTS": QUICK},
+            environment={"HOME": str(home), "GRADLE_USER_HOME": str(self._home), "JAVA_OPTS": QUICK},
         )
         return built(done, folder / "build" / "out")
 

@@ -18,7 +18,7 @@ class Nix:
         done = run(self._nix, "--version", cwd=Path("/"), environment={"HOME": "/nonexistent"})
         return done.stdout.split()[-1]
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
         (folder / "task.sh").write_text(f"export PATH=/usr/bin:/bin\n{project.task('$out')}")
         (folder / "default.nix").write_text(
             'derivation { name = "a"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ ./task.sh ]; }'
@@ -29,7 +29,7 @@ class Nix:
         if project.pause is not None:
             paths.append(str(project.pause))
         environment = {
-            "HOME": str(folder),
+            "HOME": str(home),
             "USER": "nobody",
             "NIX_STATE_DIR": str(folder / "state"),
             "NIX_LOG_DIR": str(folder / "log"),

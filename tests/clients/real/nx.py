@@ -17,10 +17,10 @@ class Nx:
     def version(self) -> str:
         return self._workspace.version("nx")
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
         made = self._workspace.write(folder, project, nx=_NX)
         environment = {
-            "HOME": str(folder),
+            "HOME": str(home),
             "CI": "1",
             "NO_COLOR": "1",
             "NX_DAEMON": "false",

@@ -15,11 +15,11 @@ class Turborepo:
     def version(self) -> str:
         return self._workspace.version("turbo")
 
-    def build(self, folder: Path, project: Project, address: str, token: str | None) -> Built:
+    def build(self, folder: Path, home: Path, project: Project, address: str, token: str | None) -> Built:
         made = self._workspace.write(folder, project, turbo={"tasks": {"build": {"outputs": ["dist/**"]}}})
         # The workspace is the first word of every path here.
         environment = {
-            "HOME": str(folder),
+            "HOME": str(home),
             "CI": "1",
             "NO_COLOR": "1",
             "TURBO_TELEMETRY_DISABLED": "1",
