@@ -62,11 +62,19 @@ def pieces(name: bytes, value: bytes) -> list[tuple[bytes, bytes]]:
     return [(name if number == 1 else b"%b-%d" % (name, number), part) for number, part in enumerate(parts, 1)]
 
 
-def header(principal: Principal | None, request_id: str, limit: int = HEADER_LIMIT) -> bytes:
+def header(
+    principal: Principal | None,
+    request_id: str,
+    limit: int = HEADER_LIMIT,
+    *,
+    workspace: str = "",
+    key: str = "",
+) -> bytes:
     """The value of `HEADER`: as many claims as it has room for in `limit` bytes; where there is hardly any, the id alone, and
-    empty where there is none. `request_id` is that of the audit records about the write."""
+    empty where there is none. `request_id` is that of the audit records about the write. `key`: so that what was copied past the
+    sidecar, or by a store that takes it along, isn't taken for what was written there."""
     alone: dict[str, Any] = {"request_id": request_id}
-    said = alone if principal is None else _who(principal, alone, limit)
+    said = alone if principal is None else _who(principal, alone, workspace, key, limit)
     if len(_json(said)) > limit:
         said = alone
     if len(_json(said)) > limit:
@@ -80,9 +88,15 @@ def header(principal: Principal | None, request_id: str, limit: int = HEADER_LIM
     return _json({**said, "claims": claims} if claims else said)
 
 
-def _who(principal: Principal, said: Mapping[str, Any], limit: int) -> dict[str, Any]:
+def _who(principal: Principal, said: Mapping[str, Any], workspace: str, key: str, limit: int) -> dict[str, Any]:
     """With names as long as there is room for, or as short as they get."""
-    named = {"subject": principal.subject, "issuer": principal.issuer, "token_id": principal.token_id}
+    named = {
+        "workspace": workspace,
+        "key": key,
+        "subject": principal.subject,
+        "issuer": principal.issuer,
+        "token_id": principal.token_id,
+    }
     found: dict[str, Any] = {}
     for longest in (_LONGEST, _SHORT):
         texts = {name: text[:longest] for name, text in named.items() if text or name == "subject"}

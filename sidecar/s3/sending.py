@@ -7,14 +7,14 @@ is said with it by the sidecar alone (`signed`).
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from sidecar import provenance
-from sidecar.model import Head, Principal
+from sidecar.model import Head
 from sidecar.ports import HeaderList
 from sidecar.s3 import copy_source, headers, multi_delete, query
 from sidecar.s3.body import encodings, plain_encoding
@@ -81,16 +81,16 @@ def makes_object(asked: Asked) -> bool:
     return asked.operation.name in _MAKES_OBJECT and "x-amz-write-offset-bytes" not in asked.headers
 
 
-def signed(ready: Sending, principal: Principal | None, request_id: str) -> Sending:
-    """What makes an object, with who writes it.
+def signed(ready: Sending, by: Callable[[int], bytes]) -> Sending:
+    """What makes an object, with who writes it: `by` says that in so many bytes.
 
     A copy takes the metadata of its source along, who wrote that included, unless the client has it replaced: else S3 passes over
     what is said beside it."""
     asked = ready.asked
     if asked.operation.name == "CopyObject" and asked.headers.get("x-amz-metadata-directive", "").upper() != "REPLACE":
         return ready
-    by = provenance.header(principal, request_id, provenance.room(ready.headers))
-    return replace(ready, headers=[*ready.headers, *provenance.pieces(OURS, by)])
+    told = by(provenance.room(ready.headers))
+    return replace(ready, headers=[*ready.headers, *provenance.pieces(OURS, told)])
 
 
 def _headers(asked: Asked, head: Head) -> list[tuple[bytes, bytes]]:

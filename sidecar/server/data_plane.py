@@ -21,7 +21,7 @@ from sidecar.decision import Decision, store_path, upstream_path
 from sidecar.errors import ClientGone, Refused
 from sidecar.gate import Gate
 from sidecar.metrics import Metrics
-from sidecar.model import Principal, Quotas
+from sidecar.model import Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer, Profile, Work, s3_errors
 from sidecar.reasons import REASONS, Reason
@@ -187,7 +187,7 @@ class DataPlane:
         if decision.sending is not None:
             sending = decision.sending
             if makes_object(sending.asked):
-                sending = signed(sending, decision.principal, evidence.request_id)
+                sending = signed(sending, lambda room: _by(decision, evidence, room))
             upload = taken(sending.asked, self._parts, route.upstream, sending.path)
             exchange.hand_over(sending.path, sending.headers, rules)
             client = await bucketed(exchange, decision, sending, place.parts_checksum, upload, self._digest_up_to)
@@ -199,7 +199,7 @@ class DataPlane:
             if decision.only_creates:
                 forward = _creating(forward)
             if place.keeps_provenance and exchange.method == "PUT":
-                forward = _signed(forward, decision.principal, evidence.request_id)
+                forward = _signed(forward, decision, evidence)
             exchange.hand_over(store_path(decision), forward, rules)
             if decision.only_creates:
                 client = Creating(exchange)
@@ -248,10 +248,15 @@ def _creating(headers: HeaderList) -> HeaderList:
     return [*kept, (b"If-None-Match", b"*")]
 
 
-def _signed(headers: HeaderList, principal: Principal | None, request_id: str) -> HeaderList:
+def _by(decision: Decision, evidence: Evidence, room: int) -> bytes:
+    workspace, key = (decision.route.workspace if decision.route is not None else ""), decision.actions[0].key
+    return provenance.header(decision.principal, evidence.request_id, room, workspace=workspace, key=key)
+
+
+def _signed(headers: HeaderList, decision: Decision, evidence: Evidence) -> HeaderList:
     """Only the sidecar says who writes."""
     kept = [pair for pair in headers if not pair[0].lower().startswith(provenance.PREFIX)]
-    by = provenance.header(principal, request_id, provenance.room(kept))
+    by = _by(decision, evidence, provenance.room(kept))
     return [*kept, (provenance.HEADER, by)] if by else kept
 
 

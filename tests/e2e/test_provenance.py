@@ -84,6 +84,8 @@ def test_a_builds_upload_says_whose_it_is_and_what_it_holds(sidecar: SidecarProc
     assert kept[b"x-sidecar-sha256"].decode() == hashlib.sha256(body).hexdigest()
     assert json.loads(kept[b"x-sidecar-provenance"]) == {
         "request_id": record["request"]["id"],
+        "workspace": "web",
+        "key": "app.tgz",
         "type": "jwt",
         "subject": "repo:acme/web",
         "issuer": "corp",

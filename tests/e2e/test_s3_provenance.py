@@ -87,6 +87,8 @@ def test_an_upload_says_whose_it_is_and_its_reader_is_not_told(house: House, bui
     assert metadata["commit"] == "f00"
     assert said(metadata) == {
         "request_id": record["request"]["id"],
+        "workspace": "web",
+        "key": "app",
         "type": "jwt",
         "subject": "repo:acme/web",
         "issuer": "corp",
@@ -173,10 +175,12 @@ def test_a_copy_says_who_wrote_what_was_copied_unless_it_is_described_anew(house
     done = build.copy_object(Bucket="artifacts", Key="copy", CopySource=source)
     (copied,) = records(house, "PUT", "copy")
     assert copied["resource"]["digest"] == f"etag:{done['CopyObjectResult']['ETag'].strip(chr(34))}"
-    assert said(kept(house, "copy"))["request_id"] == written["request"]["id"]
+    of_copy = said(kept(house, "copy"))
+    assert (of_copy["request_id"], of_copy["key"]) == (written["request"]["id"], "source")
     build.copy_object(
         Bucket="artifacts", Key="anew", CopySource=source, MetadataDirective="REPLACE", Metadata={"c": "d"}
     )
     (anew,) = records(house, "PUT", "anew")
     metadata = kept(house, "anew")
-    assert (metadata["c"], said(metadata)["request_id"]) == ("d", anew["request"]["id"])
+    assert metadata["c"] == "d"
+    assert (said(metadata)["request_id"], said(metadata)["key"]) == (anew["request"]["id"], "anew")

@@ -151,6 +151,12 @@ def test_however_long_a_token_is_the_header_is_short(letter: str) -> None:
     assert json.loads(header(principal, "id-1"))["claims"].items() >= small.items(), "what is short has room"
 
 
+def test_which_key_was_written_is_said_with_it() -> None:
+    said = json.loads(header(ANONYMOUS, "id-1", workspace="web", key="a b/\u00e9"))
+    assert said == {"request_id": "id-1", "workspace": "web", "key": "a b/\u00e9", "type": "anonymous", "subject": ""}
+    assert json.loads(header(ANONYMOUS, "id-1", workspace="web", key="k" * 1024))["key"] == "k" * 256
+
+
 def test_a_bucket_gets_it_in_pieces_that_keep_their_ends() -> None:
     value = header(Principal(PrincipalKind.JWT, " " * 200, "corp", claims={"ref": "x " * 120}), "id-1")
     assert b" " not in value
