@@ -6,6 +6,7 @@ What is believed: their exit status and output, and what the server itself says 
 import json
 import os
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,7 +95,7 @@ Stored = Callable[[], dict[str, bytes]]
 
 def test_aws_cli(program: Program, stored: Stored) -> None:
     require_program("aws")
-    content = os.urandom(MiB) * 20  # the CLI uploads it in parts
+    content = os.urandom(MiB) * 64  # the CLI uploads it in parts, several at a time
     (program.folder / "big").write_bytes(content)
     (program.folder / "small é").write_bytes(b"content")
     program.ok("aws", "s3", "cp", "--quiet", "big", "s3://artifacts/dir/big")
@@ -110,6 +111,52 @@ def test_aws_cli(program: Program, stored: Stored) -> None:
     many = json.dumps({"Objects": [{"Key": "moved"}, {"Key": "dir/big"}]})
     program.ok("aws", "s3api", "delete-objects", "--bucket", "artifacts", "--delete", many)
     assert stored() == {}
+
+
+def test_aws_cli_asks_each_operation_by_name(program: Program, stored: Stored) -> None:
+    require_program("aws")
+    (program.folder / "file").write_bytes(b"0123456789")
+    at = ("--bucket", "artifacts", "--key")
+    program.ok("aws", "s3api", "put-object", *at, "k", "--body", "file", "--metadata", "built_by=ci")
+    head = json.loads(program.ok("aws", "s3api", "head-object", *at, "k"))
+    assert (head["ContentLength"], head["Metadata"]) == (10, {"built_by": "ci"})
+    program.ok("aws", "s3api", "get-object", *at, "k", "--range", "bytes=2-5", "ranged")
+    assert (program.folder / "ranged").read_bytes() == b"2345"
+    for version in ("list-objects", "list-objects-v2"):
+        listed = json.loads(program.ok("aws", "s3api", version, "--bucket", "artifacts"))
+        assert [each["Key"] for each in listed["Contents"]] == ["k"]
+    program.ok("aws", "s3api", "copy-object", *at, "copied", "--copy-source", "artifacts/k")
+    upload = json.loads(program.ok("aws", "s3api", "create-multipart-upload", *at, "never"))["UploadId"]
+    part = ("--upload-id", upload, "--part-number", "1", "--body", "file")
+    program.ok("aws", "s3api", "upload-part", *at, "never", *part)
+    program.ok("aws", "s3api", "abort-multipart-upload", *at, "never", "--upload-id", upload)
+    assert "Uploads" not in json.loads(
+        program.ok("aws", "s3api", "list-multipart-uploads", "--bucket", "artifacts") or "{}"
+    )
+    if program.house.server.conditional_writes:
+        met = program.run("aws", "s3api", "put-object", *at, "k", "--body", "ranged", "--if-none-match", "*")
+        assert "PreconditionFailed" in met.stderr
+    assert stored() == {"web/k": b"0123456789", "web/copied": b"0123456789"}
+
+
+def test_aws_cli_copies_across_workspaces_and_signs_urls(
+    program: Program, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_program("aws")
+    house = program.house
+    ada = house.key(kind="personal", subject="ada@example.com", workspaces=(), permissions=("read", "write"))
+    program = replace(program, key=ada)
+    (program.folder / ".aws").mkdir()
+    (program.folder / ".aws" / "config").write_text("[default]\ns3 =\n    signature_version = s3v4\n")
+    house.put("mobile/theirs", b"content")
+    program.ok("aws", "s3", "cp", "--quiet", "s3://phones/theirs", "s3://artifacts/mine")
+    assert program.run("aws", "s3", "cp", "--quiet", "s3://artifacts/mine", "s3://phones/back").returncode != 0
+    assert stored() == {"mobile/theirs": b"content", "web/mine": b"content"}
+    monkeypatch.setenv("SSL_CERT_FILE", str(house.ca_file))
+    with urllib.request.urlopen(
+        program.ok("aws", "s3", "presign", "s3://artifacts/mine").strip(), timeout=20
+    ) as answer:
+        assert answer.read() == b"content"
 
 
 def test_rclone(program: Program, stored: Stored) -> None:
