@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from sidecar.credentials.biscuit import profile, spelling
+from sidecar.credentials.biscuit import conditions, profile, spelling
 from sidecar.credentials.biscuit.facts import FACTS, OPERATIONS
 from sidecar.errors import CredentialRefused
 from tests import docs
@@ -53,7 +53,7 @@ def test_limits_are_those_of_the_profile() -> None:
     said = dict(cells("## Checks"))
     for part, numbers in {
         "a check": (profile.MOST_QUERIES,),
-        "an alternative": (profile.MOST_PREDICATES, profile.MOST_EXPRESSIONS, profile.MOST_OPERATIONS),
+        "an alternative": (profile.MOST_PREDICATES, profile.MOST_EXPRESSIONS, conditions.MOST_OPERATIONS),
         "regular expressions": (profile.MATCHING_BUDGET,),
         "in all": (
             profile.MOST_BLOCKS,

@@ -115,6 +115,10 @@ TESTS_OF = {
     "sidecar/credentials/patterns.py": ("patterns", "values"),
     "sidecar/credentials/revocation_names.py": ("revocation_names", "biscuit"),
     "sidecar/credentials/revocation_row.py": ("revocation_row", "values"),
+    "sidecar/credentials/biscuit/conditions.py": (
+        "biscuit_profile",
+        "biscuit_narrowing biscuit_samples biscuit values",
+    ),
     "sidecar/credentials/biscuit/facts.py": ("biscuit_profile", "biscuit_samples biscuit"),
     "sidecar/credentials/biscuit/key_row.py": ("key_row", "values"),
     "sidecar/credentials/biscuit/library.py": ("biscuit", "biscuit_samples cli_biscuit"),
