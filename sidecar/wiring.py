@@ -323,7 +323,9 @@ def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
     origins = tuple(_origin(url.lower()) for url in settings.urls or (settings.url,))
     ours = isinstance(upstream, FileStore)
     keeps = ours or isinstance(upstream, S3Relay)
-    place = Place(upstream, origins, settings.redirects == "pass", keeps_headers=keeps, keeps_provenance=keeps)
+    place = Place(
+        upstream, origins, settings.redirects == "pass", keeps_headers=keeps, keeps_provenance=keeps, hashes=ours
+    )
     if isinstance(upstream, S3Relay):
         return replace(place, relay=upstream.relay, parts_checksum=upstream.checksum_of_parts)
     return place

@@ -58,6 +58,8 @@ class Place(Struct, frozen=True):
     """Which checksum such a store wants with each part of an upload."""
     keeps_provenance: bool = False
     """Whether it is told who writes, keeps that with the object, and tells no reader."""
+    hashes: bool = False
+    """Whether it then hashes what it takes, and says so in its answer. It is ours, and has room for all that is to be kept."""
 
 
 class DataPlane:
@@ -178,7 +180,7 @@ class DataPlane:
                 exchange.method == "PUT" and decision.sending is None and (errand is None or errand.sha256 is None)
             )
             if watched:
-                exchange.watch_body(self._digest_up_to)
+                exchange.watch_body(self._digest_up_to, store_tells=place.hashes)
         notice = decision.principal.expiry_notice if decision.principal is not None else b""
         public = not notice and self._gate.is_public(decision)
         rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed, notice)
@@ -199,7 +201,7 @@ class DataPlane:
             if decision.only_creates:
                 forward = _creating(forward)
             if place.keeps_provenance and exchange.method == "PUT":
-                forward = _signed(forward, decision, evidence)
+                forward = _signed(forward, decision, evidence, place)
             exchange.hand_over(store_path(decision), forward, rules)
             if decision.only_creates:
                 client = Creating(exchange)
@@ -253,10 +255,10 @@ def _by(decision: Decision, evidence: Evidence, room: int) -> bytes:
     return provenance.header(decision.principal, evidence.request_id, room, workspace=workspace, key=key)
 
 
-def _signed(headers: HeaderList, decision: Decision, evidence: Evidence) -> HeaderList:
+def _signed(headers: HeaderList, decision: Decision, evidence: Evidence, place: Place) -> HeaderList:
     """Only the sidecar says who writes."""
     kept = [pair for pair in headers if not pair[0].lower().startswith(provenance.PREFIX)]
-    by = _by(decision, evidence, provenance.room(kept))
+    by = _by(decision, evidence, provenance.HEADER_LIMIT if place.hashes else provenance.room(kept))
     return [*kept, (provenance.HEADER, by)] if by else kept
 
 

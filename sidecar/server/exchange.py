@@ -17,6 +17,7 @@ from aiohttp.web_protocol import RequestPayloadError
 from sidecar.answers import AnswerRules, lines, written
 from sidecar.errors import ClientGone, Refused
 from sidecar.ports import HeaderList
+from sidecar.provenance import DIGEST_HEADER
 from sidecar.reasons import Reason
 from sidecar.server.client import Incoming
 
@@ -42,6 +43,7 @@ class Exchange:
         "_patience",
         "_payload",
         "_rules",
+        "_store_tells",
         "_unwrapped",
         "_version_1_0",
         "bytes_in",
@@ -94,6 +96,7 @@ class Exchange:
         """What the store calls what it took: its `ETag`, where the body was watched; empty where it said none."""
         self._digest: hashlib._Hash | None = None
         self._digest_up_to = 0
+        self._store_tells = False
         self._unwrapped: hashlib._Hash | str | None = None
 
     # --- the request's body -----------------------------------------------------------------------------------------------
@@ -122,10 +125,12 @@ class Exchange:
                 self._digest.update(data)
         return data
 
-    def watch_body(self, up_to: int) -> None:
-        """From now on, so that its digest is known at its end, or what the store calls it where it has more than `up_to` bytes."""
-        self._digest_up_to, self.tag = up_to, ""
-        if (self.content_length or 0) <= up_to:
+    def watch_body(self, up_to: int, *, store_tells: bool = False) -> None:
+        """From now on, so that its digest is known at its end, or what the store calls it where it has more than `up_to` bytes.
+
+        `store_tells`: the store hashes it, and is believed."""
+        self._digest_up_to, self.tag, self._store_tells = up_to, "", store_tells
+        if not store_tells and (self.content_length or 0) <= up_to:
             self._digest = hashlib.sha256()
 
     def expect_body(self, sha256: str | None, *, hashed: bool) -> Callable[[bytes], object] | None:
@@ -156,7 +161,7 @@ class Exchange:
         if self._rules is not None:
             self.upstream_status = status
             if self.tag is not None:
-                self.tag = next((value.decode("latin-1") for name, value in headers if name.lower() == b"etag"), "")
+                headers = self._heard(headers)
             block = lines(self._rules, status, headers)
         else:
             block = written(headers)
@@ -179,6 +184,14 @@ class Exchange:
             head.append(b"Connection: keep-alive\r\n")
         head.append(b"\r\n")
         self._head = head
+
+    def _heard(self, headers: HeaderList) -> HeaderList:
+        """What the store calls what it took; and its headers for the client."""
+        self.tag = next((value.decode("latin-1") for name, value in headers if name.lower() == b"etag"), "")
+        if not self._store_tells:
+            return headers
+        self._unwrapped = next((value.decode() for name, value in headers if name == DIGEST_HEADER), None)
+        return [pair for pair in headers if pair[0] != DIGEST_HEADER]
 
     def write(self, data: bytes) -> None:
         if not self._body or not data:

@@ -223,7 +223,8 @@ class FileStore:
         if change is Change.PRECONDITION_FAILED:
             return _PRECONDITION_FAILED
         created = change is Change.CREATED
-        return _Answer(201 if created else 204, _validators_of(meta), 0 if created else None)
+        found = [pair for pair in meta.headers if pair[0] == provenance.DIGEST_HEADER]
+        return _Answer(201 if created else 204, [*_validators_of(meta), *found], 0 if created else None)
 
     async def _properties(self, exchange: Downstream, key: bytes) -> _Answer:
         """Each resource has the same few, whichever the body asks for."""

@@ -44,7 +44,8 @@ def sidecar(tmp_path: Path, remote: ScriptedStore) -> Iterator[SidecarProcess]:
         tmp_path,
         upstreams=f'  local: {{url: "file://./data"}}\n  artifacts: {{url: "http://127.0.0.1:{remote.port}"}}\n',
         policies={"web.yaml": POLICY},
-        more=f"issuers:\n  corp: {{issuer: '{CORP}', audience: {AUDIENCE}, jwks_file: ./corp.jwks.json}}\nlimits: {{drain_delay: 0s}}",
+        more=f"issuers:\n  corp: {{issuer: '{CORP}', audience: {AUDIENCE}, jwks_file: ./corp.jwks.json}}\n"
+        "limits: {drain_delay: 0s}\nprovenance: {digest_up_to: 1MiB}",
     )
     yield process.start()
     process.kill()
@@ -74,7 +75,8 @@ def test_a_builds_upload_says_whose_it_is_and_what_it_holds(sidecar: SidecarProc
     token = jwt(CORP, sub="repo:acme/web", jti="j-1", **BUILD, email="ada@example.com", roles=["admin"])
     body = b"x" * size
     forged = {"X-Sidecar-Provenance": '{"subject":"somebody else"}', "X-Sidecar-Sha256": "00" * 32}
-    assert ask(sidecar.port, "PUT", "/web/app.tgz", {**bearer(token), **forged}, body).status == 201
+    put = ask(sidecar.port, "PUT", "/web/app.tgz", {**bearer(token), **forged}, body)
+    assert (put.status, put.header("x-sidecar-sha256")) == (201, None)
     record = completed(sidecar, "PUT", 201)
     assert record["resource"]["name"] == "app.tgz"
     assert record["resource"]["digest"] == f"sha256:{hashlib.sha256(body).hexdigest()}"
@@ -113,6 +115,13 @@ def test_another_store_is_told_nothing_and_the_record_still_has_the_digest(
     ask(sidecar.port, "PUT", "/remote/k", bearer(jwt(CORP, **BUILD)), b"body")
     assert completed(sidecar, "PUT", 201)["resource"]["digest"] == f"sha256:{hashlib.sha256(b'body').hexdigest()}"
     assert remote.asked[0].header("x-sidecar-provenance") is None
+
+
+def test_a_client_that_has_much_kept_still_is_named(sidecar: SidecarProcess) -> None:
+    """The embedded store has room for both; S3's 2 KiB are S3's."""
+    much = {f"x-amz-meta-{number}": "x" * 1000 for number in range(7)}
+    assert ask(sidecar.port, "PUT", "/web/k", {**bearer(sidecar.token()), **much}, b"x").status == 201
+    assert json.loads(with_object(sidecar, b"web/k")[b"x-sidecar-provenance"])["subject"] == "ci"
 
 
 def test_what_the_store_did_not_take_has_no_digest(sidecar: SidecarProcess) -> None:

@@ -462,6 +462,23 @@ async def test_what_changes_behind_equal_requests_shows_in_the_next_record(plane
     assert told == [(*step[:2], step[2] or None, step[3]) for step in steps for _ in range(4)]
 
 
+@pytest.mark.parametrize("ours", [True, False])
+async def test_only_the_embedded_stores_word_on_a_digest_is_taken(plane: Plane, ours: bool) -> None:
+    async def behave(exchange: Downstream) -> None:
+        while await exchange.read():
+            pass
+        exchange.start(201, [(b"ETag", b"t"), (b"x-sidecar-sha256", b"5" * 64)], 0)
+        exchange.finish()
+
+    plane.store.behave = behave
+    plane.plane._places["store"] = Place(plane.store, hashes=ours)  # type: ignore[index]
+    answer = await plane.ask("PUT /web/a", "ci-token", body=b"body")
+    _, done = await plane.told(("intent", "granted"), ("complete", "granted"))
+    found = "5" * 64 if ours else hashlib.sha256(b"body").hexdigest()
+    assert done["resource"]["digest"] == f"sha256:{found}"
+    assert (b"x-sidecar-sha256" in answer) is not ours
+
+
 @pytest.mark.parametrize("plane", [ProvenanceSettings(digest_up_to=4)], indirect=True)
 @pytest.mark.parametrize(("body", "hashed"), [(b"four", True), (b"fiver", False)])
 @pytest.mark.parametrize("chunked", [False, True])
