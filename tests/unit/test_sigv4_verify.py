@@ -252,7 +252,13 @@ def test_a_signed_url_and_a_header_must_say_the_same_of_the_body() -> None:
     assert refusal(f"/b/k?{query}", headers) is Reason.MALFORMED_SIGNATURE
 
 
-@pytest.mark.parametrize("name", sorted(sigv4_verify.QUERY_NAMES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires", "X-Amz-SignedHeaders", "X-Amz-Signature",
+        "X-Amz-Content-Sha256",
+    ],
+)  # fmt: skip
 def test_a_part_of_a_signed_url_is_not_no_signature(name: str) -> None:
     """Otherwise it would pass for an anonymous request, with a parameter that the store reads."""
     assert refusal(f"/b/k?{name}=x", {"host": HOST}) is Reason.MALFORMED_SIGNATURE
