@@ -32,6 +32,8 @@ class Access(Struct, frozen=True, eq=False, kw_only=True):
     profile: str = ""
     workspace: str = ""
     upstream: str = ""
+    container: str = ""
+    """The bucket, as S3's clients call it."""
     actions: tuple[Action, ...] = ()
     """What the profile read in the request; empty where the request was refused earlier."""
     principal: Principal | None = None

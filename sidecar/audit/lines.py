@@ -51,6 +51,7 @@ class Response(Struct):
 
 class Resource(Struct):
     store: str | None = None
+    container: str | None = None
     name: str | None = None
     digest: str | None = None
 

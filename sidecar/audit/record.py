@@ -111,7 +111,7 @@ class Records:
                 changes = next(({"destination": _name(item)} for item in actions if item.creates), None)
             digest = None if end is None else end.digest
             action = _ACTION_NAMES[strongest]
-            resource = Resource(access.upstream or None, None, _name(first), None, digest)
+            resource = Resource(access.upstream or None, access.container or None, _name(first), None, digest)
         outcome, reason, bytes_in, duration_ms, response = access.outcome, access.reason, None, None, _NO_RESPONSE
         if end is not None:
             outcome, reason, bytes_in = end.outcome or outcome, end.reason or reason, end.bytes_in

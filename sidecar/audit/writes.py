@@ -152,6 +152,8 @@ def _write(record: Record, digest: str | None) -> Write | None:
     if name is None:
         return None
     path = _whole(record.request.path)
+    if record.resource.container is not None and path is not None:
+        path = _in_path_style(path, record.resource.container, name)
     destination = record.changes.destination if record.changes is not None else None
     deleted = record.action == "object.delete"
     if destination is not None:
@@ -186,6 +188,15 @@ def _whole(path: str | None) -> str | None:
     if path is None or not path.startswith("/") or path.endswith(redact.CUT) or redact.TAKEN_OUT in path:
         return None
     return path
+
+
+def _in_path_style(path: str, bucket: str, key: str) -> str | None:
+    """S3's clients may name the bucket in `Host`: then the path alone is that of something else."""
+    decoded = unquote(path)
+    if not decoded.endswith(f"/{key}"):
+        return None  # of many keys in a body
+    named = decoded.startswith(f"/{bucket}/") and decoded[len(bucket) + 1 :].endswith(f"/{key}")
+    return path if named else f"/{bucket}{path}"
 
 
 def _beside(path: str, name: str, destination: str) -> str | None:

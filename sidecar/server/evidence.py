@@ -13,6 +13,7 @@ from sidecar.audit.record import Records
 from sidecar.audit.record_id import record_id
 from sidecar.decision import Decision
 from sidecar.errors import Refused
+from sidecar.policy.buckets import CLIENT
 from sidecar.profiles import LocalAnswer
 from sidecar.reasons import REASONS, Reason
 from sidecar.server.client import Incoming
@@ -204,6 +205,7 @@ class Evidence:
             profile=route.client if route is not None else "",
             workspace=route.workspace if route is not None else "",
             upstream=route.upstream if route is not None else "",
+            container=route.segments[0] if route is not None and route.client == CLIENT else "",
             actions=decision.actions,
             principal=decision.principal or decision.holder,
             carrier=decision.carrier,

@@ -27,7 +27,7 @@ BUILD = {
 }
 WEB = """
 workspace: web
-routes: [{path: /artifacts, client: s3, upstream: store, upstream_path: /web}]
+routes: [{path: /artifacts, client: s3, upstream: store, upstream_path: /web, host: "*.s3.localhost"}]
 ci_tokens: read-write
 rules: [{name: builds, allow: [read, write, delete], issuer: corp}]
 """
@@ -152,6 +152,14 @@ def test_parts_that_did_not_pass_here_have_the_stores_name(house: House, build: 
     )
     (record,) = records(house, "POST uploadId", "elsewhere")
     assert record["resource"]["digest"] == f"etag:{done['ETag'].strip(chr(34))}"
+
+
+def test_a_bucket_that_the_host_names_is_told_with_the_key(house: House) -> None:
+    headers = {"Authorization": f"Bearer {jwt(CORP, **BUILD)}", "Host": "artifacts.s3.localhost"}
+    assert ask(house.sidecar.port, "PUT", "/hosted", headers, b"x").status == 200
+    (record,) = records(house, "PUT", "hosted")
+    assert (record["request"]["path"], record["resource"]["container"]) == ("/hosted", "artifacts")
+    assert "  web  /artifacts/hosted  sha256:" in house.sidecar.cli("audit", "who-wrote", "hosted")
 
 
 def test_a_larger_body_than_is_hashed_has_the_stores_name(house: House) -> None:

@@ -193,6 +193,24 @@ def test_a_copys_destination_is_what_was_written(path: str, name: str, destinati
     assert (write.key, write.path) == (destination, found)
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "found"),
+    [
+        ("/bkt/a%20b", "a b", "/bkt/a%20b"),
+        ("/bkt/team/k", "k", "/bkt/team/k"),
+        ("/a%20b", "a b", "/bkt/a%20b"),
+        ("/team/k", "k", "/bkt/team/k"),
+        ("/bkt/bkt/k", "bkt/bkt/k", "/bkt/bkt/bkt/k"),
+        ("/bkt/bkt/k", "bkt/k", "/bkt/bkt/k"),
+        ("/bkt", "first-of-many", None),
+    ],
+)
+def test_a_bucket_that_was_named_by_the_host_is_in_the_path(path: str, name: str, found: str | None) -> None:
+    """Else `purge` would delete what has the same path elsewhere."""
+    (write,) = by("t1", line(1, request={"path": path, "protocol": "s3"}, resource={"name": name, "container": "bkt"}))
+    assert (write.key, write.path) == (name, found)
+
+
 @pytest.mark.parametrize("path", ["/web/k…", "/web/REDACTED", "web", None])
 def test_a_path_that_is_not_whole_is_no_path(path: str | None) -> None:
     (write,) = by("t1", line(1, request={"path": path}))
