@@ -522,7 +522,9 @@ def test_an_algorithm_that_the_issuer_doesnt_list() -> None:
     assert refusal(signed(), verifier).reason is Reason.BAD_TOKEN
 
 
-@pytest.mark.parametrize("algorithm", sorted(jwk.ASYMMETRIC))
+@pytest.mark.parametrize(
+    "algorithm", ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+)
 def test_every_algorithm(algorithm: str) -> None:
     key = jose.private_key(algorithm)
     verifier = JwtVerifier([issuer(jose.key_set(jose.jwk(key)), algorithms=(algorithm,))])
