@@ -21,6 +21,7 @@ from sidecar.headers import fold
 from sidecar.model import Oddity
 from sidecar.policy.compiled import Route
 from sidecar.ports import HeaderList
+from sidecar.provenance import PREFIX
 from sidecar.reasons import Reason
 
 STORE_REFUSED_US = frozenset({401, 407})
@@ -39,7 +40,8 @@ DROP = frozenset({
     # acts on a proxy in front of us
     "x-sendfile", "x-lighttpd-send-file", "surrogate-control", "surrogate-key", "cdn-cache-control",
 })  # fmt: skip
-DROP_PREFIXES = ("access-control-", "x-accel-", "cross-origin-")
+DROP_PREFIXES = ("access-control-", "x-accel-", "cross-origin-", f"x-amz-meta-{PREFIX.decode()}")
+"""The last is who wrote an object, where a bucket keeps it: that is told to nobody who reads it."""
 DROP_SUFFIXES = ("-cdn-cache-control",)
 
 MAX_HEAD = 64 * 1024

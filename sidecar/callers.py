@@ -11,6 +11,7 @@ from sidecar.credentials.access_key import AccessKeys, chunk_signing
 from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import Identities
 from sidecar.credentials.legacy import OldPasswords
+from sidecar.credentials.series import BODILESS, PATIENCE, Series
 from sidecar.decision import Asking, Decision
 from sidecar.errors import CredentialRefused
 from sidecar.model import ANONYMOUS, Head, Principal, Secret
@@ -41,6 +42,8 @@ class Callers:
     def at_hand(self, decision: Decision, asking: Asking) -> Principal | None:
         """Who asks, where the connection's last request tells and nobody has to be waited for."""
         last, workspace, profile = asking.last, decision.workspace, decision.profile
+        if asking.series is not None:
+            return self._signed_again(decision, asking, asking.series)
         if not asking.repeated or workspace is None or workspace.legacy is not None:
             return None
         if profile is None or profile.name in self._signed:
@@ -59,7 +62,7 @@ class Callers:
         last, peer, now = asking.last, asking.peer, asking.now
         profile, workspace = decision.profile, decision.workspace
         if profile is not None and profile.name in self._signed:
-            signer = await self._signer(decision, head, peer, now)
+            signer = await self._signer(decision, asking, head)
             if signer is not None:
                 return signer
         holder = None
@@ -85,11 +88,22 @@ class Callers:
         last.known = self._identities.recall(token)
         return principal
 
-    async def _signer(self, decision: Decision, head: Head, peer: str, now: float) -> Principal | None:
+    def _signed_again(self, decision: Decision, asking: Asking, series: Series) -> Principal | None:
+        """Who signed a request that continues the connection's series; `None` where `who` has to say it."""
+        keys, profile, head = self._access_keys, decision.profile, decision.head
+        if keys is None or profile is None or profile.name not in self._signed or head is None:
+            return None
+        principal = keys.again(series, asking.raw_headers, head, asking.now)
+        if principal is not None:
+            decision.token, decision.carrier, decision.cache = series.token, "sigv4_header", "hit"
+        return principal
+
+    async def _signer(self, decision: Decision, asking: Asking, head: Head) -> Principal | None:
         """Who signed the request of an S3 client, or sends a session token; `None` where it has neither.
 
-        Nothing here is the connection's to repeat: a signed URL's credential stands in no header.
+        Of a connection's requests nothing is repeated here: a signed URL's credential stands in no header.
         """
+        peer, now, last = asking.peer, asking.now, asking.last
         parameters = query.pairs(head.target.raw_query)
         token = carriers.session_token(head, parameters, self._token_headers)
         if token is not None:
@@ -107,6 +121,8 @@ class Callers:
         verified = await self._access_keys.identify(presented, now, self._lane(peer, now))
         decision.cache, decision.signed = verified.cache, presented
         decision.chunks = chunk_signing(presented, verified.key)
+        if head.method in BODILESS and (last.series is None or last.series.missed >= PATIENCE):
+            last.series = self._access_keys.series(presented, verified, asking.raw_headers, head.headers)
         return verified.principal
 
     def _old_password(self, decision: Decision, workspace: Workspace, head: Head, now: float) -> Principal | None:

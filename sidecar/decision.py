@@ -7,6 +7,7 @@ from msgspec import Struct
 from sidecar import mapping
 from sidecar.aws_chunked import ChunkSigning
 from sidecar.credentials.identities import CacheResult, Known
+from sidecar.credentials.series import Series
 from sidecar.model import (
     ANONYMOUS,
     Action,
@@ -116,6 +117,8 @@ class LastRead(Struct):
     about: About | None = None
     circumstances: Circumstances | None = None
     """Of the request under way, where its token carries checks."""
+    series: Series | None = None
+    """What signed requests may go on from."""
 
 
 class Asking(Struct):
@@ -137,6 +140,8 @@ class Asking(Struct):
     """Gives the request's body, piece by piece."""
     repeated: bool = False
     """The headers are those of the connection's last request."""
+    series: Series | None = None
+    """What the headers continue."""
 
     def circumstances(self) -> Circumstances:
         """What a token's checks are asked about."""

@@ -8,12 +8,15 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from urllib.parse import unquote_to_bytes
 
+from msgspec.structs import replace
+
 from sidecar import buckets, headers, target
 from sidecar.callers import Callers
 from sidecar.credentials.access_key import AccessKeys
 from sidecar.credentials.failures import Failures
 from sidecar.credentials.identities import Identities, KnownBad
 from sidecar.credentials.legacy import OldPasswords
+from sidecar.credentials.series import PATIENCE, Series
 from sidecar.decision import About, Asking, Decision, LastRead, store_path
 from sidecar.errors import CredentialRefused, Refused
 from sidecar.model import (
@@ -37,8 +40,9 @@ from sidecar.profiles import Errand, LocalAnswer, Operation, Profile
 from sidecar.profiles.tenant import check_tenant
 from sidecar.reasons import Reason
 from sidecar.s3 import request as s3_request
-from sidecar.s3.place import Store
+from sidecar.s3.place import Places, Store
 from sidecar.s3.request import Asked
+from sidecar.s3.sending import of_one
 from sidecar.trees import settle
 
 log = logging.getLogger(__name__)
@@ -78,6 +82,7 @@ class Gate:
         self._directory = directory
         self._existence = existence
         self._stores = stores or {}
+        self._places = Places(self._stores)
         self.let_through = {Reason.NO_RULE: 0, Reason.NO_TOKEN: 0}
         """What report mode let through, by the reason that will refuse it."""
         names = tuple(name.lower() for name in token_headers)
@@ -137,7 +142,12 @@ class Gate:
         decision.generation = snapshot.generation
         parsed = target.parse(asking.raw_target)
         asking.repeated = last.headers is not None and last.raw == asking.raw_headers
-        read = last.headers if asking.repeated and last.headers is not None else self._read(asking.raw_headers)
+        if asking.repeated and last.headers is not None:
+            read = last.headers
+        elif last.series is not None and last.series.continued(asking.raw_headers):
+            asking.series, read = last.series, last.series.headers
+        else:
+            read = self._read(asking.raw_headers)
         decision.head = head = Head(asking.method, parsed, read, asking.peer)
         if asking.method in _BODILESS and _has_body(read.values):
             raise Refused(Reason.BAD_REQUEST, f"a body on {asking.method}")
@@ -159,6 +169,8 @@ class Gate:
 
         principal = self._callers.at_hand(decision, asking)
         if principal is None:
+            if asking.series is not None:
+                head = self._apart(decision, asking, asking.series)
             principal = await self._callers.who(decision, asking, head)
         decision.principal = principal
         if principal.limits.checks is not None:
@@ -177,7 +189,10 @@ class Gate:
             decision.reason, decision.answer = Reason.ANSWERED_HERE, classified
             return
         elif isinstance(classified, Asked):
-            verdict = await self._bucket(decision, asking, classified, snapshot, principal)
+            if classified.reads_one and asking.trace is None:
+                verdict = self._one_object(decision, asking, classified, workspace, principal, report)
+            else:
+                verdict = await self._bucket(decision, asking, classified, snapshot, principal)
             if decision.answer is not None:
                 decision.reason = Reason.ANSWERED_HERE
                 return
@@ -213,6 +228,8 @@ class Gate:
     async def _list_buckets(self, decision: Decision, asking: Asking, head: Head, snapshot: Snapshot) -> None:
         """What names no bucket is answered here: no store is to say which there are."""
         decision.profile = self._profiles[bucket_routes.CLIENT]
+        if asking.series is not None:
+            head = self._apart(decision, asking, asking.series)
         decision.principal = principal = await self._callers.who(decision, asking, head)
         circumstances = asking.circumstances() if principal.limits.checks is not None else None
 
@@ -225,6 +242,32 @@ class Gate:
             decision.reason = Reason.ANSWERED_HERE
         else:
             decision.reason = Reason.NO_TOKEN if principal is ANONYMOUS else Reason.NO_RULE
+
+    def _one_object(
+        self,
+        decision: Decision,
+        asking: Asking,
+        asked: Asked,
+        workspace: Workspace,
+        principal: Principal,
+        report: bool,
+    ) -> Verdict:
+        """The verdict on an S3 client's request to read one object; what `_bucket` would say, without its waiting."""
+        route, head, series = decision.route, decision.head, asking.series
+        assert route is not None
+        assert head is not None
+        here = self._places.of(route)
+        decision.actions = both = s3_request.actions_on_one(asked, here.prefix)
+        if head.target.oddities or asked.key.endswith("/"):
+            both = bucket_routes.in_both_forms(both)
+        verdict = self._evaluate(workspace, principal, both, None, asking.last, report, None)
+        if verdict.allowed:
+            if series is None or head.target.raw_query:  # parameters may be headers, too
+                decision.sending = of_one(asked, head, here, None)
+            else:
+                decision.sending = of_one(asked, head, here, series.kept)
+                series.kept = decision.sending.headers
+        return verdict
 
     async def _bucket(
         self, decision: Decision, asking: Asking, asked: Asked, snapshot: Snapshot, principal: Principal
@@ -327,6 +370,13 @@ class Gate:
                 name = next(name for name, value in read.forward if shape in value)
                 raise Refused(Reason.MISPLACED_TOKEN, f"in the header {name.decode()}")
         return read
+
+    def _apart(self, decision: Decision, asking: Asking, series: Series) -> Head:
+        """The head of a request whose headers looked like the series', but which doesn't go on from it."""
+        assert decision.head is not None
+        series.missed, asking.series = PATIENCE, None
+        decision.head = replace(decision.head, headers=self._read(asking.raw_headers))
+        return decision.head
 
     def _check_query(self, query: str) -> None:
         """A URL is no place for a token: stores and proxies write URLs into their logs."""

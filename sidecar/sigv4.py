@@ -10,19 +10,22 @@ Source: "Signature Version 4 signing process", AWS IAM User Guide, and the S3 AP
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from urllib.parse import quote, quote_from_bytes
 
 from msgspec import Struct
 
 from sidecar.model import Secret
+from sidecar.ports import HeaderList
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED_PAYLOAD = "UNSIGNED-PAYLOAD"
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 LONGEST_EXPIRY = 604_800
 """Seconds that a signed URL may live at most: 7 days, by the S3 API Reference."""
+_NO_HASH = frozenset({UNSIGNED_PAYLOAD, EMPTY_SHA256})
+_MOST_READY = 64
 
 _KEPT = "-._~"
 """RFC 3986's unreserved characters beside letters and digits; all else is encoded, in upper-case hex."""
@@ -30,6 +33,7 @@ _PLAIN_QUERY = re.compile(r"[A-Za-z0-9._~%-]+=[A-Za-z0-9._~%-]*(?:&[A-Za-z0-9._~
 _PLAIN_PARAMETER = re.compile(r"[A-Za-z0-9._~%-]+=[A-Za-z0-9._~%-]*")
 _RESERVED_QUERY = re.compile(r"[^A-Za-z0-9._~%-]")
 _RESERVED_PATH = re.compile(r"[^A-Za-z0-9/._~%-]")
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
 _SPACES = re.compile(" {2,}")
 
 
@@ -69,7 +73,7 @@ def encode(text: str) -> str:
 
 def encode_path(key: str) -> str:
     """A decoded path or S3 key -> its one canonical spelling; slashes stay."""
-    return quote(key, safe="/" + _KEPT)
+    return key if _PLAIN_PATH.fullmatch(key) is not None else quote(key, safe="/" + _KEPT)
 
 
 def s3_path(raw_path: str) -> str:
@@ -153,8 +157,17 @@ class Mac:
         return outer.hexdigest()
 
 
+class _Ready(Struct, frozen=True):
+    """What all requests of one second have in common that are sent to one host with the same `x-amz-*` headers."""
+
+    rest: str
+    """The canonical request behind its query."""
+    lines: bytes
+    """The headers that are added, up to the signature itself."""
+
+
 class Signer:
-    """Signs requests with one pair of keys. Keeps the key of the day that it last signed on."""
+    """Signs requests with one pair of keys. Keeps the key of the day that it last signed on, and what stays the same for a second."""
 
     def __init__(
         self,
@@ -173,7 +186,7 @@ class Signer:
         self._second = -1
         self._day = self._date = self._scope = self._prefix = self._credential = ""
         self._mac = Mac(b"")
-        self._date_header = (b"x-amz-date", b"")
+        self._ready: dict[tuple[str, str, HeaderList], _Ready] = {}
 
     def __repr__(self) -> str:
         return f"Signer({self.access_key_id})"
@@ -183,13 +196,20 @@ class Signer:
         method: str,
         path: str,
         query: str,
-        headers: Sequence[tuple[bytes, bytes]],
+        headers: HeaderList,
         now: float,
         *,
         host: str,
         payload: str = UNSIGNED_PAYLOAD,
     ) -> list[tuple[bytes, bytes]]:
-        """The headers that make the request a signed one, to be sent beside `headers`.
+        """The headers that make the request a signed one, to be sent beside `headers`. The rest as for `lines`."""
+        lines = self.lines(method, path, query, headers, now, host=host, payload=payload)
+        return [(name, value) for name, _, value in (line.partition(b": ") for line in lines.splitlines())]
+
+    def lines(
+        self, method: str, path: str, query: str, headers: HeaderList, now: float, *, host: str, payload: str
+    ) -> bytes:
+        """What `sign` says, as header lines, each with its end.
 
         `path` as it will be sent, in S3's canonical spelling (`encode_path`); `query` as it will be sent. Of `headers`,
         every `x-amz-*` is signed; each must be there once. `now` in Unix seconds, with the upstream's skew in it.
@@ -197,27 +217,29 @@ class Signer:
         second = int(now)
         if second != self._second:
             self._begin(second)
+        signed = tuple([pair for pair in headers if pair[0][:6].lower() == b"x-amz-"]) if headers else ()
+        asked = host, payload, signed
+        ready = self._ready.get(asked) or self._prepare(asked)
+        canonical = f"{method}\n{path}\n{canonical_query(query)}\n{ready.rest}"
+        mac = self._mac.sign(f"{self._prefix}{hashlib.sha256(canonical.encode()).hexdigest()}")
+        return b"%b%b\r\n" % (ready.lines, mac.encode())
+
+    def _prepare(self, asked: tuple[str, str, HeaderList]) -> _Ready:
+        host, payload, headers = asked
         signed = [("host", host), ("x-amz-content-sha256", payload), ("x-amz-date", self._date)]
-        for name, value in headers:
-            lower = name.lower()
-            if lower.startswith(b"x-amz-"):
-                signed.append((lower.decode(), canonical_value(value.decode("latin-1"))))
+        signed += [(name.lower().decode(), canonical_value(value.decode("latin-1"))) for name, value in headers]
+        lines = f"x-amz-date: {self._date}\r\nx-amz-content-sha256: {payload}\r\n"
         if self._session_token is not None:
             signed.append(("x-amz-security-token", self._session_token))
+            lines += f"x-amz-security-token: {self._session_token}\r\n"
         signed.sort()
         names = ";".join([name for name, _ in signed])
-        lines = "\n".join([f"{name}:{value}" for name, value in signed])
-        canonical = f"{method}\n{path}\n{canonical_query(query)}\n{lines}\n\n{names}\n{payload}"
-        mac = self._mac.sign(f"{self._prefix}{hashlib.sha256(canonical.encode()).hexdigest()}")
-        authorization = f"{self._credential}, SignedHeaders={names}, Signature={mac}"
-        added = [
-            self._date_header,
-            (b"x-amz-content-sha256", payload.encode()),
-            (b"authorization", authorization.encode()),
-        ]
-        if self._session_token is not None:
-            added.append((b"x-amz-security-token", self._session_token.encode()))
-        return added
+        rest = "".join([f"{name}:{value}\n" for name, value in signed]) + f"\n{names}\n{payload}"
+        lines += f"authorization: {self._credential}, SignedHeaders={names}, Signature="
+        ready = _Ready(rest, lines.encode())
+        if payload in _NO_HASH and len(self._ready) < _MOST_READY:  # hashes of bodies don't come again
+            self._ready[asked] = ready
+        return ready
 
     def presign(self, method: str, path: str, query: str, now: float, *, host: str, expires: int) -> str:
         """The query of a URL that may do this one request for `expires` seconds (at most `LONGEST_EXPIRY`)."""
@@ -243,7 +265,7 @@ class Signer:
     def _begin(self, second: int) -> None:
         """What stays the same for a second, and for a day."""
         self._date = timestamp(second)
-        self._date_header = (b"x-amz-date", self._date.encode())
+        self._ready.clear()
         day = self._date[:8]
         if day != self._day:
             self._day = day

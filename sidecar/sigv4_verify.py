@@ -102,15 +102,15 @@ def matches(presented: Presented, key: bytes | Mac) -> bool:
 
 
 def _in_header(head: Head, authorization: str, now: float) -> Presented:
-    parts = _parts(authorization)
+    found = parts(authorization)
     values = head.headers.values
     date = values.get("x-amz-date", "")
-    signed_at = _unix(date)
+    signed_at = unix(date)
     if abs(now - signed_at) > SKEW:
         raise Refused(Reason.CLOCK_SKEW)
     payload = values.get("x-amz-content-sha256", "")
     query = sigv4.canonical_query(head.target.raw_query)
-    return _presented(head, parts, date, payload, query, in_url=False, expires_at=signed_at + SKEW)
+    return _presented(head, found, date, payload, query, in_url=False, expires_at=signed_at + SKEW)
 
 
 def _in_url(head: Head, parameters: Mapping[str, str], now: float) -> Presented:
@@ -118,7 +118,7 @@ def _in_url(head: Head, parameters: Mapping[str, str], now: float) -> Presented:
         raise Refused(Reason.MALFORMED_SIGNATURE, "another algorithm")
     parts = {name: parameters.get(f"X-Amz-{name}", "") for name in _PARTS}
     date, expires = parameters.get("X-Amz-Date", ""), parameters.get("X-Amz-Expires", "")
-    signed_at = _unix(date)
+    signed_at = unix(date)
     if _EXPIRES.fullmatch(expires) is None or not 1 <= int(expires) <= LONGEST_EXPIRY:
         raise Refused(Reason.MALFORMED_SIGNATURE, "a URL is signed for 1 to 604800 seconds")
     if not signed_at - SKEW <= now <= signed_at + int(expires):
@@ -164,20 +164,20 @@ def _credential(text: str) -> tuple[str, Scope] | None:
     return None if found is None else (found["id"], Scope(found["day"], found["region"], found["service"]))
 
 
-def _parts(authorization: str) -> dict[str, str]:
-    """The three parts of the header, each exactly once."""
+def parts(authorization: str) -> dict[str, str]:
+    """The three parts of the header, each exactly once: `Credential`, `SignedHeaders`, `Signature`. Raises `Refused`."""
     algorithm, _, rest = authorization.partition(" ")
     if algorithm != ALGORITHM:
         raise Refused(Reason.MALFORMED_SIGNATURE, "another algorithm")
-    parts: dict[str, str] = {}
+    found: dict[str, str] = {}
     for each in rest.split(","):
         name, _, value = each.strip(" ").partition("=")
-        if name not in _PARTS or name in parts:
+        if name not in _PARTS or name in found:
             raise Refused(Reason.MALFORMED_SIGNATURE, "a part of Authorization that is unknown or repeated")
-        parts[name] = value
-    if len(parts) != len(_PARTS):
+        found[name] = value
+    if len(found) != len(_PARTS):
         raise Refused(Reason.MALFORMED_SIGNATURE, "a part of Authorization is missing")
-    return parts
+    return found
 
 
 def _lines(names: str, values: Mapping[str, str]) -> str:
@@ -204,9 +204,9 @@ def _listed(names: str) -> dict[str, None] | None:
     return listed if well_formed and ";".join(sorted(listed)) == names else None
 
 
-@lru_cache(maxsize=64)
-@lru_cache(maxsize=64)  # a busy client signs many requests in a second
-def _unix(date: str) -> float:
+@lru_cache(maxsize=2 * SKEW)  # as many seconds as may be signed for at a time
+def unix(date: str) -> float:
+    """`20261122T084500Z` -> Unix seconds. Raises `Refused(MALFORMED_SIGNATURE)`."""
     if _DATE.fullmatch(date) is None:
         raise Refused(Reason.MALFORMED_SIGNATURE, "x-amz-date is missing or in another form")
     try:

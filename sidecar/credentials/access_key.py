@@ -17,13 +17,15 @@ from msgspec.structs import replace
 
 from sidecar import sigv4, sigv4_verify
 from sidecar.aws_chunked import ChunkSigning
-from sidecar.credentials import master_key
+from sidecar.credentials import master_key, series
 from sidecar.credentials.identities import CacheResult, Identities
 from sidecar.credentials.opaque import Reused, StoredVerifier, TokenLookup, ended, principal_of
 from sidecar.credentials.pepper import Peppers
+from sidecar.credentials.series import Series
 from sidecar.credentials.token_row import TokenRow, intact
 from sidecar.errors import CredentialRefused
-from sidecar.model import Principal, PrincipalKind, Secret
+from sidecar.model import Head, Headers, Principal, PrincipalKind, Secret
+from sidecar.ports import HeaderList
 from sidecar.reasons import Reason
 from sidecar.sigv4 import Mac
 from sidecar.sigv4_verify import STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, Presented
@@ -67,6 +69,10 @@ class Verified(Struct, frozen=True):
     cache: CacheResult
     key: bytes
     """`sigv4.signing_key`, for the signatures of chunks."""
+    mac: Mac
+    """Of the same."""
+    until: float
+    """When it has to be made anew, in Unix seconds."""
 
     def __repr__(self) -> str:
         return f"Verified({self.principal.token_id})"
@@ -123,21 +129,37 @@ class AccessKeys:
                 if refusal.reason is Reason.EXPIRED:
                     await self._report(refusal.principal, now)
             raise
-        key = await self._key(presented, now)
+        day_key, mac = await self._key(presented, now)
         self._used(principal, now)
-        return Verified(principal, cache, key)
+        return Verified(principal, cache, day_key.signing_key, mac, day_key.until)
 
-    async def _key(self, presented: Presented, now: float) -> bytes:
+    def series(self, presented: Presented, verified: Verified, raw: HeaderList, headers: Headers) -> Series | None:
+        """What requests of the same connection may go on from that are signed alike; `None` where none can."""
+        known = self.identities.recall(Secret(presented.access_key_id))
+        return series.begin(raw, headers, presented, known=known, mac=verified.mac, until=verified.until)
+
+    def again(self, going_on: Series, raw: HeaderList, head: Head, now: float) -> Principal | None:
+        """Who signed a request that continues a series, without waiting; `None` where `identify` has to say it, as for a signature that
+        doesn't match. Raises `CredentialRefused` and `Unavailable` as that does."""
+        if now >= going_on.until or not going_on.holds(raw, head, now):
+            return None
+        principal = self.identities.still(going_on.known, now)
+        if principal is not None:
+            self._used(principal, now)
+        return principal
+
+    async def _key(self, presented: Presented, now: float) -> tuple[_DayKey, Mac]:
         """The key that made the signature. Raises `CredentialRefused(BAD_SIGNATURE)` for one that was made otherwise."""
         day_key, region = await self._day_key(presented, now), presented.scope.region
-        if day_key.mac is None or day_key.region != region:
+        mac = day_key.mac
+        if mac is None or day_key.region != region:
             key = sigv4.signing_key(day_key.key, region)
-            day_key.region, day_key.signing_key, day_key.mac = region, key, Mac(key)
-        if not sigv4_verify.matches(presented, day_key.mac):
+            day_key.region, day_key.signing_key, day_key.mac = region, key, (mac := Mac(key))
+        if not sigv4_verify.matches(presented, mac):
             raise CredentialRefused(
                 Reason.BAD_SIGNATURE, f"{presented.access_key_id}: signature of another key or request"
             )
-        return day_key.signing_key
+        return day_key, mac
 
     async def _day_key(self, presented: Presented, now: float) -> _DayKey:
         wanted = presented.access_key_id, presented.scope.day

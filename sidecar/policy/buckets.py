@@ -103,7 +103,9 @@ def _walk(node: Node) -> Iterator[Route]:
 def _is_plain(head: Head) -> bool:
     """Whether the path's own segments say which key is meant."""
     segments = head.target.segments
-    return len(segments) > 1 and segments[1] != "" and not head.target.oddities & _JOINING
+    if len(segments) < 2 or segments[1] == "":
+        return False
+    return head.target.oddities is Oddity.NONE or not head.target.oddities & _JOINING  # nearly all have none
 
 
 def _listed(head: Head) -> str:

@@ -3,6 +3,8 @@
 A key goes from one to the other by its prefix alone; the rest of it stays as it is. What isn't below the prefix has no image.
 """
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from sidecar.errors import Refused
@@ -23,6 +25,7 @@ class Store(Struct, frozen=True):
 
 
 ANY_STORE = Store()
+_MOST_PLACES = 4096
 
 
 class Place(Struct, frozen=True, gc=False):
@@ -81,3 +84,22 @@ def place(route: Route, store: Store) -> Place:
         store_bucket, _, keys = keys.partition("/")
         root = f"/{store_bucket}"
     return Place(bucket, f"{below}/" if below else "", store_bucket, f"{keys}/" if keys else "", root)
+
+
+class Places:
+    """`place()` of each route, reckoned once: it holds for as long as the route is the very same object."""
+
+    def __init__(self, stores: Mapping[str, Store]) -> None:
+        """`stores` by upstream."""
+        self._stores = stores
+        self._known: dict[int, tuple[Route, Place]] = {}
+
+    def of(self, route: Route) -> Place:
+        known = self._known.get(id(route))
+        if known is not None and known[0] is route:
+            return known[1]
+        if len(self._known) >= _MOST_PLACES:  # those of policies that were replaced are never asked for again
+            self._known.clear()
+        made = place(route, self._stores.get(route.upstream, ANY_STORE))
+        self._known[id(route)] = route, made
+        return made

@@ -19,6 +19,8 @@ from sidecar.s3.operations import COPY_SOURCE, IGNORED, RENAME_SOURCE, Level, Op
 _SCOPED = frozenset({"ListObjects", "ListObjectsV2", "ListObjectVersions", "ListMultipartUploads"})
 """What lists keys, from `prefix` on."""
 _DOTS = frozenset({".", ".."})
+_READS_ONE = frozenset({"GetObject", "HeadObject"})
+_OUTSIDE = "a key outside of the route's part of the bucket"
 MULTI_DELETE = "DeleteObjects"
 """The one operation whose keys stand in its body."""
 
@@ -43,6 +45,11 @@ class Asked(Struct, frozen=True):
         """Whether it lists keys, from the query's `prefix` on."""
         return self.operation.name in _SCOPED
 
+    @property
+    def reads_one(self) -> bool:
+        """Whether it is about the object that its path names and no other, with nothing to wait for before it is decided."""
+        return self.operation.name in _READS_ONE and not self.admin
+
 
 def read(head: Head, *, before: int = 0, bucket: str | None = None) -> Asked:
     """`before`: how many of the path's segments stand in front of the bucket's. `bucket`: where the host names it.
@@ -58,7 +65,10 @@ def read(head: Head, *, before: int = 0, bucket: str | None = None) -> Asked:
             raise Refused(Reason.BAD_TARGET, "a key without a bucket")
     key = "/".join(segments)
     level = Level.OBJECT if key else Level.BUCKET if bucket else Level.SERVICE
-    asked, values = headers.said(query.pairs(head.target.raw_query), head.headers.values)
+    asked: dict[str, str] = {}
+    values: Mapping[str, str] = head.headers.values
+    if head.target.raw_query:
+        asked, values = headers.said(query.pairs(head.target.raw_query), values)
     operation = recognise(head.method, level, asked, values)
     if operation is None or operation.permission is None:
         raise Refused(Reason.UNKNOWN_OPERATION, "no such S3 operation" if operation is None else operation.name)
@@ -66,7 +76,7 @@ def read(head: Head, *, before: int = 0, bucket: str | None = None) -> Asked:
     source = copy_source.read(values[operation.source]) if operation.source else None
     if operation.source == RENAME_SOURCE and source is not None and source.version_id:
         raise Refused(Reason.BAD_HEADER, "a version can't be renamed")
-    own = {name: value for name, value in asked.items() if name not in IGNORED}
+    own = {name: value for name, value in asked.items() if name not in IGNORED} if asked else asked
     return Asked(operation, bucket, key, own, values, admin, source)
 
 
@@ -98,6 +108,16 @@ def actions(asked: Asked, prefix: str, deleted: MultiDelete | None = None) -> tu
     return (first, Action(Permission.ADMIN, key)) if asked.admin and permission is not Permission.ADMIN else (first,)
 
 
+def actions_on_one(asked: Asked, prefix: str) -> tuple[Action, ...]:
+    """`actions()` of what `reads_one`; `prefix` is empty or ends in `/`."""
+    key = asked.key
+    if prefix:
+        if not key.startswith(prefix):
+            raise Refused(Reason.WRONG_WORKSPACE, _OUTSIDE)
+        key = key[len(prefix) :]
+    return (Action(Permission.READ, key),)
+
+
 def source_permissions(asked: Asked) -> tuple[Permission, ...]:
     """What is asked of the source's key; empty where there is none."""
     return {
@@ -112,7 +132,7 @@ def relative(key: str, prefix: str) -> str:
     if not prefix:
         return key
     if not key.startswith(f"{prefix}/"):
-        raise Refused(Reason.WRONG_WORKSPACE, "a key outside of the route's part of the bucket")
+        raise Refused(Reason.WRONG_WORKSPACE, _OUTSIDE)
     return key[len(prefix) + 1 :]
 
 

@@ -45,6 +45,8 @@ class Sending(Struct, frozen=True):
     place: Place
     body: bytes | None = None
     """In place of the client's."""
+    passes: bool = False
+    """Nothing of its body or its answer has to be looked at on the way."""
 
 
 def sending(
@@ -74,6 +76,15 @@ def sending(
     # S3 API Reference, DeleteObjects: one of these two is required, and older servers know the first alone.
     kept.append((b"Content-MD5", base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest())))
     return Sending(path, kept, asked, place, body)
+
+
+def of_one(asked: Asked, head: Head, place: Place, kept: HeaderList | None) -> Sending:
+    """`sending()` of what `reads_one`. `kept`: what it has found to go on of the same headers before, if it has been asked."""
+    path = place.path(asked.key)
+    if asked.query:
+        path = f"{path}?{query.write(asked.query)}"
+    same = place.same  # else an error names the store's own bucket
+    return Sending(path, _headers(asked, head) if kept is None else kept, asked, place, passes=same)
 
 
 def makes_object(asked: Asked) -> bool:

@@ -186,8 +186,10 @@ class DataPlane:
         rules = AnswerRules(route, place.origins, public, place.pass_redirects, profile.allowed, notice)
         client: Downstream = exchange
         upload: Taken | None = None
-        if decision.sending is not None:
-            sending = decision.sending
+        sending = decision.sending
+        if sending is not None and sending.passes:
+            exchange.hand_over(sending.path, sending.headers, rules)
+        elif sending is not None:
             if makes_object(sending.asked):
                 sending = signed(sending, lambda room: _by(decision, evidence, room))
             upload = taken(sending.asked, self._parts, route.upstream, sending.path)

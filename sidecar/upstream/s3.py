@@ -203,27 +203,25 @@ class S3Upstream(HttpUpstream):
     def _told(self, error: Said | None) -> Told | None:
         return None if error is None else told(error, self._s3.bucket, self._s3.region)
 
-    def _payload(self, exchange: Downstream) -> str:
+    def _payload_of_body(self, exchange: Downstream) -> str:
         """What the signature says of the body. Where its hash is known before, the store holds it to that as well: VersityGW keeps
         an unsigned body that breaks off (seen with 1.8.0)."""
-        if not exchange.content_length:
-            return EMPTY_SHA256
         return getattr(exchange, "sha256", None) or UNSIGNED_PAYLOAD
 
     def _written(self, exchange: Downstream, address: Address) -> bytes:
         if self._signer is None:
             raise Refused(Reason.UPSTREAM_CREDENTIALS, "no keys were found yet")
         path, _, query = exchange.upstream_path.partition("?")
-        signed = self._signer.sign(
+        signed = self._signer.lines(
             exchange.method,
             path,
             query,
             exchange.headers,
             self._clock() + self.skew,
             host=address.site.authority,
-            payload=self._payload(exchange),
+            payload=self._payload_of_body(exchange) if exchange.content_length else EMPTY_SHA256,
         )
-        return head(exchange, b"%b%b\r\n" % (address.preamble, b"\r\n".join(map(b": ".join, signed))))
+        return head(exchange, address.preamble + signed)
 
     def _path(self, upstream_path: str) -> str | None:
         """What to ask S3 for: with the bucket, in the one spelling that is signed, without the query. `None`: no key."""

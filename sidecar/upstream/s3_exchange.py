@@ -22,15 +22,10 @@ class S3Exchange:
         "_error_head",
         "_heard",
         "content_length",
-        "drain",
         "error",
         "finish",
         "headers",
         "method",
-        "read",
-        "sank",
-        "sha256",
-        "sink",
         "upstream_path",
         "write",
     )
@@ -43,17 +38,33 @@ class S3Exchange:
         self.upstream_path = path
         self.headers = headers
         self.content_length = client.content_length
-        self.read: Callable[[], Coroutine[Any, Any, bytes]] = client.read
         self.write: Callable[[bytes], None] = client.write
-        self.drain: Callable[[], Coroutine[Any, Any, None]] = client.drain
-        self.sink: Callable[[], Coroutine[Any, Any, int | None]] = client.sink
-        self.sank: Callable[[int], None] = client.sank
         self.finish: Callable[[], None] = client.finish
-        self.sha256: str | None = getattr(client, "sha256", None)
-        """Of the body, in lower-case hex, where it is held to one (`server.through.Verified`)."""
         self.error: Said | None = None
-        self._error_head: tuple[int, HeaderList] = (0, ())
-        self._collected = b""
+        self._error_head: tuple[int, HeaderList] | None = None
+
+    # What is asked for now and then only is looked up when it is.
+
+    @property
+    def read(self) -> Callable[[], Coroutine[Any, Any, bytes]]:
+        return self._client.read
+
+    @property
+    def drain(self) -> Callable[[], Coroutine[Any, Any, None]]:
+        return self._client.drain if self._error_head is None else _nothing
+
+    @property
+    def sink(self) -> Callable[[], Coroutine[Any, Any, int | None]]:
+        return self._client.sink if self._error_head is None else _nothing
+
+    @property
+    def sank(self) -> Callable[[int], None]:
+        return self._client.sank
+
+    @property
+    def sha256(self) -> str | None:
+        """Of the body, in lower-case hex, where it is held to one (`server.through.Verified`)."""
+        return getattr(self._client, "sha256", None)
 
     @property
     def congested(self) -> bool:
@@ -72,8 +83,8 @@ class S3Exchange:
             self._collect_error(status, headers)
 
     def _collect_error(self, status: int, headers: HeaderList) -> None:
-        self._error_head = status, headers
-        self.write, self.finish, self.drain, self.sink = self._collect, self._ended, _nothing, _nothing
+        self._error_head, self._collected = (status, headers), b""
+        self.write, self.finish = self._collect, self._ended
 
     def _collect(self, data: bytes) -> None:
         self._collected += data
@@ -81,6 +92,7 @@ class S3Exchange:
             raise broken("an error without end")
 
     def _ended(self) -> None:
+        assert self._error_head is not None
         self.error = Said(*self._error_head, self._collected)
 
 

@@ -6,7 +6,7 @@ not reach the client as one of its own.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable
 
 from cachetools import LRUCache
 
@@ -38,31 +38,16 @@ class S3Relay(S3Upstream):
         self._uploads: LRUCache[tuple[str, str], str] = LRUCache(_MOST_UPLOADS)
         """The checksum of each upload's parts, as S3 calls it; empty for none."""
 
-    async def relay(self, exchange: Downstream) -> None:
+    def relay(self, exchange: Downstream) -> Awaitable[None]:
         """Carries an S3 client's request to its end; its path is the key's, or `/` for the bucket. Raises as `forward` does."""
         if exchange.content_length is None:
             raise Refused(Reason.LENGTH_REQUIRED)
-        path, question, query = exchange.upstream_path.partition("?")
-        path = self._prefix + path if path != "/" else self._prefix or "/"
-        asked = _Relayed(exchange, path + question + query, self.hear)
-        await HttpUpstream.forward(self, asked)
-        said = asked.error
-        if said is None:
-            return
-        code = said.code
-        if code in _OURS or said.status in (401, 407):
-            raise Refused(Reason.UPSTREAM_CREDENTIALS, f"the store answered {said.status} {code}".rstrip())
-        if code == TOO_SKEWED:
-            raise Refused(
-                Reason.UPSTREAM_ERROR, "the store's clock differs from ours; the difference is heeded from now on"
-            )
-        if 300 <= said.status < 400:
-            why = f"the store answered {said.status} {code}: mend `s3.region` and `url`"
-            raise Refused(Reason.UPSTREAM_REDIRECT, why)
-        exchange.start(said.status, said.headers, None if exchange.method == "HEAD" else len(said.body))
-        if exchange.method != "HEAD" and said.body:
-            exchange.write(said.body)
-        exchange.finish()
+        path = exchange.upstream_path
+        if path != "/" and not path.startswith("/?"):
+            path = self._prefix + path
+        elif self._prefix:
+            path = self._prefix + path[1:]
+        return HttpUpstream.forward(self, _Relayed(exchange, path, exchange.headers, self.hear))
 
     async def checksum_of_parts(self, path: str, upload_id: str) -> str:
         """Which checksum the store wants with each part of an upload, as `CRC32`; empty for none, or where it doesn't say.
@@ -79,9 +64,9 @@ class S3Relay(S3Upstream):
                 self._uploads[upload] = known
         return known
 
-    def _payload(self, exchange: Downstream) -> str:
+    def _payload_of_body(self, exchange: Downstream) -> str:
         payload: str | None = getattr(exchange, "payload", None)
-        return super()._payload(exchange) if payload is None else payload
+        return super()._payload_of_body(exchange) if payload is None else payload
 
 
 class _Listed(Question):
@@ -101,18 +86,39 @@ class _Listed(Question):
 class _Relayed(S3Exchange):
     """What the client gets is the store's own word; only an error is read first."""
 
-    __slots__ = ("payload",)
+    __slots__ = ()
 
-    def __init__(self, client: Downstream, path: str, heard: Callable[[bytes], None]) -> None:
-        """`heard` is told the store's `Date`."""
-        super().__init__(client, path, client.headers, heard)
-        self.payload = client.payload if client.content_length and hasattr(client, "payload") else None
+    @property
+    def payload(self) -> str | None:
+        """What the signature is to say of the body, where the client's side knows."""
+        return getattr(self._client, "payload", None)
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         for name, value in headers:
-            if name.lower() == b"date":
+            if len(name) == 4 and name.lower() == b"date":
                 self._heard(value)
+                break
         if status < 300 or status == 304:
             self._client.start(status, headers, None if status == 304 else length)
         else:
             self._collect_error(status, headers)
+
+    def _ended(self) -> None:
+        """Raises `Refused` for what speaks of the sidecar's own keys, clock or configuration."""
+        super()._ended()
+        said, client = self.error, self._client
+        assert said is not None
+        code = said.code
+        if code in _OURS or said.status in (401, 407):
+            raise Refused(Reason.UPSTREAM_CREDENTIALS, f"the store answered {said.status} {code}".rstrip())
+        if code == TOO_SKEWED:
+            raise Refused(
+                Reason.UPSTREAM_ERROR, "the store's clock differs from ours; the difference is heeded from now on"
+            )
+        if 300 <= said.status < 400:
+            why = f"the store answered {said.status} {code}: mend `s3.region` and `url`"
+            raise Refused(Reason.UPSTREAM_REDIRECT, why)
+        client.start(said.status, said.headers, None if client.method == "HEAD" else len(said.body))
+        if client.method != "HEAD" and said.body:
+            client.write(said.body)
+        client.finish()
