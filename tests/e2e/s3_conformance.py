@@ -32,6 +32,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "UnsignedStreamingPayloadTrailer_missing_invalid_dec_content_length",
         "UnsignedStreamingPayloadTrailer_not_allowed", "UploadPartCopy_invalid_copy_source",
         "UploadPartCopy_non_existing_source_bucket", "UploadPart_incorrect_checksums",
+        "GetBucketPolicyStatus_non_existing_bucket",
     ),
     "another code or status, or another check first, for what is malformed": (
         "Authentication_credentials_incorrect_region", "Authentication_incorrect_payload_hash",
@@ -53,6 +54,7 @@ EXPECTED: dict[str, tuple[str, ...]] = {
         "UploadPart_checksum_algorithm_mistmatch_on_initialization_with_value",
         "UploadPart_checksum_header_and_algo_mismatch", "UploadPart_invalid_checksum_header",
         "UploadPart_multiple_checksum_headers",
+        "Server_large_http_header",
     ),
     "`Cache-Control` becomes `private`": (
         "CopyObject_should_copy_meta_props", "CopyObject_should_replace_meta_props",
