@@ -87,7 +87,7 @@ TESTS_OF = {
     "sidecar/s3/operations.py": ("s3_operations", "s3_request values"),
     "sidecar/s3/copy_source.py": ("s3_copy_source", "s3_request values"),
     "sidecar/s3/multi_delete.py": ("s3_multi_delete", "s3_request values"),
-    "sidecar/s3/request.py": ("s3_request", "values"),
+    "sidecar/s3/request.py": ("s3_request", "gate_s3_keys values"),
     "sidecar/profiles/s3_errors.py": ("s3_errors", ""),
     "sidecar/bucket.py": ("bucket", "policy_buckets buckets"),
     "sidecar/networks.py": ("networks", "entrance"),

@@ -200,3 +200,26 @@ def test_a_list_shows_nothing_outside_of_the_tree_that_was_asked_for(prefix: str
     shown = prefix + key
     inside = relative(shown, route)
     assert not tree or inside == tree or inside.startswith(f"{tree}/")
+
+
+@pytest.mark.parametrize("prefix", ["../", "a/../", "a/./b", "./a", "team/../x"])
+def test_a_list_takes_no_dot_segments(prefix: str) -> None:
+    with pytest.raises(Refused) as refused:
+        listed(prefix, "")
+    assert refused.value.reason is Reason.BAD_TARGET
+
+
+@pytest.mark.parametrize("prefix", ["..", "a/..", ".a/", "a../b", "..."])
+def test_a_name_with_dots_is_no_dot_segment(prefix: str) -> None:
+    assert listed(prefix, "") == prefix.rpartition("/")[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "lists"),
+    [
+        ("/bkt", True), ("/bkt?list-type=2", True), ("/bkt?versions", True), ("/bkt?uploads", True),
+        ("/", False), ("/bkt?location", False), ("/bkt/k", False), ("/bkt/k?uploadId=UP1", False),
+    ],
+)  # fmt: skip
+def test_what_lists_keys(raw: str, lists: bool) -> None:
+    assert asked("GET", raw).lists is lists
