@@ -51,8 +51,8 @@ _SCOPED_NAME = re.compile(r"@[0-9A-Za-z~._-]+/[0-9A-Za-z~._-]+")
 
 
 class Plain:
-    """Of a key that is there and stays as it is, these clients hear 409: twine's `--skip-existing` goes on at it, Maven and Gradle show
-    it, and Git LFS gives up, where a 403 would have it try again eight times."""
+    """Of a key that is there and stays as it is, these clients hear 409: of a 403 they say that the token is wrong (Git LFS 3.3.0:
+    `Authorization error`)."""
 
     name = "plain"
     allowed = Oddity.ENCODED_SLASH

@@ -93,7 +93,7 @@ class Webdav:
         answer = denial.plain(head, reason, hint, challenge, workspace)
         if reason is Reason.EXISTS:
             # RFC 4918 §9.8.5: what COPY and MOVE say where something is at the destination. To a PUT a 409 would say that the folder is
-            # missing (§9.7.1), and clients go and make it.
+            # missing (§9.7.1).
             return replace(answer, status=412)
         if head is None or not _is_sccache_check(head):
             return answer

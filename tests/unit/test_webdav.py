@@ -285,7 +285,7 @@ def denied(request: Head, reason: Reason, challenge: bool = False) -> int:
 
 
 def test_a_key_that_is_there_is_no_folder_that_is_missing() -> None:
-    """RFC 4918 §9.7.1: a 409 to a PUT has clients make the folder."""
+    """Which is what a 409 to a PUT says (RFC 4918 §9.7.1)."""
     for method in ("PUT", "MOVE", "COPY"):
         assert denied(head(method, "/dav/cache/x"), Reason.EXISTS) == 412
     assert PROFILES["plain"].deny(head("PUT", "/dav/x"), Reason.EXISTS, "hint", False, "web").status == 409
