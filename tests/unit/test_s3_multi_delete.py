@@ -135,6 +135,24 @@ def test_a_thousand_keys_are_read() -> None:
     assert [entry.key for entry in read(by_botocore([{"Key": key} for key in keys], quiet=False)).entries] == keys
 
 
+@pytest.mark.parametrize(
+    ("key", "read_"), [("a" * 1024, True), ("é" * 512, True), ("é" * 513, False), ("a" * 1025, False)]
+)
+def test_a_key_has_1024_bytes_at_most_however_many_characters_they_are(key: str, read_: bool) -> None:
+    body = wrapped(f"<Object><Key>{key}</Key></Object>")
+    if read_:
+        assert read(body).entries[0].key == key
+    else:
+        assert refusal(body) is Reason.MALFORMED_BODY
+
+
+@pytest.mark.parametrize("name", ["ETag", "LastModifiedTime", "Size"])
+def test_each_condition_goes_on_to_the_store(name: str) -> None:
+    asked = read(wrapped(f"<Object><Key>a</Key><{name}>x</{name}></Object>"))
+    assert asked.entries[0].conditions == ((name, "x"),)
+    assert f"<{name}>x</{name}>".encode() in write(asked)
+
+
 @given(st.binary(max_size=80), st.integers(0, 200))
 def test_nothing_else_is_raised(noise: bytes, at: int) -> None:
     good = by_botocore([{"Key": "a/b"}, {"Key": "c", "VersionId": "1"}], quiet=True)
