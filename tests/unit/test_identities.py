@@ -600,6 +600,7 @@ async def test_what_everybody_has_left_ends_quietly_and_is_forgotten() -> None:
     await until(lambda: rig.verifier.asked == ["bad"])
     left.cancel()
     await turns()
+    del left  # whose end remembers what it waited for
     rig.verifier.open()
     await turns()
     gc.collect()
