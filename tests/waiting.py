@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+_LOOKS = 20
+"""So many are taken at the least, however short the time is."""
 
 
 class Stopwatch:
@@ -28,7 +30,7 @@ class Stopwatch:
 
 def until(condition: Callable[[], T], timeout: float = 30.0) -> T:
     """What `condition()` returns once it is true; fails after `timeout` seconds."""
-    watch = Stopwatch(0.1)
+    watch = Stopwatch(min(0.1, timeout / _LOOKS))
     while not (found := condition()):
         assert watch.look() < timeout, "it did not come to pass"
         time.sleep(0.01)

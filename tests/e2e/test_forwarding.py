@@ -371,7 +371,7 @@ def test_a_malformed_chunk_is_a_400_and_the_store_sees_no_end(rig: Rig) -> None:
 @pytest.mark.slow
 def test_a_store_that_is_silent_is_a_504(rig: Rig) -> None:
     released = []
-    rig.store.script = lambda connection, asked: until(lambda: released, 10) and False
+    rig.store.script = lambda connection, asked: until(lambda: released) and False
     answered = rig.ask("GET", "/web/k")
     released.append(True)
     assert (status(answered), header(answered, "sidecar-reason")) == (504, "upstream_timeout")

@@ -179,7 +179,7 @@ def served(port: int) -> str:
 
 def everywhere(house: House, name: str) -> None:
     """Waits until every worker serves it; each follows the files by itself."""
-    until(lambda: all(served(house.tls) == name for _ in range(12)), 10)
+    until(lambda: all(served(house.tls) == name for _ in range(12)))
 
 
 @contextlib.contextmanager

@@ -250,7 +250,7 @@ def test_without_the_process_that_writes_the_audit_log_nothing_is_written_to_the
     with clients(running, running.token()) as (client, _):
         with halted(running.pid):
             assert client.ask("PUT", "/web/unheard", b"x") == (503, "audit_unavailable")
-        until(lambda: client.ask("PUT", "/web/heard", b"x")[0] == 201, 10)
+        until(lambda: client.ask("PUT", "/web/heard", b"x")[0] == 201)
         assert client.ask("GET", "/web/unheard")[0] == 404
 
 
