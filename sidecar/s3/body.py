@@ -19,7 +19,6 @@ from sidecar.sigv4_verify import STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STR
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _STREAMING = frozenset({STREAMING_SIGNED, STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER})
-_WITH_TRAILERS = frozenset({STREAMING_SIGNED_TRAILER, STREAMING_UNSIGNED_TRAILER})
 
 WRAPPING = frozenset(
     {"x-amz-decoded-content-length", "x-amz-trailer", "x-amz-content-sha256", "x-amz-sdk-checksum-algorithm"}
@@ -150,7 +149,7 @@ def _streaming(
         raise Refused(Reason.LENGTH_REQUIRED, "x-amz-decoded-content-length is missing or no number")
     announced = values.get("x-amz-trailer")
     # Unsigned chunks may do without: their form has one name, whether a checksum comes behind them or not.
-    if (announced is not None) is not (payload in _WITH_TRAILERS) and payload != STREAMING_UNSIGNED_TRAILER:
+    if payload != STREAMING_UNSIGNED_TRAILER and (announced is not None) is not (payload == STREAMING_SIGNED_TRAILER):
         raise Refused(Reason.MALFORMED_BODY, "x-amz-trailer and x-amz-content-sha256 contradict each other")
     trailers = tuple(name.strip(" ").lower() for name in announced.split(",")) if announced is not None else ()
     signed = payload != STREAMING_UNSIGNED_TRAILER

@@ -79,6 +79,15 @@ def test_a_wrapped_body_is_unwrapped(parts: list[bytes]) -> None:
     assert sent_on(body, [wrapped(data, crc(data))]) == (data, None)
 
 
+def test_what_the_client_said_of_it_can_be_asked() -> None:
+    body = opened(streaming(5), "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+    assert sent_on(body, [wrapped(b"hello", crc(b"hello"))]) == (b"hello", None)
+    assert (body.trailers, body.trailer(CRC32), body.sha256) == ((CRC32,), crc(b"hello"), None)
+    right = hashlib.sha256(b"hello").hexdigest()
+    plain = opened({}, right, 5)
+    assert (plain.length, plain.trailers, plain.trailer(CRC32), plain.sha256) == (5, (), "", right)
+
+
 @pytest.mark.parametrize("cut", [1, 7, 64])
 def test_a_wrong_checksum_keeps_the_end_back(cut: int) -> None:
     data = b"0123456789" * 10
