@@ -57,14 +57,17 @@ class Way(Struct, frozen=True):
 
     def passes(self, program: str, name: str) -> bool:
         command = [program, "test", "-a", self.access_key, "-s", self.secret_key, "-e", self.endpoint, name]
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            cwd=Path(program).parent,  # some start it again, by the name ./versitygw
-            env={"PATH": os.defpath},
-        )
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                cwd=Path(program).parent,  # some start it again, by the name ./versitygw
+                env={"PATH": os.defpath},
+            )
+        except subprocess.TimeoutExpired:
+            return False
         for left in self.buckets.iterdir():  # of one that failed
             shutil.rmtree(left, ignore_errors=True)
         return done.returncode == 0 and "PASS" in done.stdout and "FAIL" not in done.stdout
