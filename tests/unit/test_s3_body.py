@@ -195,6 +195,14 @@ def test_unsigned_chunks_may_come_without_a_checksum() -> None:
     assert sent_on(body, [b"5\r\nhello\r\n0\r\n\r\n"]) == (b"hello", None)
 
 
+@pytest.mark.parametrize("stated", ["CRC32", "crc32"])
+def test_an_sdk_may_say_which_checksum_it_took(stated: str) -> None:
+    said = {"x-amz-sdk-checksum-algorithm": stated}
+    assert sent_on(opened({CRC32: crc(b"hello"), **said}, "UNSIGNED-PAYLOAD", 5), [b"hello"]) == (b"hello", None)
+    behind = opened(streaming(5) | said, "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+    assert sent_on(behind, [wrapped(b"hello", crc(b"hello"))]) == (b"hello", None)
+
+
 @pytest.mark.parametrize(
     "values",
     [
