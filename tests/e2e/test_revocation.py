@@ -81,7 +81,7 @@ def start(tmp_path: Path, store: ScriptedStore) -> Iterator[Start]:
 directory: {{file: ./people.yaml}}
 workers: {workers}
 issuers:
-  corp: {{issuer: "{CORP}", audience: {AUDIENCE}, jwks_file: ./corp.jwks.json{people}}}
+  corp: {{issuer: "{CORP}", audience: {AUDIENCE}, jwks_file: ./corp.jwks.json, leeway: 60s{people}}}
 limits: {{drain_delay: 0s, grace: 1s}}
 failed_credentials: {{enabled: false}}
 {more}
@@ -138,7 +138,7 @@ HERE, REVOKED = (404, None), (401, "revoked")
 def test_a_jwt_is_revoked_alone_by_its_jti_and_with_its_like_by_subject_and_time(start: Start) -> None:
     sidecar = start()
     one, two, no_id = jwt(jti="j-1"), jwt(jti="j-2"), jwt()
-    later, other = jwt(jti="j-3", iat=int(time.time()) + 5), jwt(jti="j-4", sub="other")
+    later, other = jwt(jti="j-3", iat=int(time.time()) + 55), jwt(jti="j-4", sub="other")
     everyone = [one, two, no_id, later, other]
     assert [said(sidecar, each) for each in everyone] == [HERE] * 5
     sidecar.revoke(one)
