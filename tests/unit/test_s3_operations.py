@@ -284,3 +284,16 @@ def test_nothing_is_said_in_two_places(query: dict[str, str], headers: dict[str,
     with pytest.raises(Refused) as refused:
         s3_headers.said(query, headers)
     assert refused.value.reason is reason
+
+
+@pytest.mark.parametrize(
+    ("name", "goes"),
+    [
+        ("x-amz-meta-built_by", True),
+        ("x-amz-meta-v1.2", True),
+        ("x-amz-meta-x-sidecar-provenance", False),
+        ("x-amz-meta-x_sidecar.provenance", False),  # some stores read these as one
+    ],
+)
+def test_metadata_goes_on_by_any_name_but_ours(name: str, goes: bool) -> None:
+    assert s3_headers.goes_on(name) is goes
