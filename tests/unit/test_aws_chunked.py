@@ -196,6 +196,7 @@ def test_chunks_can_t_be_left_out_swapped_or_repeated(trailer: str | None) -> No
         (b"5;a=b\r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n", 5, Reason.MALFORMED_BODY),
         (b"5 \r\nhello\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n", 5, Reason.MALFORMED_BODY),
         (b"5\nhello\n0\nx-amz-checksum-crc32:NhCmhg==\n\n", 5, Reason.MALFORMED_BODY),
+        (b"5\r\nhello!\r\n\r\n0\r\nx-amz-checksum-crc32:NhCmhg==\r\n\r\n", 5, Reason.MALFORMED_BODY),
         (b"-5\r\nhello\r\n0\r\n", 5, Reason.MALFORMED_BODY),
         (b"ffffffffffffffff\r\nhello\r\n", 5, Reason.MALFORMED_BODY),
         (b"5\r\nhello\r\n0\r\n\r\n", 5, Reason.MALFORMED_BODY),
