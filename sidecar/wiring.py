@@ -327,7 +327,9 @@ def _place(settings: UpstreamSettings, upstream: Upstream) -> Place:
         upstream, origins, settings.redirects == "pass", keeps_headers=keeps, keeps_provenance=keeps, hashes=ours
     )
     if isinstance(upstream, S3Relay):
-        return replace(place, relay=upstream.relay, parts_checksum=upstream.checksum_of_parts)
+        return replace(
+            place, relay=upstream.relay, parts_checksum=upstream.checksum_of_parts, metadata=upstream.metadata
+        )
     return place
 
 

@@ -93,15 +93,16 @@ def makes_object(asked: Asked) -> bool:
 
 
 def signed(ready: Sending, by: Callable[[int], bytes]) -> Sending:
-    """What makes an object, with who writes it: `by` says that in so many bytes.
-
-    A copy takes the metadata of its source along, who wrote that included, unless the client has it replaced: else S3 passes over
-    what is said beside it."""
-    asked = ready.asked
-    if asked.operation.name == "CopyObject" and asked.headers.get("x-amz-metadata-directive", "").upper() != "REPLACE":
+    """What makes an object, with who writes it: `by` says that in so many bytes. To a copy that isn't described anew nothing is said:
+    S3 would pass over it, and take along what the source says (`s3.copying`)."""
+    if ready.asked.operation.name == "CopyObject" and not _replaces(ready.headers):
         return ready
     told = by(provenance.room(ready.headers))
     return replace(ready, headers=[*ready.headers, *provenance.pieces(OURS, told)])
+
+
+def _replaces(headers: HeaderList) -> bool:
+    return any(name.lower() == b"x-amz-metadata-directive" and value.upper() == b"REPLACE" for name, value in headers)
 
 
 def _headers(asked: Asked, head: Head) -> list[tuple[bytes, bytes]]:

@@ -3,7 +3,6 @@
 Laws. The bytes that make an upload whole reach the store only when all that the client said of it has proved right; a body of no
 bytes at all has to prove right before the store is asked. What is said to the client of a store's XML was read and written anew;
 no answer says where the store is.
-Who wrote an object is kept with it and told to nobody who reads it: tools copy what they are told, and claims aren't everybody's.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,7 +14,6 @@ from sidecar.decision import Decision
 from sidecar.ports import Downstream, HeaderList
 from sidecar.s3.answer import DECLARATION, Answer
 from sidecar.s3.body import Body
-from sidecar.s3.headers import OURS_PREFIX
 from sidecar.s3.operations import Level
 from sidecar.s3.sending import Sending, makes_object
 from sidecar.s3.wrapping import Wrapping
@@ -34,7 +32,6 @@ _OF_THE_OLD_BODY = frozenset({
 })  # fmt: skip
 _PATIENT = "CompleteMultipartUpload"
 """Its answer may begin long before it is known: a store keeps the connection awake with spaces (S3 API Reference)."""
-_OURS = OURS_PREFIX.encode()
 _NAMES_KEYS = frozenset({"CompleteMultipartUpload", "CreateMultipartUpload", "ListParts"})
 
 
@@ -104,7 +101,6 @@ class Bucketed:
 
     def start(self, status: int, headers: HeaderList, length: int | None) -> None:
         asked = self._sending.asked
-        headers = [pair for pair in headers if not pair[0].lower().startswith(_OURS)]
         written = not self._sending.place.same or (status < 300 and asked.operation.name == _PATIENT)
         if not written or self.method == "HEAD" or status == 304 or not self._names(status):
             self._exchange.start(status, headers, length)

@@ -25,6 +25,7 @@ from sidecar.model import Quotas
 from sidecar.ports import Downstream, HeaderList, Upstream
 from sidecar.profiles import PROFILES, LocalAnswer, Profile, Work, s3_errors
 from sidecar.reasons import REASONS, Reason
+from sidecar.s3 import copying
 from sidecar.s3.parts import Parts
 from sidecar.s3.sending import makes_object, signed
 from sidecar.server.allowances import Allowances
@@ -56,6 +57,8 @@ class Place(Struct, frozen=True):
     """What takes an S3 client's request in place of `upstream.forward`, where the store is an S3 one."""
     parts_checksum: PartsChecksum | None = None
     """Which checksum such a store wants with each part of an upload."""
+    metadata: Callable[[str], Awaitable[HeaderList | None]] | None = None
+    """What such a store says of an object besides its content, by its path; `None` of one that isn't there. Raises `Refused`."""
     keeps_provenance: bool = False
     """Whether it is told who writes, keeps that with the object, and tells no reader."""
     hashes: bool = False
@@ -191,6 +194,8 @@ class DataPlane:
             exchange.hand_over(sending.path, sending.headers, rules)
         elif sending is not None:
             if makes_object(sending.asked):
+                if place.metadata is not None and (source := copying.source_path(sending)) is not None:
+                    sending = copying.described(sending, await place.metadata(source) or ())
                 sending = signed(sending, lambda room: _by(decision, evidence, room))
             upload = taken(sending.asked, self._parts, route.upstream, sending.path)
             exchange.hand_over(sending.path, sending.headers, rules)

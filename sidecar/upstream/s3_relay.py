@@ -64,9 +64,23 @@ class S3Relay(S3Upstream):
                 self._uploads[upload] = known
         return known
 
+    async def metadata(self, path: str) -> HeaderList | None:
+        """An object's head, as the store tells it; `None` where it tells none. Raises as `forward` does."""
+        question = _Described(path)
+        await self.relay(question)
+        return question.told if question.status == 200 else None
+
     def _payload_of_body(self, exchange: Downstream) -> str:
         payload: str | None = getattr(exchange, "payload", None)
         return super()._payload_of_body(exchange) if payload is None else payload
+
+
+class _Described(Question):
+    told: HeaderList = ()
+
+    def start(self, status: int, headers: HeaderList, length: int | None) -> None:
+        super().start(status, headers, length)
+        self.told = headers
 
 
 class _Listed(Question):

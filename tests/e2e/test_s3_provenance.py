@@ -176,15 +176,16 @@ def test_a_larger_body_than_is_hashed_has_the_stores_name(house: House) -> None:
     assert record["resource"]["digest"] == f"sha256:{hashlib.sha256(b'x' * (5 * MiB)).hexdigest()}"
 
 
-def test_a_copy_says_who_wrote_what_was_copied_unless_it_is_described_anew(house: House, build: Any) -> None:
+def test_a_copy_says_who_copied_and_is_described_as_its_source(house: House, build: Any) -> None:
     source = {"Bucket": "artifacts", "Key": "source"}
-    build.put_object(Bucket="artifacts", Key="source", Body=b"content", Metadata={"a": "b"})
-    (written,) = records(house, "PUT", "source")
+    build.put_object(Bucket="artifacts", Key="source", Body=b"content", Metadata={"a": "b"}, ContentType="text/x-odd")
     done = build.copy_object(Bucket="artifacts", Key="copy", CopySource=source)
     (copied,) = records(house, "PUT", "copy")
     assert copied["resource"]["digest"] == f"etag:{done['CopyObjectResult']['ETag'].strip(chr(34))}"
     of_copy = said(kept(house, "copy"))
-    assert (of_copy["request_id"], of_copy["key"]) == (written["request"]["id"], "source")
+    assert (of_copy["request_id"], of_copy["key"]) == (copied["request"]["id"], "copy")
+    found = build.get_object(Bucket="artifacts", Key="copy")
+    assert (found["Body"].read(), found["Metadata"], found["ContentType"]) == (b"content", {"a": "b"}, "text/x-odd")
     build.copy_object(
         Bucket="artifacts", Key="anew", CopySource=source, MetadataDirective="REPLACE", Metadata={"c": "d"}
     )
