@@ -195,6 +195,16 @@ def test_unsigned_chunks_may_come_without_a_checksum() -> None:
     assert sent_on(body, [b"5\r\nhello\r\n0\r\n\r\n"]) == (b"hello", None)
 
 
+def test_each_of_several_trailers_is_checked() -> None:
+    sha1 = "x-amz-checksum-sha1"
+    values = streaming(5) | {"x-amz-trailer": f"{CRC32}, {sha1.upper()}"}
+    digest = base64.b64encode(hashlib.sha1(b"hello").digest()).decode()
+    for said, end in [(digest, None), (base64.b64encode(bytes(20)).decode(), Reason.BODY_MISMATCH)]:
+        text = f"5\r\nhello\r\n0\r\n{CRC32}:{crc(b'hello')}\r\n{sha1}:{said}\r\n\r\n".encode()
+        body = opened(values, "STREAMING-UNSIGNED-PAYLOAD-TRAILER")
+        assert sent_on(body, [text]) == (b"" if end else b"hello", end)
+
+
 @pytest.mark.parametrize("stated", ["CRC32", "crc32"])
 def test_an_sdk_may_say_which_checksum_it_took(stated: str) -> None:
     said = {"x-amz-sdk-checksum-algorithm": stated}
@@ -224,7 +234,14 @@ def test_checksums_that_s3_would_refuse_unread(values: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(
     ("sent", "kept"),
-    [("aws-chunked", ""), ("gzip", "gzip"), ("aws-chunked,gzip", "gzip"), ("gzip, Aws-Chunked", "gzip"), ("", "")],
+    [
+        ("aws-chunked", ""),
+        ("gzip", "gzip"),
+        ("gzip, aws-chunked ,br", "gzip,br"),
+        ("aws-chunked,gzip", "gzip"),
+        ("gzip, Aws-Chunked", "gzip"),
+        ("", ""),
+    ],
 )
 def test_aws_chunked_is_not_a_coding_of_the_object(sent: str, kept: str) -> None:
     assert plain_encoding(sent) == kept
