@@ -238,6 +238,7 @@ def test_checksums_that_s3_would_refuse_unread(values: dict[str, str]) -> None:
         ("aws-chunked", ""),
         ("gzip", "gzip"),
         ("gzip, aws-chunked ,br", "gzip,br"),
+        ("gzip,, br,", "gzip,br"),
         ("aws-chunked,gzip", "gzip"),
         ("gzip, Aws-Chunked", "gzip"),
         ("", ""),

@@ -223,3 +223,15 @@ def test_a_name_with_dots_is_no_dot_segment(prefix: str) -> None:
 )  # fmt: skip
 def test_what_lists_keys(raw: str, lists: bool) -> None:
     assert asked("GET", raw).lists is lists
+
+
+@pytest.mark.parametrize(
+    ("method", "raw", "one"),
+    [
+        ("GET", "/bkt/k", True), ("HEAD", "/bkt/k", True), ("GET", "/bkt/k?versionId=1", True), ("GET", "/bkt", False),
+        ("GET", "/bkt/k?tagging", False), ("PUT", "/bkt/k", False), ("DELETE", "/bkt/k", False),
+    ],
+)  # fmt: skip
+def test_what_reads_one_object_and_nothing_else(method: str, raw: str, one: bool) -> None:
+    assert asked(method, raw).reads_one is one
+    assert not asked(method, raw, x_amz_mfa="1").reads_one
