@@ -40,6 +40,10 @@ def test_pairs(raw: str, parameters: dict[str, str]) -> None:
     assert query.pairs(raw) == parameters
 
 
+def test_64_parameters_are_read() -> None:
+    assert len(query.pairs("&".join(f"a{n}" for n in range(64)))) == 64
+
+
 @pytest.mark.parametrize(
     "raw",
     [
