@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.policy.compiled import Route
-from sidecar.s3.place import ANY_STORE, Place, Store, place
+from sidecar.s3.place import ANY_STORE, Place, Places, Store, place
 
 
 def route(path: str, upstream_path: str) -> Route:
@@ -37,6 +37,23 @@ def test_what_is_called_alike_is_the_same() -> None:
     assert place(route("/real/x", "/x"), Store("real")).same
     assert not place(route("/real", "/x"), Store("real")).same
     assert not place(route("/bkt/x", "/x"), Store("real")).same
+
+
+def test_a_routes_place_is_its_own_and_stays_while_the_route_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    stores = {"store": Store("real")}
+    places, one, other = Places(stores), route("/bkt", "/x"), route("/bkt", "/y")
+    found = places.of(one)
+    assert found == place(one, Store("real"))
+    assert places.of(one) is found
+    assert places.of(other) == place(other, Store("real"))
+    assert Places({}).of(one) == place(one, ANY_STORE)
+    places._known[id(other)] = (one, found)  # a route of a policy that was replaced lay where this one lies
+    assert places.of(other) == place(other, Store("real"))
+    monkeypatch.setattr("sidecar.s3.place._MOST_PLACES", 3)
+    kept = [route(f"/bkt{number}", "/x") for number in range(10)]
+    for each in kept:
+        assert places.of(each) == place(each, Store("real"))
+        assert len(places._known) <= 3
 
 
 KEYS = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
