@@ -39,6 +39,7 @@ from sidecar.ports import Directory
 from sidecar.profiles import Errand, LocalAnswer, Operation, Profile
 from sidecar.profiles.tenant import check_tenant
 from sidecar.reasons import Reason
+from sidecar.s3 import reading
 from sidecar.s3 import request as s3_request
 from sidecar.s3.place import Places, Store
 from sidecar.s3.request import Asked
@@ -176,6 +177,8 @@ class Gate:
         if principal.limits.checks is not None:
             decision.circumstances = last.circumstances = asking.circumstances()
 
+        if asking.series is not None and self._one_more(decision, asking, asking.series, workspace, principal):
+            return
         if parsed.raw_query:
             check_tenant(parsed.raw_query, route.workspace)
         classified = profile.classify(head, route)
@@ -262,12 +265,28 @@ class Gate:
             both = bucket_routes.in_both_forms(both)
         verdict = self._evaluate(workspace, principal, both, None, asking.last, report, None)
         if verdict.allowed:
-            if series is None or head.target.raw_query:  # parameters may be headers, too
-                decision.sending = of_one(asked, head, here, None)
-            else:
-                decision.sending = of_one(asked, head, here, series.kept)
-                series.kept = decision.sending.headers
+            decision.sending = of_one(asked, head, here)
+            if series is not None:
+                series.reading = reading.begin(head, route, decision.sending)
         return verdict
+
+    def _one_more(
+        self, decision: Decision, asking: Asking, series: Series, workspace: Workspace, principal: Principal
+    ) -> bool:
+        """Whether it reads another object as one of its series did, and may; then that is decided."""
+        route, head = decision.route, decision.head
+        if series.reading is None or route is None or head is None:
+            return False
+        found = series.reading.again(head, route)
+        if found is None:
+            return False
+        actions, sending = found
+        verdict = self._evaluate(workspace, principal, actions, None, asking.last, False, None)
+        if verdict.reason is not Reason.GRANTED:
+            return False
+        decision.reason, decision.rule = verdict.reason, verdict.rule
+        decision.actions, decision.sending = actions, sending
+        return True
 
     async def _bucket(
         self, decision: Decision, asking: Asking, asked: Asked, snapshot: Snapshot, principal: Principal

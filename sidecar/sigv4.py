@@ -33,7 +33,8 @@ _PLAIN_QUERY = re.compile(r"[A-Za-z0-9._~%-]+=[A-Za-z0-9._~%-]*(?:&[A-Za-z0-9._~
 _PLAIN_PARAMETER = re.compile(r"[A-Za-z0-9._~%-]+=[A-Za-z0-9._~%-]*")
 _RESERVED_QUERY = re.compile(r"[^A-Za-z0-9._~%-]")
 _RESERVED_PATH = re.compile(r"[^A-Za-z0-9/._~%-]")
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
+PLAIN_PATH = re.compile(r"[A-Za-z0-9/._~-]*")
+"""A path whose canonical spelling is its own."""
 _SPACES = re.compile(" {2,}")
 
 
@@ -73,7 +74,7 @@ def encode(text: str) -> str:
 
 def encode_path(key: str) -> str:
     """A decoded path or S3 key -> its one canonical spelling; slashes stay."""
-    return key if _PLAIN_PATH.fullmatch(key) is not None else quote(key, safe="/" + _KEPT)
+    return key if PLAIN_PATH.fullmatch(key) is not None else quote(key, safe="/" + _KEPT)
 
 
 def s3_path(raw_path: str) -> str:
@@ -220,7 +221,7 @@ class Signer:
         signed = tuple([pair for pair in headers if pair[0][:6].lower() == b"x-amz-"]) if headers else ()
         asked = host, payload, signed
         ready = self._ready.get(asked) or self._prepare(asked)
-        canonical = f"{method}\n{path}\n{canonical_query(query)}\n{ready.rest}"
+        canonical = f"{method}\n{path}\n{query and canonical_query(query)}\n{ready.rest}"
         mac = self._mac.sign(f"{self._prefix}{hashlib.sha256(canonical.encode()).hexdigest()}")
         return b"%b%b\r\n" % (ready.lines, mac.encode())
 

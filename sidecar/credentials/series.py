@@ -19,6 +19,7 @@ from sidecar.errors import Refused
 from sidecar.model import Head, Headers, Secret
 from sidecar.ports import HeaderList
 from sidecar.s3 import query
+from sidecar.s3.reading import Reading
 from sidecar.sigv4 import ALGORITHM, EMPTY_SHA256, UNSIGNED_PAYLOAD, Mac
 from sidecar.sigv4_verify import SIGNING_PARAMETERS, SKEW, Presented, parts, unix
 
@@ -49,13 +50,14 @@ class Series:
         "_day",
         "_length",
         "_mac",
+        "_names",
         "_numbers",
         "_rest",
         "_scope",
         "headers",
-        "kept",
         "known",
         "missed",
+        "reading",
         "token",
         "until",
     )
@@ -70,10 +72,9 @@ class Series:
         self._count = len(raw)
         self._alike = itemgetter(*(number for number, name in enumerate(spelled) if name not in varying))
         self._rest = self._alike(raw)
-        self._authorization, self._date, *self._numbers = [
-            (at[name], raw[at[name]][0])
-            for name in (b"authorization", b"x-amz-date", *sorted(varying - {b"authorization", b"x-amz-date"}))
-        ]
+        self._authorization, self._date = at[b"authorization"], at[b"x-amz-date"]
+        self._names = (raw[self._authorization][0], raw[self._date][0])
+        self._numbers = [(at[name], raw[at[name]][0]) for name in at if name not in (b"authorization", b"x-amz-date")]
         self._credential, self._length = authorization[:-_SIGNATURE].encode(), len(authorization)
         values = {name: value for name, value in headers.values.items() if name.encode() not in varying}
         values["authorization"] = authorization[:-_SIGNATURE]
@@ -102,8 +103,8 @@ class Series:
         """Unix seconds: the end of the day key's life."""
         self.missed = 0
         """Requests in a row that were none of the series."""
-        self.kept: HeaderList | None = None
-        """What a store gets of the headers, where that was asked."""
+        self.reading: Reading | None = None
+        """What one of them came to that read an object."""
 
     def __repr__(self) -> str:
         return f"<series of {self.known.principal.token_id}>"
@@ -120,9 +121,9 @@ class Series:
         """Whether what varies is well-formed and the signature is that of the request. `raw`: headers that `continued` found alike.
 
         Raises `Refused(BAD_TARGET)` as `query.pairs`."""
-        spelled, said = raw[self._authorization[0]]
-        stamped, stamp = raw[self._date[0]]
-        if spelled != self._authorization[1] or stamped != self._date[1] or head.method not in BODILESS:
+        spelled, said = raw[self._authorization]
+        stamped, stamp = raw[self._date]
+        if (spelled, stamped) != self._names or head.method not in BODILESS:
             return False
         if len(said) != self._length or not said.startswith(self._credential):
             return False

@@ -29,6 +29,10 @@ def find(routes: Routes, head: Head) -> Route | None:
     Raises `Refused(BAD_TARGET)` as `query.pairs` does.
     """
     segments, suffix = head.target.segments, ""
+    if not routes.hosts and _is_plain(head):
+        found = routes.match(segments)
+        if found is not None:
+            return found
     if routes.hosts:
         bucket, suffix = _host(head, routes.hosts)
         if bucket:

@@ -78,13 +78,13 @@ def sending(
     return Sending(path, kept, asked, place, body)
 
 
-def of_one(asked: Asked, head: Head, place: Place, kept: HeaderList | None) -> Sending:
-    """`sending()` of what `reads_one`. `kept`: what it has found to go on of the same headers before, if it has been asked."""
+def of_one(asked: Asked, head: Head, place: Place) -> Sending:
+    """`sending()` of what `reads_one`."""
     path = place.path(asked.key)
     if asked.query:
         path = f"{path}?{query.write(asked.query)}"
     same = place.same  # else an error names the store's own bucket
-    return Sending(path, _headers(asked, head) if kept is None else kept, asked, place, passes=same)
+    return Sending(path, _headers(asked, head), asked, place, passes=same)
 
 
 def makes_object(asked: Asked) -> bool:
