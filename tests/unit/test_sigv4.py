@@ -207,6 +207,12 @@ def test_a_day_s_key_signs_for_that_day_alone() -> None:
     assert today == one.sign("GET", "/b/k", "", [], NOW, host="h")
 
 
+@pytest.mark.parametrize("expires", [1, sigv4.LONGEST_EXPIRY])
+def test_a_url_may_live_for_a_second_or_a_week(expires: int) -> None:
+    one = sigv4.Signer("AKID", Secret("s"), "r")
+    assert f"X-Amz-Expires={expires}&" in one.presign("GET", "/b/k", "", 0.0, host="h", expires=expires)
+
+
 @pytest.mark.parametrize("expires", [0, -1, sigv4.LONGEST_EXPIRY + 1])
 def test_a_url_can_t_be_signed_for_ever(expires: int) -> None:
     with pytest.raises(ValueError, match="604800"):
