@@ -14,24 +14,29 @@ from sidecar.s3.multi_delete import NAMESPACE
 
 MOST = 20_000
 """Parts of all uploads together; an upload has 10,000 at most (S3 User Guide, "Multipart upload limits")."""
+_MOST_BYTES = 4 * 1024 * 1024
+"""Of a list: more than 10,000 parts take with their checksums. Whoever sends more keeps the parser busy, and nothing else."""
 _LONGEST_TEXT = 1024
 _ROOT, _PART = ("CompleteMultipartUpload",), ("CompleteMultipartUpload", "Part")
 
-Upload = tuple[str, str, str]
-"""The store, the key's path there, the upload's id."""
 Known = tuple[str, bytes]
 """A part's ETag, without its quotes, and its SHA-256; empty where two bodies had that ETag."""
 
 
+def upload(store: str, path: str, upload_id: str) -> bytes:
+    """What stands for an upload: its key's path and its id may be long."""
+    return hashlib.sha256("\0".join((store, path, upload_id)).encode()).digest()
+
+
 class Parts:
-    """Those of the uploads that were under way last."""
+    """Those of the uploads that were under way last, each by what `upload()` makes of it."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._count = 0
-        self._uploads: OrderedDict[Upload, dict[int, Known]] = OrderedDict()
+        self._uploads: OrderedDict[bytes, dict[int, Known]] = OrderedDict()
 
-    def add(self, upload: Upload, number: int, tag: str, sha256: bytes) -> None:
+    def add(self, upload: bytes, number: int, tag: str, sha256: bytes) -> None:
         """A part that the store took. One with the same number takes its place."""
         known = self._uploads.setdefault(upload, {})
         self._uploads.move_to_end(upload)
@@ -42,10 +47,10 @@ class Parts:
         while self._count > self._most:
             self._count -= len(self._uploads.popitem(last=False)[1])
 
-    def of(self, upload: Upload) -> Mapping[int, Known]:
+    def of(self, upload: bytes) -> Mapping[int, Known]:
         return self._uploads.get(upload, {})
 
-    def forget(self, upload: Upload) -> None:
+    def forget(self, upload: bytes) -> None:
         self._count -= len(self._uploads.pop(upload, {}))
 
 
@@ -66,13 +71,14 @@ class Listed:
         self._path: tuple[str, ...] = ()
         self._fields: dict[str, str] = {}
         self._text = ""
-        self._last = self._count = 0
+        self._last = self._count = self._size = 0
         self._unknown = False
 
     def feed(self, data: bytes) -> None:
         """Whatever it is: what the store makes of it is the store's to say."""
+        self._size += len(data)
         # expat reads UTF-16, whatever it is told
-        if self._unknown or b"\0" in data:
+        if self._unknown or self._size > _MOST_BYTES or b"\0" in data:
             self._unknown = True
             return
         try:

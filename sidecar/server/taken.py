@@ -6,7 +6,7 @@ A store may answer 200 and say in the body that it failed (S3 API Reference, Com
 
 import re
 
-from sidecar.s3.parts import Listed, Parts, Upload
+from sidecar.s3.parts import Listed, Parts, upload
 from sidecar.s3.request import Asked
 
 _MEANT = frozenset({"UploadPart", "AbortMultipartUpload", "CompleteMultipartUpload", "CopyObject", "UploadPartCopy"})
@@ -14,6 +14,7 @@ _ANSWER = 8 * 1024
 """Bytes; what is read of them says it near their beginning."""
 _RESULT = re.compile(rb"<(?:[\w.-]{1,32}:)?(?:CompleteMultipartUpload|CopyObject|CopyPart)Result[\s>]")
 _TAG = re.compile(rb"<(?:[\w.-]{1,32}:)?ETag>\s*([^<]{1,256})")
+_NUMBER = re.compile(r"[0-9]{1,5}")
 _FORM = re.compile(r"[!-~]{1,128}")
 
 
@@ -24,7 +25,7 @@ class Taken:
         """`path`: the key's in the store, with the query."""
         self._name = asked.operation.name
         self._parts = parts
-        self._upload: Upload = store, path.partition("?")[0], asked.query.get("uploadId", "")
+        self._upload = upload(store, path.partition("?")[0], asked.query.get("uploadId", ""))
         self._number = asked.query.get("partNumber", "")
         self.listed = Listed(parts.of(self._upload)) if self._name == "CompleteMultipartUpload" else None
         """Is to be fed the request's body."""
@@ -41,8 +42,8 @@ class Taken:
         if status is None or not 200 <= status < 300:
             return None
         if self._name == "UploadPart":
-            if sha256 is not None and tag is not None and self._number.isdecimal():
-                self._parts.add(self._upload, int(self._number), tag.strip('"'), bytes.fromhex(sha256))
+            if sha256 is not None and by_tag(tag) is not None and _NUMBER.fullmatch(self._number) is not None:
+                self._parts.add(self._upload, int(self._number), (tag or "").strip('"'), bytes.fromhex(sha256))
             return f"sha256:{sha256}" if sha256 is not None else by_tag(tag)
         if self._name == "AbortMultipartUpload":
             self._parts.forget(self._upload)

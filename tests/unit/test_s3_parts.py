@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.s3.multi_delete import NAMESPACE
-from sidecar.s3.parts import Listed, Parts
+from sidecar.s3.parts import Listed, Parts, upload
 
-UPLOAD = ("store", "/bkt/k", "u-1")
+UPLOAD = upload("store", "/bkt/k", "u-1")
 
 
 def sha(text: str) -> bytes:
@@ -84,10 +84,11 @@ def test_a_part_that_is_not_listed_is_not_counted(body: bytes) -> None:
         document(part(1, "a"), head='<?xml version="1.0" encoding="ISO-8859-1"?>'),
         document(part(1, "a"), head='<?xml version="1.1"?>'),
         document(part(1, "a", f"<More>{'x' * 2000}</More>")),
+        document(part(1, "a"), " " * 5_000_000),
         WHOLE.decode().encode("utf-16"),
         b"<Delete>" + part(1, "a").encode() + b"</Delete>",
     ],
-    ids=range(26),
+    ids=range(27),
 )
 def test_whatever_could_be_read_in_another_way_is_not_known(body: bytes) -> None:
     assert found(body) is None
@@ -123,7 +124,7 @@ def test_two_bodies_with_one_etag_are_not_told_apart_so_neither_is_known() -> No
 
 def test_uploads_are_told_apart_and_forgotten() -> None:
     parts = Parts()
-    others = [("other", "/bkt/k", "u-1"), ("store", "/bkt/l", "u-1"), ("store", "/bkt/k", "u-2")]
+    others = [upload("other", "/bkt/k", "u-1"), upload("store", "/bkt/l", "u-1"), upload("store", "/bkt/k", "u-2")]
     for each in others:
         parts.add(each, 1, "a", sha("theirs"))
     assert parts.of(UPLOAD) == {}
@@ -136,7 +137,7 @@ def test_uploads_are_told_apart_and_forgotten() -> None:
 
 def test_memory_is_bounded_and_who_was_not_heard_of_for_longest_goes() -> None:
     parts = Parts(most=4)
-    first, second, third = [("s", "/k", name) for name in "abc"]
+    first, second, third = [upload("s", "/k", name) for name in "abc"]
     for number in (1, 2):
         parts.add(first, number, "t", sha("x"))
         parts.add(second, number, "t", sha("x"))

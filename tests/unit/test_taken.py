@@ -1,6 +1,7 @@
 """What the audit record calls what an S3 store took."""
 
 import hashlib
+from urllib.parse import quote
 
 import pytest
 
@@ -55,13 +56,21 @@ def test_an_upload_is_what_its_parts_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "sha256", "tag"), [(500, SHA, '"p"'), (None, SHA, '"p"'), (200, None, '"p"'), (200, SHA, None)]
+    ("status", "sha256", "tag"),
+    [(500, SHA, '"p"'), (None, SHA, '"p"'), (200, None, '"p"'), (200, SHA, None), (200, SHA, "p" * 129)],
 )
 def test_a_part_that_was_not_taken_or_is_not_known_whole_makes_the_upload_unknown(
     status: int | None, sha256: str | None, tag: str | None
 ) -> None:
     parts = Parts()
     part(parts, status, sha256, tag)
+    assert completed(parts) == "etag:whole-1"
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "\u0661", "1.0", "-1", ""])
+def test_a_part_without_a_plain_number_is_not_remembered(number: str) -> None:
+    parts = Parts()
+    made(parts, f"PUT /bkt/k?partNumber={quote(number)}&uploadId=u").end(200, SHA, '"p"')
     assert completed(parts) == "etag:whole-1"
 
 
