@@ -329,7 +329,14 @@ async def presented(opened: OpenStore, kind: str) -> tuple[Verifier, Secret, Cal
     """A verifier, a token of its kind, and what revokes that."""
     if kind == "jwt":
         key = jose.private_key("ES256")
-        claims = {"iss": "https://ci.example", "aud": "cache", "sub": "job", "jti": "j-1", "iat": NOW, "exp": NOW + LIFE}
+        claims = {
+            "iss": "https://ci.example",
+            "aud": "cache",
+            "sub": "job",
+            "jti": "j-1",
+            "iat": NOW,
+            "exp": NOW + LIFE,
+        }
         secret = Secret(jose.sign({"alg": "ES256", "kid": "k1"}, claims, key, "ES256"))
         settings = IssuerSettings("ci", "https://ci.example", "cache", algorithms=("ES256",))
         keys = Keys(jwk.from_jwks(jose.key_set(jose.jwk(key)), frozenset({"ES256"})))

@@ -100,7 +100,9 @@ def swift(folder: Path) -> Iterator[S3Server]:
     (folder / "swift.conf").write_text("[swift-hash]\nswift_hash_path_prefix = test\nswift_hash_path_suffix = test\n")
     # Swift is Debian's, for Debian's own Python.
     rings = [f"{name}:{ports[name]}" for name in services]
-    subprocess.run(["/usr/bin/python3", "-c", _RINGS, str(folder), *rings], check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        ["/usr/bin/python3", "-c", _RINGS, str(folder), *rings], check=True, capture_output=True, timeout=120
+    )
     secret = secrets.token_urlsafe(18)
     for name in services:
         (folder / f"{name}.conf").write_text(_swift_storage(folder, name, ports[name]))

@@ -143,7 +143,9 @@ def test_what_each_client_hears_when_its_key_is_taken(rig: Rig, store: str) -> N
         assert (again.status, again.reason) == (status, "exists"), client
         assert rig.ask("GET", path).body == b"first"
         may_not = rig.ask("PUT", path, b"second", token=rig.once_reader)
-        assert (may_not.status, may_not.reason) == (403, "token_limit"), "whoever may not write isn't told what is there"
+        assert (may_not.status, may_not.reason) == (403, "token_limit"), (
+            "whoever may not write isn't told what is there"
+        )
 
 
 @stores

@@ -179,7 +179,9 @@ def test_everything_of_a_person_and_everything_under_a_key(start: Start) -> None
     until(lambda: said(sidecar, ada) == REVOKED, SOON)
     assert [said(sidecar, each) for each in (ada, zoe, hers, build, at_corp)] == [REVOKED, HERE, REVOKED, HERE, REVOKED]
     sidecar.cli("token", "revoke", "--key", "1")
-    until(lambda: said(sidecar, build) == (401, "bad_token"), SOON)  # the key is retired with it, and nobody's from then on
+    until(
+        lambda: said(sidecar, build) == (401, "bad_token"), SOON
+    )  # the key is retired with it, and nobody's from then on
     assert said(sidecar, zoe) == HERE
     pepper = json.loads(sidecar.cli("token", "list", "--subject", "zoe@example.com", "--json"))[0]["pepper"]
     sidecar.cli("token", "revoke", "--key", pepper)
@@ -250,9 +252,7 @@ class Upload:
 
 
 @pytest.mark.parametrize("kind", ["ci", "jwt", "biscuit"])
-def test_what_runs_is_cut_within_moments_where_that_is_asked_for(
-    start: Start, store: ScriptedStore, kind: str
-) -> None:
+def test_what_runs_is_cut_within_moments_where_that_is_asked_for(start: Start, store: ScriptedStore, kind: str) -> None:
     sidecar = start("revocation: {running: cut}")
     token = {"ci": sidecar.token, "jwt": lambda: jwt(jti="j-1"), "biscuit": lambda: biscuit(sidecar)}[kind]()
     until(lambda: said(sidecar, token) == HERE)
