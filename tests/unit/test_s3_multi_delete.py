@@ -55,6 +55,7 @@ OBJECT = "<Object><Key>a</Key></Object>"
         b'<?xml version="1.0"?>' + wrapped(OBJECT),
         wrapped("<Object><Key>&#97;</Key></Object>"),
         wrapped(f"{OBJECT}<Quiet>false</Quiet>"),
+        wrapped("<Object>\n  <Key>a</Key>\n</Object>"),
         b"\xef\xbb\xbf" + wrapped(OBJECT),
     ],
 )
@@ -94,6 +95,8 @@ BOMB = '<!DOCTYPE d [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
         wrapped("<Object><Key>a</Key><Object><Key>b</Key></Object></Object>"),
         wrapped("<Key>a</Key>"),
         wrapped(f"{OBJECT}text"),
+        wrapped("<Object>text<Key>a</Key></Object>"),
+        wrapped("<Object><Key>a</Key>text</Object>"),
         wrapped(f"{OBJECT}<Quiet>yes</Quiet>"),
         wrapped(f"{OBJECT}<Quiet>true</Quiet><Quiet>false</Quiet>"),
         wrapped(f"{OBJECT}<!-- -->"),
