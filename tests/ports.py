@@ -15,7 +15,7 @@ from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
 
-_FIRST, _BLOCK = 10240, 500
+_FIRST, _LAST, _BLOCK = 10240, 65536, 500
 
 
 def free_port() -> int:
@@ -34,7 +34,8 @@ def free_ports(count: int) -> list[int]:
 def _held() -> tuple[socket.socket, Iterator[int]]:
     """The name that holds the block, and its ports in turn, without an end."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    for first in range(_FIRST, lowest - _BLOCK + 1, _BLOCK):
+    end = lowest if lowest > _FIRST + _BLOCK else _LAST  # a machine that gives them all away leaves no better ones
+    for first in range(_FIRST, end - _BLOCK + 1, _BLOCK):
         claim = socket.socket(socket.AF_UNIX)
         try:
             claim.bind(f"\0sidecar-tests-ports-{first}")  # abstract: it is gone with its process
@@ -42,7 +43,7 @@ def _held() -> tuple[socket.socket, Iterator[int]]:
             claim.close()
             continue
         return claim, cycle(range(first, first + _BLOCK))
-    raise AssertionError(f"no block of {_BLOCK} ports is left between {_FIRST} and {lowest}")
+    raise AssertionError(f"no block of {_BLOCK} ports is left between {_FIRST} and {end}")
 
 
 def _is_free(port: int) -> bool:
