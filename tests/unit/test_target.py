@@ -143,3 +143,22 @@ def test_every_oddity_that_the_bytes_hold_is_recorded(raw: str) -> None:
         Oddity.EMPTY_SEGMENT: "//" in "/" + "/".join(parsed.segments),
     }
     assert {oddity: oddity in parsed.oddities for oddity in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/a%2fb", "an encoded slash (%2F)"),
+        ("/a%5cb", "an encoded backslash (%5C)"),
+        ("/a%25b", "an encoded percent sign (%25)"),
+        ("/a%3fb", "an encoded question mark (%3F)"),
+        ("/a%23b", "an encoded number sign (%23)"),
+        ("/a//b", "an empty segment (//)"),
+        ("/a%C3%A9b", "a character beyond ASCII, even percent-encoded"),
+        ("/a;b", "a semicolon, plain or encoded"),
+        ("/a%3Bb//c", "an empty segment (//), a semicolon, plain or encoded"),
+        ("/a/b", ""),
+    ],
+)
+def test_what_is_odd_is_told_in_words(path: str, words: str) -> None:
+    assert target.in_words(target.parse(path).oddities) == words
