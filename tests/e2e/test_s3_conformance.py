@@ -31,7 +31,7 @@ ABOUT_OBJECTS = (
     "SignedStreamingPayload",
 )  # fmt: skip
 SLOW = re.compile(
-    r"racey|race_with|large_object|conditional_(reads|writes)|object_lock|retention_lock|final_(composite_)?checksum|"
+    r"racey|race_with|large_object|conditional_writes|object_lock|retention_lock|final_(composite_)?checksum|"
     r"mp_part_number|mpu_object_size"
 )
 ELSEWHERE = re.compile(  # wants users, another mode of the gateway, or its web site
