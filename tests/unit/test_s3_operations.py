@@ -203,6 +203,7 @@ def test_the_signature_in_a_url_changes_nothing(name: str, key: str) -> None:
         ({"x-amz-acl": "public-read"}, True),
         ({"x-amz-acl": "bucket-owner-full-control"}, True),
         ({"x-amz-acl": "private", "x-amz-grant-read": "id=1"}, True),
+        ({"x-amz-grant-read": "id=1", "x-amz-acl": "private"}, True),
         ({"x-amz-grant-full-control": ""}, True),
         ({"x-amz-object-lock-mode": "COMPLIANCE"}, True),
         ({"x-amz-object-lock-anything-new": "1"}, True),
@@ -214,6 +215,23 @@ def test_the_signature_in_a_url_changes_nothing(name: str, key: str) -> None:
 )
 def test_which_headers_ask_for_admin(headers: dict[str, str], admin: bool) -> None:
     assert s3_headers.asks_admin(headers) is admin
+
+
+QUIET = [
+    "x-amz-date",
+    "x-amz-content-sha256",
+    "x-amz-tagging",
+    "x-amz-copy-source",
+    "content-length",
+    "accept",
+    "x-other",
+]
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_what_asks_for_nothing_asks_for_nothing_beside_what_does(name: str) -> None:
+    assert not s3_headers.asks_admin({name: "1", "x-amz-acl": "private"})
+    assert s3_headers.asks_admin({name: "1", "x-amz-acl": "public-read"})
 
 
 @pytest.mark.parametrize(
