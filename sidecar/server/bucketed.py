@@ -19,6 +19,7 @@ from sidecar.s3.sending import Sending, makes_object
 from sidecar.s3.wrapping import Wrapping
 from sidecar.server.exchange import Exchange
 from sidecar.server.taken import Taken
+from sidecar.server.through import Through
 from sidecar.sigv4 import UNSIGNED_PAYLOAD
 from sidecar.sigv4_verify import STREAMING_UNSIGNED_TRAILER
 
@@ -35,9 +36,7 @@ _PATIENT = "CompleteMultipartUpload"
 _NAMES_KEYS = frozenset({"CompleteMultipartUpload", "CreateMultipartUpload", "ListParts"})
 
 
-class Bucketed:
-    """Implements `ports.Downstream` over another one."""
-
+class Bucketed(Through):
     def __init__(
         self,
         exchange: Downstream,
@@ -49,7 +48,7 @@ class Bucketed:
     ) -> None:
         """`wrapping`: the store gets the body wrapped anew, with its first trailer. `observe` is given each unwrapped piece, `taken`
         what the store says."""
-        self._exchange = exchange
+        super().__init__(exchange)
         self._sending = sending
         self._body = body
         self._own = sending.body
@@ -59,8 +58,7 @@ class Bucketed:
         self._ended = False
         self.payload = UNSIGNED_PAYLOAD
         """What the signature is to say of the body."""
-        self.method, self.upstream_path, self.headers = exchange.method, sending.path, sending.headers
-        self.content_length = exchange.content_length
+        self.upstream_path, self.headers = sending.path, sending.headers
         if sending.body is not None:
             self.content_length = len(sending.body)
         elif body is not None:
@@ -78,12 +76,12 @@ class Bucketed:
             own, self._own = self._own, b""
             return own
         if self._body is None:
-            data = await self._exchange.read()
+            data = await self._inner.read()
             if self._observe is not None:
                 self._observe(data)
             return data
         while not self._ended:
-            data = await self._exchange.read()
+            data = await self._inner.read()
             self._ended = not data
             pieces = self._body.feed(data) if data else self._body.finish()
             if self._observe is not None:
@@ -103,7 +101,7 @@ class Bucketed:
         asked = self._sending.asked
         written = not self._sending.place.same or (status < 300 and asked.operation.name == _PATIENT)
         if not written or self.method == "HEAD" or status == 304 or not self._names(status):
-            self._exchange.start(status, headers, length)
+            self._inner.start(status, headers, length)
             return
         self._answer = Answer(self._sending.place, asked.bucket, asked.key, asked.query)
         kept = [pair for pair in headers if pair[0].lower() not in _OF_THE_OLD_BODY]
@@ -119,28 +117,18 @@ class Bucketed:
             self._taken.said(data)
         answer = self._answer
         if answer is None:
-            self._exchange.write(data)
+            self._inner.write(data)
             return
         answer.feed(data)
         if self._sending.asked.operation.name == _PATIENT and not answer.begun:
             if self._head is not None:
-                self._exchange.start(*self._head, None)
-                self._exchange.write(DECLARATION)
+                self._inner.start(*self._head, None)
+                self._inner.write(DECLARATION)
                 self._head = None
-            self._exchange.write(b" ")
-
-    @property
-    def congested(self) -> bool:
-        return self._exchange.congested
-
-    async def drain(self) -> None:
-        await self._exchange.drain()
+            self._inner.write(b" ")
 
     async def sink(self) -> int | None:
-        return None if self._answer is not None or self._taken is not None else await self._exchange.sink()
-
-    def sank(self, size: int) -> None:
-        self._exchange.sank(size)
+        return None if self._answer is not None or self._taken is not None else await self._inner.sink()
 
     def finish(self) -> None:
         if self._answer is not None:
@@ -148,10 +136,10 @@ class Bucketed:
             if self._head is None:
                 written = written.removeprefix(DECLARATION)
             else:
-                self._exchange.start(*self._head, len(written))
+                self._inner.start(*self._head, len(written))
             if written:
-                self._exchange.write(written)
-        self._exchange.finish()
+                self._inner.write(written)
+        self._inner.finish()
 
 
 async def bucketed(
