@@ -230,6 +230,17 @@ async def test_a_bucket_that_is_there_is_answered_here_and_granted_to_nobody() -
     decision = await House("s3", granted=frozenset({READ, WRITE})).ask("PUT", "/for-s3")
     assert decision.answer is not None
     assert (decision.reason, decision.answer.status, decision.sending) == (Reason.ANSWERED_HERE, 409, None)
+    assert (b"content-type", b"application/xml") in decision.answer.headers
+
+
+@pytest.mark.parametrize(
+    ("granted", "reason"),
+    [({READ, WRITE}, Reason.GRANTED), ({WRITE}, Reason.WOULD_DENY), ({READ}, Reason.WOULD_DENY)],
+)
+async def test_report_mode_says_of_a_copy_what_will_refuse_either_end(granted: set[Permission], reason: Reason) -> None:
+    house = House("s3", granted=frozenset(granted), report_until=NOW + 1)
+    copied = {"x-amz-copy-source": "for-s3/b"}
+    assert (await house.ask("PUT", "/for-s3/a", copied)).reason is reason
 
 
 @pytest.mark.parametrize(
