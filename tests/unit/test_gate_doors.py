@@ -195,6 +195,7 @@ async def test_which_buckets_there_are_is_said_here() -> None:
     assert decision.answer is not None
     assert b"<Name>for-s3<" in decision.answer.body
     assert b"plain" not in decision.answer.body
+    assert {(b"content-type", b"application/xml"), (b"cache-control", b"private")} <= set(decision.answer.headers)
     assert (decision.route, decision.workspace) == (None, None)
 
 
