@@ -95,8 +95,6 @@ class Exchange:
         self.tag: str | None = None
         """What the store calls what it took: its `ETag`, where the body was watched; empty where it said none."""
         self._digest: hashlib._Hash | None = None
-        self._digest_up_to = 0
-        self._store_tells = False
         self._unwrapped: hashlib._Hash | str | None = None
 
     # --- the request's body -----------------------------------------------------------------------------------------------
@@ -136,7 +134,7 @@ class Exchange:
     def expect_body(self, sha256: str | None, *, hashed: bool) -> Callable[[bytes], object] | None:
         """For whoever unwraps the body: it is held to `sha256`; where that is `None` and it is to be hashed, what is returned takes
         each piece."""
-        self.tag = ""
+        self.tag, self._store_tells = "", False
         if sha256 is None and not hashed:
             return None
         self._unwrapped = sha256 or hashlib.sha256()
