@@ -254,3 +254,9 @@ async def test_what_a_series_remembers_holds_no_signature() -> None:
     assert not {name.decode() for name in VARYING - {b"authorization"}} & series.headers.values.keys()
     assert ROW.id in repr(series)
     assert not any(goes_on(name.decode()) for name in VARYING)
+
+
+async def test_each_request_of_a_series_is_told_as_a_use_of_its_token() -> None:
+    house = House()
+    await continued(house, *(Asked(path=f"/bkt/{at}", at=NOW + at) for at in range(3)))
+    assert house.used == [ROW.id] * 3
