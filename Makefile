@@ -30,8 +30,8 @@ test: .venv/.stamp ## Run the whole test suite (ARGS="-k name" for a part)
 test-quick: .venv/.stamp ## Run the tests that take less than a few seconds
 	$(BIN)/pytest -m "not slow" $(ARGS)
 
-test-clients: .venv/.stamp ## Build with every client of build caches in every situation, and write docs/clients.md (a quarter of an hour)
-	CI=true $(BIN)/pytest tests/clients/matrix.py $(ARGS)
+test-clients: .venv/.stamp ## Build with every client of build caches in every situation, before every kind of store, and write docs/clients.md (half an hour; ARGS="-k Nx" for a part)
+	CI=true $(BIN)/pytest -v tests/clients/matrix.py $(ARGS)
 	$(BIN)/python -m tests.clients.page
 
 lint: .venv/.stamp ## Check style, format, types and the Dockerfile

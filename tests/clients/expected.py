@@ -18,11 +18,11 @@ _REFUSED_UPLOAD = {
     **_SILENT,
     "Turborepo": "failed to put to http cache: cache disabled",
     "Bazel": "Writing to Remote Cache",
-    "Gradle": "response status 403: Forbidden",
+    "Gradle": "(token_limit)",
     "Nix": "(token_limit)",
 }
 _OUTAGE = {
-    **_SILENT, "Turborepo": "HTTP status server error (50", "Bazel": "Reading from Remote Cache", "Gradle": "response status 50",
+    **_SILENT, "Turborepo": "HTTP status server error (50", "Bazel": "try again shortly. (upstream_", "Gradle": "try again shortly. (upstream_",
 }  # fmt: skip
 _WORDS: dict[str, dict[str, str]] = {
     "hit": _HIT,
@@ -30,10 +30,10 @@ _WORDS: dict[str, dict[str, str]] = {
     "read-only, known": _HIT,
     "read-only, new": _REFUSED_UPLOAD,
     "no token": {
-        "Nx": "Unauthorized: A token is needed: send it as Bearer, or as the password of Basic. (no_token)",
+        "Nx": "Unauthorized: A token is needed: set NX_SELF_HOSTED_REMOTE_CACHE_ACCESS_TOKEN. (no_token)",
         "Turborepo": "Remote caching disabled",
-        "Bazel": "A token is needed",
-        "Gradle": "response status 401: Unauthorized",
+        "Bazel": 'A token is needed: pass --remote_header="Authorization=Bearer TOKEN". (no_token)',
+        "Gradle": "A token is needed: it is the password in the remote build cache's credentials. (no_token)",
         "Nix": "does not appear to be a binary cache",
         "ccache": "",
         "sccache": "A token is needed",
@@ -42,7 +42,7 @@ _WORDS: dict[str, dict[str, str]] = {
         "Nx": "Unauthorized: The token has been revoked; create a new one. (revoked)",
         "Turborepo": "TURBO_TOKEN",
         "Bazel": "The token has been revoked; create a new one. (revoked)",
-        "Gradle": "response status 401: Unauthorized",
+        "Gradle": "The token has been revoked; create a new one. (revoked)",
         "Nix": "does not appear to be a binary cache",
         "ccache": "",
         "sccache": "The token has been revoked; create a new one. (revoked)",
@@ -51,16 +51,17 @@ _WORDS: dict[str, dict[str, str]] = {
         **_SILENT,
         "Turborepo": "401 Unauthorized",
         "Bazel": "Writing to Remote Cache",
-        "Gradle": "response status 401: Unauthorized",
+        "Gradle": "The token has been revoked; create a new one. (revoked)",
         "Nix": "The token has been revoked; create a new one. (revoked)",
     },
     "store down": {**_OUTAGE, "Nix": "try again shortly. (upstream_"},
-    "verifier down": {**_OUTAGE, "Bazel": "(verifier_unavailable)", "Nix": "(verifier_unavailable)"},
+    "outage": {**_OUTAGE, "Nix": "try again shortly. (upstream_"},
+    "verifier down": {**_OUTAGE, **dict.fromkeys(("Bazel", "Gradle", "Nix"), "(verifier_unavailable)")},
     "second writer": {
         **_SILENT,
         "Turborepo": "409 Conflict",
         "Bazel": "(exists)",
-        "Gradle": "response status 413",
+        "Gradle": "(exists)",
         "Nix": "(exists)",
     },
 }
@@ -76,9 +77,10 @@ FAILS: dict[tuple[str, str], tuple[int, str]] = {
     ("revoked", "Nix"): (1, "built"),
     ("second writer", "Nix"): (1, "built"),
     ("store down", "Nix"): (1, "built"),
+    ("outage", "Nix"): (1, "nothing"),
     ("verifier down", "Nix"): (1, "built"),
 }
-"""Nix's are those of `nix copy`, after the build."""
+"""Nix's are those of `nix copy`, after the build, but for the outage of a cache that it knows."""
 
 
 def expected(situation: str, client: str) -> Expected:

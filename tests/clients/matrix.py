@@ -20,7 +20,7 @@ from msgspec.structs import asdict
 from tests.clients.cache_house import STORES, House, house
 from tests.clients.expected import expected
 from tests.clients.page import RESULTS
-from tests.clients.real import Built, Client, Project
+from tests.clients.real import TIMEOUT, Built, Client, Project
 from tests.e2e.process import until
 
 MiB = 1024 * 1024
@@ -106,7 +106,7 @@ def under_way(known: Known, project: Project, token: str, workspace: str = "web"
         yield came
     finally:
         (folder / "go").touch()
-        thread.join(240)
+        thread.join(TIMEOUT)
 
 
 def test_a_hit(known: Known) -> None:

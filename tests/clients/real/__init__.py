@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from tests.programs import require_program
 
-TIMEOUT = 240.0
+TIMEOUT = 600.0
 """Seconds for one build; the largest artifact takes most of them."""
 QUICK = "-XX:TieredStopAtLevel=1"
 """For Java: a build of seconds is over before its second compiler pays."""
