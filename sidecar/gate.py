@@ -394,7 +394,11 @@ class Gate:
         """The head of a request whose headers looked like the series', but which doesn't go on from it."""
         assert decision.head is not None
         series.missed, asking.series = PATIENCE, None
-        decision.head = replace(decision.head, headers=self._read(asking.raw_headers))
+        try:
+            decision.head = replace(decision.head, headers=self._read(asking.raw_headers))
+        except Refused:  # as where its headers are read first: then nothing else of it is known
+            decision.head = decision.route = decision.workspace = decision.profile = None
+            raise
         return decision.head
 
     def _check_query(self, query: str) -> None:

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
@@ -159,6 +159,7 @@ def gist(decision: Decision) -> tuple[object, ...]:
     )
 
 
+@example([Asked(), Asked(tamper="not hex")])
 @given(st.lists(REQUESTS, min_size=2, max_size=6))
 def test_each_request_is_decided_as_if_it_were_the_first_of_its_connection(requests: Sequence[Asked]) -> None:
     async def run() -> None:
