@@ -207,7 +207,7 @@ def _permission_problems(names: Sequence[str]) -> list[str]:
 
 
 def _path_problems(path: str | None) -> list[str]:
-    if path is None or (wrong := glob.problem(path) if path else "it is empty") is None:
+    if path is None or (wrong := glob.key_problem(path) if path else "it is empty") is None:
         return []
     return [f"path {path!r}: {wrong}"]
 

@@ -9,13 +9,13 @@ import typer
 from sidecar.cli.delivery import Destination
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, Exit, JsonOption, complain
 from sidecar.cli.people import PeopleUnreadable, owner_id, person, stranger
-from sidecar.cli.token_delivery import delivering, hand_out
+from sidecar.cli.token_delivery import delivering, handing_out, tell
 from sidecar.cli.token_scopes import scopes
 from sidecar.cli.token_work import actor, life, loaded, now, refused, run
 from sidecar.cli.workspaces import unknown
 from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
-from sidecar.model import PrincipalKind, Secret
+from sidecar.model import PrincipalKind
 from sidecar.settings import Settings
 from sidecar.tokens import Deliver, NewToken, TokenRequestError
 
@@ -105,25 +105,22 @@ def create(
     except TokenRequestError as error:
         raise refused(error) from None
 
-    deliver = None if place is None else place.put
-    token, row, pair = run(token_settings, lambda opened: _created(opened, wanted, deliver))
+    row, pair = run(token_settings, lambda opened: _created(opened, wanted, handing_out(place, json)))
     complain(unknown((row.workspaces or "").split(), settings.policies))
     if kind is Kind.personal and settings.directory is not None:
         complain(stranger(subject, settings.directory.file))
-    hand_out(token, row, pair, place, json)
+    tell(row, pair, place, json)
 
 
-async def _created(
-    opened: "OpenStore", wanted: NewToken, deliver: Deliver | None
-) -> tuple[Secret, TokenRow, AccessKey | None]:
+async def _created(opened: "OpenStore", wanted: NewToken, deliver: Deliver) -> tuple[TokenRow, AccessKey | None]:
     try:
         if wanted.kind is PrincipalKind.BISCUIT:
-            token, row = await opened.biscuits.create(
+            _, row = await opened.biscuits.create(
                 wanted, actor=actor(), now=now(), deliver=deliver, key_made=_tell_of_key
             )
-            return token, row, None
-        token, row = await opened.tokens.create(wanted, actor=actor(), now=now(), deliver=deliver)
-        return token, row, opened.tokens.access_key(row)
+            return row, None
+        _, row = await opened.tokens.create(wanted, actor=actor(), now=now(), deliver=deliver)
+        return row, opened.tokens.access_key(row)
     except TokenRequestError as error:
         raise TokenRequestError([f"--{problem}" for problem in error.problems]) from None
 

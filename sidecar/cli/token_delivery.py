@@ -3,6 +3,7 @@
 Law: the options are declared in `place_of` alone, and whatever makes a token hands it out here.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -20,7 +21,7 @@ from sidecar.cli.token_work import now, print_json
 from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
 from sidecar.model import Secret
-from sidecar.tokens import Status
+from sidecar.tokens import Deliver, Status
 
 
 def place_of(
@@ -67,25 +68,48 @@ def delivering(command: Callable[..., None]) -> Callable[..., None]:
     return asked
 
 
-def hand_out(
-    token: Secret, row: TokenRow, pair: AccessKey | None, place: Destination | None, json: bool, *further: str
-) -> None:
-    """Prints the token or its access key, or says where they went. `further` lines come last, for a person."""
+def handing_out(place: Destination | None, json: bool) -> Deliver:
+    """Hands a new token to `place`, or prints it or its access key. A token that nobody got is to be revoked at once: whoever
+    reads standard output may be gone, or its disk full."""
+
+    def deliver(token: Secret, row: TokenRow, pair: AccessKey | None) -> None:
+        if place is not None:
+            place.put(token, row, pair)
+        try:
+            _print(token, row, pair, place, json)
+        except OSError as error:
+            with contextlib.suppress(
+                OSError
+            ):  # what is left in the buffer would be written, and fail, once more at the end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            raise DeliveryError(f"the token couldn't be printed: {error.strerror}") from None
+
+    return deliver
+
+
+def _print(token: Secret, row: TokenRow, pair: AccessKey | None, place: Destination | None, json: bool) -> None:
     if place is not None and place.manifest is not None:
         if json:
             import yaml  # few need it
 
             print_json(yaml.safe_load(place.manifest))
-            return
-        typer.echo(place.manifest, nl=False)
-    elif json:
-        shown = _in_json(token, pair) if place is None else {"written_to": place.where}
-        print_json({**shown, **as_json(row, Status.ACTIVE)})
-        return
-    elif place is None and pair is not None:
-        typer.echo(f"{KEY_ID}={pair.id}\n{KEY_SECRET}={pair.secret.reveal()}")
+        else:
+            typer.echo(place.manifest, nl=False)
     elif place is None:
-        typer.echo(token.reveal())
+        if json:
+            print_json({**_in_json(token, pair), **as_json(row, Status.ACTIVE)})
+        elif pair is not None:
+            typer.echo(f"{KEY_ID}={pair.id}\n{KEY_SECRET}={pair.secret.reveal()}")
+        else:
+            typer.echo(token.reveal())
+
+
+def tell(row: TokenRow, pair: AccessKey | None, place: Destination | None, json: bool, *further: str) -> None:
+    """What there is to know of a token that was handed out. `further` lines come last, for a person."""
+    if json:
+        if place is not None and place.manifest is None:
+            print_json({"written_to": place.where, **as_json(row, Status.ACTIVE)})
+        return
     what = "token" if pair is None else "secret access key"
     last = f"This is the only time that the {what} is shown." if place is None else f"Written: {place.where}."
     complain([*lines(row, Status.ACTIVE, now()), last, f"To revoke it: sidecar token revoke {row.id}", *further])

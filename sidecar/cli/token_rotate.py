@@ -7,11 +7,11 @@ import typer
 from sidecar.cli.delivery import Destination
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption
 from sidecar.cli.token_create import TtlSecondsOption, owner
-from sidecar.cli.token_delivery import delivering, hand_out
+from sidecar.cli.token_delivery import delivering, handing_out, tell
 from sidecar.cli.token_work import actor, given, id_of, life, loaded, now, refused, run, seconds
 from sidecar.credentials.master_key import AccessKey
 from sidecar.credentials.token_row import TokenRow
-from sidecar.model import PrincipalKind, Secret
+from sidecar.model import PrincipalKind
 from sidecar.tokens import TokenRequestError
 
 if TYPE_CHECKING:
@@ -47,23 +47,23 @@ def rotate(
         raise refused(error) from None
     named = given(which)
 
-    async def work(opened: "OpenStore") -> tuple[Secret, TokenRow, TokenRow, AccessKey | None]:
+    async def work(opened: "OpenStore") -> tuple[TokenRow, TokenRow, AccessKey | None]:
         old = await opened.tokens.show(id_of(opened, named))
         personal = old.kind == PrincipalKind.PERSONAL and old.owner_id is None
         try:
-            token, row, ending = await opened.tokens.rotate(
+            _, row, ending = await opened.tokens.rotate(
                 old.id,
                 overlap=asked,
                 ttl=lasting,
                 actor=actor(),
                 now=now(),
                 owner_id=owner(settings, PrincipalKind.PERSONAL, old.subject) if personal else "",
-                deliver=None if place is None else place.put,
+                deliver=handing_out(place, json),
             )
-            return token, row, ending, opened.tokens.access_key(row)
+            return row, ending, opened.tokens.access_key(row)
         except TokenRequestError as error:
             raise TokenRequestError([f"--{problem}" for problem in error.problems]) from None
 
-    token, row, ending, pair = run(token_settings, work)
+    row, ending, pair = run(token_settings, work)
     left = ending.expires_at - now()
-    hand_out(token, row, pair, place, json, f"The old one, {ending.id}, works for another {max(0, left)} s.")
+    tell(row, pair, place, json, f"The old one, {ending.id}, works for another {max(0, left)} s.")

@@ -3,6 +3,8 @@
 import json
 import re
 import stat
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -309,3 +311,38 @@ def test_where_nobody_can_say_whose_it_is_no_personal_token_is_made(with_people:
     result = run(with_people, "create", "--kind", "personal", "--subject", "alice", code=3)
     assert "whose a token is" in result.stderr
     assert listed(with_people, "--all") == []
+
+
+# --- nobody got it ----------------------------------------------------------------------------------------------------------------
+
+CREATE = ["create", "--kind", "ci", "--subject", "build", "--workspace", "web", "--permission", "read"]
+LOST = {
+    "create": CREATE,
+    "create as JSON": [*CREATE, "--json"],
+    "create for Kubernetes": [*CREATE, "--to", "k8s-secret", "--secret", "build"],
+    "a Biscuit": ["create", "--kind", "biscuit", "--subject", "build", "--permission", "read", "--ttl", "1d"],
+    "rotate": ["rotate", "OLD"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", LOST.values(), ids=LOST)
+def test_a_token_that_could_not_be_printed_is_revoked(config: Path, words: list[str]) -> None:
+    old = create(config)["id"]
+    command = [sys.executable, "-m", "sidecar", "token", *(str(old) if word == "OLD" else word for word in words)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--config", str(config)], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert done.returncode == 1
+    assert "the token couldn't be printed: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+    rows = json.loads(run(config, "list", "--all", "--json").stdout)
+    assert {row["status"] for row in rows if row["id"] != old} == {"revoked"}
+    assert [(row["status"], row["rotated_at"]) for row in rows if row["id"] == old] == [("active", None)]
+
+
+def test_a_path_that_no_key_can_match_makes_no_token(config: Path) -> None:
+    for path, meant in (("/releases/**", "write 'releases/**'"), ("../x", "")):
+        assert meant in run(config, *CREATE, "--path", path, code=2).output
+    assert listed(config) == []
