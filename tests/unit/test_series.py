@@ -70,11 +70,14 @@ class Asked(Struct, frozen=True):
     """The SDK's own name of the request, signed as some SDKs do."""
     secret: str = ""
     tamper: str = ""
+    day: str = ""
+    """What the credential names, where that isn't the date's."""
 
 
 def raw_of(asked: Asked) -> tuple[str, Raw]:
     """The request-target and the headers, signed by a signer of this test's own: it knows nothing of the one that is tested."""
-    key = sigv4.signing_key(sigv4.day_key(asked.secret or MASTER.secret(KEY_ID).reveal(), stamp(asked)[:8]), REGION)
+    day = asked.day or stamp(asked)[:8]
+    key = sigv4.signing_key(sigv4.day_key(asked.secret or MASTER.secret(KEY_ID).reveal(), day), REGION)
     headers = [(b"Host", HOST.encode()), *asked.others]
     if asked.numbered:
         headers += [(b"amz-sdk-invocation-id", asked.numbered), (b"amz-sdk-request", b"attempt=1; max=3")]
@@ -87,7 +90,7 @@ def raw_of(asked: Asked) -> tuple[str, Raw]:
     names, lines = sigv4.canonical_headers(signed)
     query = sigv4.canonical_query(asked.query)
     canonical = sigv4.canonical_request(asked.method, asked.path, query, names, lines, asked.payload)
-    scope = sigv4.Scope(stamp(asked)[:8], REGION)
+    scope = sigv4.Scope(day, REGION)
     signature = sigv4.signature(key, sigv4.string_to_sign(canonical, stamp(asked), scope))
     said = f"AWS4-HMAC-SHA256 Credential={KEY_ID}/{scope}, SignedHeaders={names}, Signature={signature}"
     headers.append((b"Authorization", said.encode()))
@@ -100,6 +103,15 @@ def raw_of(asked: Asked) -> tuple[str, Raw]:
         headers[-1] = (b"Authorization", headers[-1][1][:-1] + b"\xe9")
     elif asked.tamper == "longer":
         headers[-1] = (b"Authorization", headers[-1][1] + b"0")
+    elif asked.tamper == "another key":
+        headers[-1] = (
+            b"Authorization",
+            said.replace(KEY_ID, f"{KEY_ID[:-1]}{'A' if KEY_ID[-1] != 'A' else 'B'}").encode(),
+        )
+    elif asked.tamper == "padded":
+        headers[-1] = (b"Authorization", said.replace("Signature=", "Signature=0").encode())
+    elif asked.tamper == "another list":
+        headers[-1] = (b"Authorization", said.replace("SignedHeaders=host", "SignedHeaders=hosu").encode())
     elif asked.tamper == "order":
         headers.reverse()
     elif asked.tamper == "date twice":
@@ -122,7 +134,7 @@ def stamp(asked: Asked) -> str:
 
 
 TAMPERED = (
-    "path", "signature", "not hex", "longer", "order", "date twice", "a header more", "date", "no date", "another name", "method",
+    "path", "signature", "not hex", "longer", "padded", "another key", "another list", "order", "date twice", "a header more", "date", "no date", "another name", "method",
 )  # fmt: skip
 REQUESTS = st.builds(
     Asked,
@@ -201,6 +213,51 @@ async def test_what_was_tampered_with_is_refused_in_the_middle_of_a_series(tampe
     decision = await house.decide("HEAD" if tamper == "method" else "GET", target, raw, NOW, last)
     assert decision.allowed is (tamper == "order")
     assert (await house.decide("GET", *raw_of(Asked(path="/bkt/b")), NOW, last)).allowed
+
+
+@pytest.mark.parametrize("ago", [901.0, -901.0])
+async def test_the_date_of_each_request_of_a_series_is_looked_at(ago: float) -> None:
+    house, last = House(), LastRead()
+    for at in (NOW, NOW - 899):
+        assert (await house.decide("GET", *raw_of(Asked(at=at)), NOW, last)).allowed
+    assert (await house.decide("GET", *raw_of(Asked(at=NOW - ago)), NOW, last)).reason is Reason.CLOCK_SKEW
+
+
+async def test_a_series_ends_with_its_day() -> None:
+    house, last = House(), LastRead()
+    midnight = NOW - NOW % DAY + DAY
+    evening = Asked(at=midnight - 5)
+    for _ in range(2):
+        assert (await house.decide("GET", *raw_of(evening), midnight, last)).allowed
+    late = Asked(at=midnight + 5, day=stamp(evening)[:8])
+    assert (await house.decide("GET", *raw_of(late), midnight, last)).reason is Reason.MALFORMED_SIGNATURE
+    assert (await house.decide("GET", *raw_of(Asked(at=midnight + 5)), midnight, last)).allowed
+
+
+async def test_a_signature_in_the_url_beside_a_series_is_a_second_credential() -> None:
+    house, last = House(), LastRead()
+    for _ in range(2):
+        assert (await house.decide("GET", *raw_of(Asked()), NOW, last)).allowed
+    both = raw_of(Asked(query="X-Amz-Date=20261122T084500Z"))
+    assert (await house.decide("GET", *both, NOW, last)).reason is Reason.TWO_CREDENTIALS
+
+
+async def test_an_sdk_s_number_is_no_place_for_a_token_in_a_series_either() -> None:
+    house, last = House(), LastRead()
+    for number in (b"f-1", b"f-2"):
+        assert (await house.decide("GET", *raw_of(Asked(numbered=number)), NOW, last)).allowed
+    asked = raw_of(Asked(numbered=b"asc_pat_123"))
+    assert (await house.decide("GET", *asked, NOW, last)).reason is Reason.MISPLACED_TOKEN
+
+
+async def test_what_may_have_a_body_goes_the_long_way() -> None:
+    """There its signature is kept, which the signatures of its chunks hang on."""
+    house, last = House(), LastRead()
+    for _ in range(2):
+        assert (await house.decide("GET", *raw_of(Asked()), NOW, last)).allowed
+    decision = await house.decide("PUT", *raw_of(Asked(method="PUT")), NOW, last)
+    assert decision.allowed
+    assert decision.signed is not None
 
 
 async def test_a_revoked_key_ends_its_series_at_once_and_its_holder_alone_is_told() -> None:
