@@ -288,7 +288,7 @@ def _numbered(answer: LocalAnswer, profile: Profile | None, evidence: Evidence) 
 
 def _rendered(decision: Decision, reason: Reason, evidence: Evidence) -> LocalAnswer:
     profile = decision.profile or PROFILES["plain"]
-    if decision.exists and reason is decision.reason and not decision.allowed:
+    if decision.exists and reason is decision.reason and not decision.allowed and decision.known:
         reason = Reason.EXISTS  # what the client can do something with; the record says why it may not replace it
     challenge = reason is decision.reason and decision.status == 401
     workspace = decision.route.workspace if decision.route is not None else ""

@@ -128,7 +128,7 @@ def test_what_stands_in_report_mode(sidecar: SidecarProcess) -> None:
     assert refused("PUT", "/trial/a", bearer(reader)) == (403, "token_limit")
     assert refused("GET", "/trial/a", bearer(elsewhere)) == (403, "wrong_workspace")
     assert refused("PUT", "/trial/there") == (401, "no_token")
-    assert refused("PUT", "/trial/there", bearer(writer)) == (403, "no_rule")
+    assert refused("PUT", "/trial/there", bearer(writer)) == (409, "exists")
     assert refused("DELETE", "/trial/there") == (401, "no_token")
     assert refused("DELETE", "/trial/there", bearer(writer)) == (403, "no_rule")
     assert refused("GET", "/trial/a", bearer("nonsense")) == (401, "bad_token")
