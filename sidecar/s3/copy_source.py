@@ -14,12 +14,15 @@ from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Oddity
 from sidecar.reasons import Reason
+from sidecar.s3 import query
 from sidecar.sigv4 import encode, encode_path
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 """Today's names, and what older buckets and other stores allow. An access point's ARN is no bucket."""
-_VERSION = re.compile(r"[A-Za-z0-9._~-]{1,1024}")
 _BARE = re.compile(r"[ \"#<>\\^`{|}]")
+
+
+_VERSION = re.compile(r"[A-Za-z0-9._~-]{1,1024}")
 
 
 class CopySource(Struct, frozen=True):
@@ -46,7 +49,7 @@ def read(value: str) -> CopySource:
         raise Refused(Reason.BAD_HEADER, "a + in the copy source, neither %20 nor %2B")
     if question:
         name, _, version = version.partition("=")
-        if name != "versionId" or _VERSION.fullmatch(version) is None:
+        if name != "versionId" or _VERSION.fullmatch(version) is None or not query.is_id(version):
             raise Refused(Reason.BAD_HEADER, "a copy source with more than one plain versionId")
     try:
         parsed = target.parse(path if path.startswith("/") else f"/{path}")

@@ -15,6 +15,7 @@ from sidecar import target
 from sidecar.errors import Refused
 from sidecar.model import Oddity
 from sidecar.reasons import Reason
+from sidecar.s3 import query
 from sidecar.sigv4 import encode_path
 
 MOST_BYTES = 2 * 1024 * 1024
@@ -136,6 +137,8 @@ def _entry(fields: dict[str, str]) -> Entry:
     key = fields.get("Key", "")
     if not key or len(key.encode()) > LONGEST_KEY:
         raise Refused(Reason.MALFORMED_BODY, "a key that is missing or too long")
+    if not query.is_id(fields.get("VersionId", "")):
+        raise Refused(Reason.MALFORMED_BODY, "a VersionId that no store gives out")
     oddities = target.parse(f"/bucket/{encode_path(key)}").oddities
     conditions = tuple((name, fields[name]) for name in _FIELDS[2:] if name in fields)
     return Entry(key, fields.get("VersionId", ""), conditions, oddities)

@@ -14,6 +14,10 @@ from sidecar.sigv4 import encode
 MOST_PARAMETERS = 64
 """Signed URLs with hoisted headers have some 30."""
 
+IDS = frozenset({"uploadId", "versionId", "partNumber", "upload-id-marker", "version-id-marker", "part-number-marker"})
+"""Parameters that a store itself has given out, or counts."""
+_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~=+-]{0,1024}")
+
 _PLAIN = re.compile(r"(?:[^%&=]|%[0-9A-Fa-f]{2})*")
 
 
@@ -36,6 +40,12 @@ def pairs(raw_query: str) -> dict[str, str]:
             raise Refused(Reason.BAD_TARGET, "a query key that is empty or repeated")
         read[name] = value
     return read
+
+
+def is_id(text: str) -> bool:
+    """Whether it can be an id that a store gave out. Some stores make a path of what they are given: Versity's gateway 1.8.0 follows
+    an upload's id of `../../x` to other keys, other buckets, and out of its folder; Swift reads one with a `/` as another key's."""
+    return _ID.fullmatch(text) is not None
 
 
 def write(parameters: Mapping[str, str]) -> str:

@@ -76,6 +76,9 @@ def read(head: Head, *, before: int = 0, bucket: str | None = None) -> Asked:
     source = copy_source.read(values[operation.source]) if operation.source else None
     if operation.source == RENAME_SOURCE and source is not None and source.version_id:
         raise Refused(Reason.BAD_HEADER, "a version can't be renamed")
+    for name in query.IDS.intersection(asked):
+        if not query.is_id(asked[name]) or (name == "uploadId" and not asked[name]):
+            raise Refused(Reason.BAD_TARGET, f"{name} is no id that a store gives out")
     own = {name: value for name, value in asked.items() if name not in IGNORED} if asked else asked
     return Asked(operation, bucket, key, own, values, admin, source)
 

@@ -83,6 +83,26 @@ def test_a_rule_holds_for_each_key_that_a_store_of_files_takes_for_the_same(hous
     assert store.get_object_tagging(Bucket=house.bucket, Key="web/sealed/one")["TagSet"] == []
 
 
+def test_an_id_that_is_a_path_leads_nowhere(house: House) -> None:
+    """Versity's gateway makes a path of an upload's id, and Swift a key."""
+    house.put("web/sealed/one", b"sealed")
+    house.put("web/other", b"other")
+    client = house.client(house.key())
+    kept = house.stored()
+    for path in ("..", "../..", "../../../web/sealed", "../../..", "sealed/one"):
+        where = {"Bucket": "artifacts", "Key": "mine", "UploadId": path}
+        for call in (
+            lambda where=where: client.abort_multipart_upload(**where),
+            lambda where=where: client.upload_part(**where, PartNumber=1, Body=b"x"),
+            lambda where=where: client.list_parts(**where),
+            lambda path=path: client.get_object(Bucket="artifacts", Key="mine", VersionId=path),
+        ):
+            with pytest.raises(ClientError) as error:
+                call()
+            assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    assert house.stored() == kept
+
+
 @pytest.fixture
 def once(house: House) -> Any:
     return house.client(house.key(workspaces=("once",)))

@@ -163,3 +163,10 @@ def test_nothing_else_is_raised(noise: bytes, at: int) -> None:
         with contextlib.suppress(Refused):
             asked = read(body)
             assert read(write(asked)) == asked
+
+
+@pytest.mark.parametrize("version", ["..", "../x", "a/b", "a\\b", " "])
+def test_no_version_is_a_path(version: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read(by_botocore([{"Key": "a", "VersionId": version}], quiet=True))
+    assert refused.value.reason is Reason.MALFORMED_BODY

@@ -235,3 +235,49 @@ def test_what_lists_keys(raw: str, lists: bool) -> None:
 def test_what_reads_one_object_and_nothing_else(method: str, raw: str, one: bool) -> None:
     assert asked(method, raw).reads_one is one
     assert not asked(method, raw, x_amz_mfa="1").reads_one
+
+
+# --- ids that a store gives out ---------------------------------------------------------------------------------------------------
+
+WITH_AN_ID = {
+    "UploadPart": ("PUT", "/bkt/k?partNumber=1&uploadId="),
+    "AbortMultipartUpload": ("DELETE", "/bkt/k?uploadId="),
+    "CompleteMultipartUpload": ("POST", "/bkt/k?uploadId="),
+    "ListParts": ("GET", "/bkt/k?uploadId="),
+    "part of an upload": ("PUT", "/bkt/k?uploadId=UP1&partNumber="),
+    "after a part": ("GET", "/bkt/k?uploadId=UP1&part-number-marker="),
+    "GetObject": ("GET", "/bkt/k?versionId="),
+    "DeleteObject": ("DELETE", "/bkt/k?versionId="),
+    "GetObjectTagging": ("GET", "/bkt/k?tagging&versionId="),
+    "after an upload": ("GET", "/bkt?uploads&upload-id-marker="),
+    "after a version": ("GET", "/bkt?versions&version-id-marker="),
+}
+
+
+@pytest.mark.parametrize("way", WITH_AN_ID.values(), ids=WITH_AN_ID)
+@pytest.mark.parametrize(
+    "name", ["..", ".", "../x", "..%2F..%2Fother", "a%2Fb", "a%5Cb", "%2Fetc", "a%00b", "a%20b", "%2e%2e"]
+)
+def test_no_id_is_a_path(way: tuple[str, str], name: str) -> None:
+    """There are stores that make a path of what they are given."""
+    method, raw = way
+    with pytest.raises(Refused) as refused:
+        asked(method, raw + name)
+    assert refused.value.reason is Reason.BAD_TARGET
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "1", "null", "0004b9730250-4f1e-a9b3", "2~YkFbS1sEL2GpA9M7HD7", "3L4kqtJlcpXroDTDmpUMLUo", "VXBsb2FkIElE.zEwMDA=",
+        "4_z5e3f_f200_d20261122_m1", "...", "a..b",
+    ],
+)  # fmt: skip
+def test_ids_as_stores_give_them_out(name: str) -> None:
+    for method, raw in WITH_AN_ID.values():
+        assert name in asked(method, raw + name).query.values()
+
+
+def test_an_upload_has_an_id() -> None:
+    with pytest.raises(Refused):
+        asked("DELETE", "/bkt/k?uploadId=")
