@@ -119,12 +119,17 @@ def _as_json(wanted: str, asked: Query, uses: Iterable[Use]) -> None:
 
 
 def _as_lines(asked: Query, uses: Iterable[Use]) -> None:
-    count = refusals = 0
+    count = refusals = told = 0
     for use in uses:
+        told += 1
         count += use.kind == "access"
         refusals += use.kind == "access" and use.outcome != "allow"
         typer.echo(shown(line_of(use)))
     typer.echo(f"{count} request{'' if count == 1 else 's'}, {refusals} refused")
+    if not told:
+        complain(
+            ["note: no record that was asked for names it; `sidecar token list --all` shows the ids that there are"]
+        )
     if asked.unreadable:
         noise = (
             "1 line is no audit record" if asked.unreadable == 1 else f"{asked.unreadable} lines are no audit records"

@@ -10,6 +10,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from sidecar.audit import redact
 from sidecar.document import nearest
 from sidecar.errors import DocumentError
 from sidecar.errors import Exit as Exit
@@ -38,6 +39,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except typer.BadParameter as error:
+            error.message = redact.text(error.message)
             if (found := _NOT_ONE.fullmatch(error.message)) is not None:
                 choices = re.findall("'([^']*)'", found["choices"])
                 near = nearest(found["given"][1:-1], choices)
@@ -63,9 +65,16 @@ def commands(help: str, name: str | None = None) -> typer.Typer:
 
 
 def complain(problems: Iterable[object]) -> None:
-    """One line each to standard error."""
+    """One line each to standard error. A token that was given where something else belongs is not repeated: logs keep these."""
+    taken_out = False
     for problem in problems:
-        typer.echo(str(problem), err=True)
+        said = str(problem)
+        typer.echo(kept := redact.text(said), err=True)
+        taken_out = taken_out or kept != said
+    if taken_out:
+        typer.echo(
+            "note: a token was given where something else belongs; whoever saw this command line has it", err=True
+        )
 
 
 @contextmanager

@@ -90,6 +90,10 @@ def revoke(
     done = run(token_settings, work)
     if isinstance(done, Revoked):
         _tell(done, json)
+        if subject is not None and issuer in (None, _HERE) and not done.tokens:
+            complain(
+                [f"note: no token that was issued here and is active has the subject {subject!r}; is it spelt so?"]
+            )
     else:
         _tell_rows(done, json)
 

@@ -327,3 +327,18 @@ def test_the_files_that_init_writes_hold_no_secret() -> None:
     for text in (init.CONFIG, init.POLICY):
         assert "pepper:" not in text
         assert "password" not in text
+
+
+def test_a_token_where_something_else_belongs_is_not_repeated(tmp_path: Path) -> None:
+    token = "asc_ci_0123456789ab_" + "s" * 49
+    start = tmp_path / "start"
+    assert run("init", str(start)).exit_code == Exit.OK
+    config = str(start / "sidecar.yaml")
+    for words in (
+        ["policy", "explain", "--token-file", token, "GET", "/a"],
+        ["token", "create", "--kind", "ci", "--subject", "a", "--permission", token],
+    ):
+        done = run(*words, "--config", config)
+        assert done.exit_code != Exit.OK
+        assert "s" * 20 not in done.output
+        assert "REDACTED" in done.stderr

@@ -134,3 +134,10 @@ def test_a_long_run_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monk
     ticks = iter(range(0, 1000, 1))
     assert len(list(read([file], said.append, clock=lambda: float(next(ticks))))) == 6
     assert said == ["read 0 of 0 MiB"] * 3
+
+
+def test_an_id_that_no_record_names_is_told(tmp_path: Path) -> None:
+    (tmp_path / "audit.jsonl").write_bytes(b"")
+    done = run("--token", "nosuchid1234", "--audit", str(tmp_path / "audit.jsonl"))
+    assert done.stdout == "0 requests, 0 refused\n"
+    assert "no record that was asked for names it" in done.stderr

@@ -102,6 +102,15 @@ def test_everything_of_a_person(config: Path) -> None:
     assert list(revocations(config)) == ["subject:*:alice"]
 
 
+def test_a_subject_that_nobody_has_is_told(config: Path) -> None:
+    create(config)
+    assert (
+        "no token that was issued here and is active has the subject 'alcie'"
+        in run(config, "revoke", "--subject", "alcie").stderr
+    )
+    assert run(config, "revoke", "--subject", "alice").stderr == ""
+
+
 def test_what_a_person_was_issued_here_alone(config: Path) -> None:
     assert said(config, "--subject", "alice", "--issuer", "sidecar")["name"] == "subject::alice"
 
