@@ -40,6 +40,7 @@ _SECRET_WORDS = (
     "privatekey",
     "private_key",
     "sessionid",
+    "customer-key",  # of S3's server-side encryption
 )
 
 LONGEST = 65_536

@@ -30,9 +30,12 @@ MAX_FILES = 1_000_000
 _NOT_ENTERED = frozenset({".git", ".hg", ".svn", "node_modules", ".venv", "__pycache__", ".nx", ".gradle"})
 TAKEN_OUT = "REDACTED"
 _SECRETISH = re.compile(
-    r"""(?im)((?:token|passw|secret|auth|api-?key|credential)[\w-]*["']?[ \t]*[=:][ \t]*["']?)(?!REDACTED|\$|System\.getenv)[^\s"'|]+"""
+    r"""(?im)((?:token|passw|pwd|secret|auth|api-?key|credential)[\w-]*["']?[ \t]*[=:][ \t]*["']?)(?!REDACTED|\$|System\.getenv)[^\s"'|]+"""
 )
 """What looks like one in the lines around a change."""
+_HEADER = re.compile(r"""(?i)(--[a-z_-]*header[= ]["']?[\w-]+=)[^\s"']+""")
+_IN_URL = re.compile(r"""(://)[^\s/@"']+(?=@)""")
+"""Who somebody is, as a part of a URL."""
 
 
 class Found(Struct, frozen=True):
@@ -174,7 +177,8 @@ def _diff(file: _File) -> str:
         text = content.decode("utf-8", "replace")
         for secret in hidden:
             text = text.replace(secret.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), TAKEN_OUT)
-        text = _SECRETISH.sub(rf"\1{TAKEN_OUT}", text)
+        for secretish in (_SECRETISH, _HEADER, _IN_URL):
+            text = secretish.sub(rf"\1{TAKEN_OUT}", text)
         return [_shown(line.removesuffix("\r")) + "\n" for line in text.removesuffix("\n").split("\n")]
 
     return "".join(difflib.unified_diff(lines(file.content), lines(file.new), f"a/{name}", f"b/{name}"))

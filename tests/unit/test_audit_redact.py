@@ -48,6 +48,7 @@ SECRET = "hunter2hunter2"
             "%70assword",
             "X-Amz-Sig%6Eature",
             "private_token",
+            "x-amz-server-side-encryption-customer-key",
         ),
     ],
 )

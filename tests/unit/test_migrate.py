@@ -45,6 +45,22 @@ def test_the_change_is_shown_and_not_made(repository: Path) -> None:
     assert {name: (repository / name).read_text() for name in FILES} == FILES
 
 
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("nx.json", '{"nxCloudAccessToken": "x", "nxCloudUrl": "https://ada:SECRET@nx.example"}'),
+        (".npmrc", "//r/:_authToken=x\nregistry=https://SECRET@r.example/npm"),
+        (".bazelrc", "build --remote_cache=grpcs://old --remote_downloader_header=X-Key=SECRET"),
+        ("gradle.properties", "cacheToken=x\ncachePwd=SECRET\norg.gradle.caching=true"),
+    ],
+)
+def test_what_else_is_secret_in_a_file_is_not_shown(tmp_path: Path, file: str, line: str) -> None:
+    (tmp_path / file).write_text(line.replace("SECRET", "hunter2hunter2") + "\n")
+    said = run(tmp_path).output
+    assert "hunter2" not in said
+    assert "REDACTED" in said
+
+
 def test_the_change_is_made(repository: Path) -> None:
     (repository / "nx.json").chmod(0o640)
     said = run(repository, "--write")
