@@ -214,19 +214,23 @@ class DataPlane:
                 client = Creating(exchange)
         store, failed = self.stores[route.upstream], False
         try:
+            if upload is not None:
+                upload.begin()
             if self._running is None:
                 await self._way(decision, exchange, client, place)
             else:
                 with self._running.entered(exchange, decision.principal):
                     await self._way(decision, exchange, client, place)
-            if upload is not None:
-                evidence.digest = upload.end(exchange.upstream_status, exchange.body_sha256, exchange.tag)
         except Refused as refusal:
             if not exchange.started:
                 failed = refusal.reason in STORE_FAILED
                 store.failed(refusal, time.perf_counter())
             raise
         finally:
+            if upload is not None:
+                # Here, since a client that closes as soon as it has its answer cancels what is left to do.
+                told = exchange.upstream_status, exchange.body_sha256, exchange.tag
+                evidence.digest = upload.end(*told, exchange.body_ended)
             # A client that left before the answer says nothing about the store.
             if exchange.started:
                 store.answered()

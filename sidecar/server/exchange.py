@@ -141,6 +141,11 @@ class Exchange:
         return None if isinstance(self._unwrapped, str) else self._unwrapped.update
 
     @property
+    def body_ended(self) -> bool:
+        """Whether all of it came."""
+        return self._payload.is_eof()
+
+    @property
     def body_sha256(self) -> str | None:
         """In lower-case hex; `None` where nobody watched, or the body did not come to its end."""
         if not self._payload.is_eof():

@@ -18,13 +18,16 @@ from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance
 from sidecar.errors import ClientGone, Refused, Unavailable
 from sidecar.metrics import Metrics
+from sidecar.policy.compiled import Route
+from sidecar.policy.routes import Routes, Snapshot
 from sidecar.ports import Downstream
 from sidecar.reasons import Reason
+from sidecar.s3.parts import upload as upload_of
 from sidecar.server.client import Listener
 from sidecar.server.data_plane import DataPlane, Place
 from sidecar.settings import LimitSettings, ProvenanceSettings
 from tests.unit.relays import event_loop_policy, on_uvloop, until
-from tests.unit.test_gate import ALL, TOKENS
+from tests.unit.test_gate import ALL, TOKENS, WEB
 from tests.unit.test_gate import Rig as Deciding
 
 __all__ = ["event_loop_policy"]
@@ -501,3 +504,38 @@ async def test_a_body_that_costs_more_to_hash_than_to_carry_has_the_stores_name(
     _, done = await plane.told(("intent", "granted"), ("complete", "granted"))
     by_tag = "etag:t-1" if tag == 'W/"t-1"' else None
     assert done["resource"]["digest"] == (f"sha256:{hashlib.sha256(body).hexdigest()}" if hashed else by_tag)
+
+
+async def test_a_client_that_closes_as_soon_as_it_has_its_answer_takes_nothing_from_the_record(plane: Plane) -> None:
+    """Its request is cancelled between the answer's last byte and whatever the store's connection still needs."""
+    bucket = Route("web", "/bkt", ("bkt",), "s3", "store", "/bkt")
+    workspace = replace(WEB, routes=(bucket,))
+    plane.deciding.snapshot = Snapshot(Routes().adding(workspace.routes), {"web": workspace})
+
+    async def behave(exchange: Downstream) -> None:
+        while await exchange.read():
+            pass
+        if exchange.method == "PUT":
+            exchange.start(200, [(b"ETag", b'"p"')], 0)
+        else:
+            done = b'<CompleteMultipartUploadResult><ETag>"w-1"</ETag></CompleteMultipartUploadResult>'
+            exchange.start(200, [], len(done))
+            exchange.write(done)
+        exchange.finish()
+        await asyncio.sleep(60)
+
+    plane.store.behave = behave
+    parts = b"<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>p</ETag></Part></CompleteMultipartUpload>"
+    upload = "/bkt/k?partNumber=1&uploadId=u", "/bkt/k?uploadId=u"
+    for line, body, end in ((f"PUT {upload[0]}", b"part", b"\r\n\r\n"), (f"POST {upload[1]}", parts, b"Result>")):
+        reader, writer = await plane.send(f"{line}", "ci-token", body=body)
+        async with asyncio.timeout(20):
+            await reader.readuntil(end)
+        writer.transport.abort()
+        await until(lambda: plane.plane.in_flight == 0)
+    sha256 = hashlib.sha256(b"part")
+    _, part, _, whole = await plane.told(*[("intent", "granted"), ("complete", "granted")] * 2)
+    assert part["resource"]["digest"] == f"sha256:{sha256.hexdigest()}"
+    assert whole["resource"]["digest"] == f"sha256-parts:{hashlib.sha256(sha256.digest()).hexdigest()}-1"
+    assert whole["response"]["aborted"] is False
+    assert plane.plane._parts.of(upload_of("store", "/bkt/k", "u")) == {}

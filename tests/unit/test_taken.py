@@ -1,9 +1,9 @@
 """What the audit record calls what an S3 store took."""
 
 import hashlib
-from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from sidecar import target
 from sidecar.model import Head, Headers
@@ -25,7 +25,9 @@ def made(parts: Parts, line: str, copies: bool = False, store: str = "store") ->
 
 
 def part(parts: Parts, status: int | None = 200, sha256: str | None = SHA, tag: str | None = '"p"') -> str | None:
-    return made(parts, "PUT /bkt/k?partNumber=1&uploadId=u").end(status, sha256, tag)
+    sent = made(parts, "PUT /bkt/k?partNumber=1&uploadId=u")
+    sent.begin()
+    return sent.end(status, sha256, tag)
 
 
 def completed(
@@ -57,7 +59,14 @@ def test_an_upload_is_what_its_parts_are() -> None:
 
 @pytest.mark.parametrize(
     ("status", "sha256", "tag"),
-    [(500, SHA, '"p"'), (None, SHA, '"p"'), (200, None, '"p"'), (200, SHA, None), (200, SHA, "p" * 129)],
+    [
+        (403, SHA, '"p"'),
+        (500, SHA, '"p"'),
+        (None, SHA, '"p"'),
+        (200, None, '"p"'),
+        (200, SHA, None),
+        (200, SHA, "p" * 129),
+    ],
 )
 def test_a_part_that_was_not_taken_or_is_not_known_whole_makes_the_upload_unknown(
     status: int | None, sha256: str | None, tag: str | None
@@ -67,11 +76,49 @@ def test_a_part_that_was_not_taken_or_is_not_known_whole_makes_the_upload_unknow
     assert completed(parts) == "etag:whole-1"
 
 
-@pytest.mark.parametrize("number", ["9" * 5000, "\u0661", "1.0", "-1", ""])
-def test_a_part_without_a_plain_number_is_not_remembered(number: str) -> None:
+@pytest.mark.parametrize("number", ["9" * 5000, "10001", "\u0661", "1.0", "+1", " 1", "0000001", "-1", ""])
+def test_a_part_without_a_plain_number_may_be_any_of_them(number: str) -> None:
     parts = Parts()
-    made(parts, f"PUT /bkt/k?partNumber={quote(number)}&uploadId=u").end(200, SHA, '"p"')
+    asked = read(Head("PUT", target.parse("/bkt/k?partNumber=1&uploadId=u"), Headers({"host": "sidecar"}, ())))
+    odd = Taken(replace(asked, query={"partNumber": number, "uploadId": "u"}), parts, "store", "/bkt/k?more")
+    odd.begin()
+    part(parts)
+    odd.end(200, SHA, '"p"')
     assert completed(parts) == "etag:whole-1"
+
+
+def test_a_copy_with_the_etag_of_what_it_replaces_makes_the_upload_unknown() -> None:
+    parts = Parts()
+    part(parts)
+    copy = made(parts, "PUT /bkt/k?partNumber=1&uploadId=u", copies=True)
+    copy.begin()
+    copy.said(b'<CopyPartResult><ETag>"p"</ETag></CopyPartResult>')
+    assert copy.end(200, hashlib.sha256().hexdigest(), "") == "etag:p"
+    assert completed(parts) == "etag:whole-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "whole", "known"),
+    [(None, True, False), (500, True, False), (None, False, True), (500, False, True), (403, True, True)],
+)
+def test_a_part_whose_end_nobody_heard_may_be_there(status: int | None, whole: bool, known: bool) -> None:
+    parts = Parts()
+    gone = made(parts, "PUT /bkt/k?partNumber=1&uploadId=u")
+    gone.begin()
+    part(parts)
+    assert gone.end(status, hashlib.sha256(b"other").hexdigest() if whole else None, "", whole) is None
+    assert (completed(parts) or "").startswith("sha256-parts:") is known
+
+
+def test_a_part_that_is_replaced_while_the_list_is_read_is_not_known() -> None:
+    parts = Parts()
+    part(parts)
+    complete = made(parts, "POST /bkt/k?uploadId=u")
+    assert complete.listed is not None
+    complete.listed.feed(LIST)
+    made(parts, "PUT /bkt/k?partNumber=1&uploadId=u").begin()
+    complete.said(DONE)
+    assert complete.end(200, None, None) == "etag:whole-1"
 
 
 def test_what_the_store_says_while_it_is_busy_is_passed_over() -> None:
@@ -118,9 +165,11 @@ def test_an_upload_that_is_given_up_is_forgotten() -> None:
 def test_a_copy_is_what_the_store_calls_it(line: str, root: str) -> None:
     answer = f'<{root}Result><LastModified>now</LastModified><ETag>"c"</ETag></{root}Result>'.encode()
     copy = made(Parts(), line, copies=True)
+    copy.begin()
     copy.said(answer)
     assert copy.end(200, hashlib.sha256().hexdigest(), "") == "etag:c"
     failed = made(Parts(), line, copies=True)
+    failed.begin()
     failed.said(b"<Error/>")
     assert failed.end(200, None, "") is None
 
