@@ -186,8 +186,8 @@ class Tokens:
         if self._master_key is None:
             raise TokenRequestError(
                 [
-                    "s3: no access keys are made here; name a file as tokens.access_key_master_file, "
-                    "which `openssl rand -hex 32` fills"
+                    "s3: no access keys are made here; name a file as tokens.access_key_master_file: "
+                    "`sidecar init` wrote secrets/access-key-master, `openssl rand -hex 32` fills another"
                 ]
             )
         return self._master_key()

@@ -56,6 +56,8 @@ data/
 *.db
 *.db-*
 audit.jsonl*
+*.env
+*token*.txt
 """
 
 NEXT_STEPS = """\
@@ -76,8 +78,8 @@ def init(
 ) -> None:
     """Write a configuration to start from, with fresh secrets.
 
-    That is: a minimal sidecar.yaml, the pepper and the access keys' master key, an example workspace, a directory for the embedded store, and a .gitignore
-    for what doesn't belong into version control (an existing one stays as it is).
+    That is: a minimal sidecar.yaml, the pepper and the access keys' master key, an example workspace, a directory for the embedded
+    store, and a .gitignore for what doesn't belong into version control (an existing one stays as it is).
 
     Refuses to overwrite: if any of the files exists, nothing is written.
     """

@@ -31,9 +31,9 @@ MAX_CERTIFICATES: Final = 256 * KiB
 _SQLITE: Final = b"SQLite format 3\0"
 """https://www.sqlite.org/fileformat2.html §1.3.1"""
 _CONTENTS: Final = {
-    "pepper_file": "a random secret (`openssl rand -hex 32`)",
+    "pepper_file": "the secret that tokens here were made under, or, where there are none yet, a random one (`openssl rand -hex 32`)",
     "previous_pepper_files": "the pepper from before, or take the line out once no token is under it",
-    "access_key_master_file": "a random secret (`openssl rand -hex 32`)",
+    "access_key_master_file": "the secret that access keys are made of, or, where there are none yet, a random one (`openssl rand -hex 32`)",
     "previous_access_key_master_files": "the master key from before, or take the line out once no access key is of it",
     "secret_file": "the secret that the issuer signs with",
     "password_file": "the store's password",

@@ -200,7 +200,7 @@ def test_check_tells_missing_files_by_another_exit_code(start: Path) -> None:
     assert done.stdout == ""
     assert (
         done.stderr == f"{start}/sidecar.yaml:12 $.tokens.pepper_file: {start}/secrets/pepper: "
-        "no such file; put a random secret (`openssl rand -hex 32`) there\n"
+        "no such file; put the secret that tokens here were made under, or, where there are none yet, a random one (`openssl rand -hex 32`) there\n"
     )
 
 

@@ -375,7 +375,7 @@ def test_a_kubernetes_secret_gets_the_pair(s3: Path) -> None:
 def test_without_a_master_key_it_is_said_what_to_set(config: Path) -> None:
     refused = run(config, *CI, "--s3", code=Exit.INVALID)
     assert refused.stderr.startswith(
-        "--s3: no access keys are made here; name a file as tokens.access_key_master_file, "
+        "--s3: no access keys are made here; name a file as tokens.access_key_master_file: "
     )
     assert "`openssl rand -hex 32` fills" in refused.stderr
     assert listed(config) == []

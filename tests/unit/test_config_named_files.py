@@ -97,7 +97,7 @@ MISSING = [
     ),
     (
         "secrets/pepper",
-        f"12 {PEPPER}: secrets/pepper: no such file; put a random secret (`openssl rand -hex 32`) there",
+        f"12 {PEPPER}: secrets/pepper: no such file; put the secret that tokens here were made under, or, where there are none yet, a random one (`openssl rand -hex 32`) there",
     ),
     ("secrets/hmac", f"14 {SECRET}: secrets/hmac: no such file; put the secret that the issuer signs with there"),
     ("keys/key.pem", "15 $.issuers.pem.pem_file: keys/key.pem: no such file; put the issuer's public key (PEM) there"),

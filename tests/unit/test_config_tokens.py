@@ -101,7 +101,7 @@ def test_what_would_do_nothing_is_a_problem(tmp_path: Path, tokens: str, said: s
     ("files", "problems"),
     [
         ({"master": NEW, "older": OLD}, []),
-        ({"older": OLD}, [("access_key_master_file", "no such file; put a random secret")]),
+        ({"older": OLD}, [("access_key_master_file", "no such file; put the secret that access keys are made of")]),
         ({"master": NEW}, [("previous_access_key_master_files[0]", "no such file; put the master key from before")]),
         ({"master": "short", "older": OLD}, [("access_key_master_file", "needs at least 32")]),
         ({"master": "changeme" * 8, "older": OLD}, [("access_key_master_file", "placeholder")]),
