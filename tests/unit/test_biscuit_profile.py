@@ -25,10 +25,13 @@ ACCEPTED = [
     'check if path("a/b")',
     'check if path($p), $p.starts_with("a/") or path($p), $p.ends_with(".zip")',
     'check if path($p), $p.contains("-rc")',
+    'check if path($p), $p.contains("/rc/")',
+    'check if path($p), $p.ends_with("/latest")',
     'check if path($p), $p.matches("^releases/[^/]*/v[0-9]+\\\\.(zip|tgz)$")',
     'check if method("GET") or method("HEAD")',
     'check if setting("channel", "stable")',
     'check if setting("channel", $c), $c != "beta"',
+    'check if setting("channel", $c), $c !== "beta"',
     'check if setting("prefix", $p), path($key), $key.starts_with($p)',
     'check if setting("own", $key), path($key)',
     'check if token_id("Abcdefgh1234")',
@@ -47,10 +50,13 @@ REFUSED = [
     ),
     ('check if operations($ops), !{"store:write"}.contains($ops)', '!$ops.contains("store:write")'),
     ('check if operations($ops), $ops != {"store:write"}', '!$ops.contains("store:write")'),
+    ('check if operations($ops), $ops !== {"store:write"}', '!$ops.contains("store:write")'),
     ('check if operations($ops), !($ops == {"store:write"})', '!$ops.contains("store:write")'),
     ('check if operations($ops), !$ops.contains("write")', 'write "store:write"'),
     ('check if operations($ops), !$ops.contains("store:wirte")', "there are: store:read"),
     ('check if path($p), $p.starts_with("/releases/")', 'write "releases/"'),
+    ('check if path($p), $p.starts_with(("/releases/"))', 'write "releases/"'),
+    ('check if path($p), $p !== ("/releases/a")', 'write "releases/a"'),
     ('check if path("/releases/a")', 'write "releases/a"'),
     ('check if path($p), $p.matches("releases/.*")', 'write "^releases/.*$"'),
     ('check if path($p), $p.matches("^/releases/.*$")', "no leading slash"),
@@ -61,9 +67,13 @@ REFUSED = [
     ('check if path($p), $p.matches("^\\\\w+$")', "not accepted in a regular expression"),
     ('check if path($p), $p.matches("^(?i)a$")', "not accepted in a regular expression"),
     ('check if path($p), $p.matches("^*$")', "not accepted in a regular expression"),
+    ('check if path($p), $p.matches("^(a|*)$")', "not accepted in a regular expression"),
+    ('check if path($p), $p.matches("^(*a)$")', "not accepted in a regular expression"),
+    ('check if path($p), $p.matches("^a**$")', "not accepted in a regular expression"),
     (f'check if path($p), $p.matches("^{"." * 60}$")', "too long together"),
     ('check if path($p), setting("e", $e), $p.matches($e)', "written in the check itself"),
     ('check if method("get")', '"GET"'),
+    ('check if method($m), $m !== "get"', '"GET"'),
     ("check if time($t)", "narrows nothing"),
     ('check if setting("channel", $c)', "narrows nothing"),
     ("check if true", "says nothing about the request"),
@@ -135,6 +145,49 @@ def test_a_token_has_so_many_checks_in_all() -> None:
     assert principal(narrowed(made(), block))
     with pytest.raises(CredentialRefused, match="at most 16 checks in all"):
         principal(narrowed(made(), block, block))
+
+
+def test_the_regular_expressions_of_a_token_may_cost_so_much() -> None:
+    most = f'check if path($p), $p.matches("^{"." * 32}$")'
+    assert principal(narrowed(made(), most))
+    with pytest.raises(CredentialRefused, match="too long together"):
+        principal(narrowed(made(), f'{most}; check if path($p), $p.matches("^a$")'))
+
+
+def test_the_sets_of_a_token_have_so_many_members_together() -> None:
+    def within(*members: str) -> wire.Block:
+        return asking((wire.Value(wire.Set(members)), wire.Value(wire.Variable("p")), wire.Operator("contains", 2)))
+
+    most = within(*map(str, range(128)))
+    assert examine((wire.Block(), most))
+    with pytest.raises(OutOfProfile, match="at most 128 members"):
+        examine((wire.Block(), most, within("a")))
+
+
+@pytest.mark.parametrize(("last", "prefixes_only"), [("starts_with", True), ("ends_with", False)])
+@pytest.mark.parametrize("joined", ["&&", "||"])
+def test_what_an_older_library_joins_is_looked_at_on_both_sides(joined: str, last: str, prefixes_only: bool) -> None:
+    """Until version 3.3 of the format `&&` and `||` were operators as others are, of two truths."""
+    path = wire.Value(wire.Variable("p"))
+    begins = (path, wire.Value("a"), wire.Operator("starts_with", 2))
+    expression = (*begins, path, wire.Value("b"), wire.Operator(last, 2), wire.Operator(joined, 2))
+    asked = examine((wire.Block(), asking(expression)))
+    assert asked.prefixes_only is prefixes_only
+    with pytest.raises(OutOfProfile, match=r"not accepted for true or false and a text"):
+        examine((wire.Block(), asking((*begins, path, wire.Operator(joined, 2)))))
+
+
+def test_a_beginning_that_a_setting_names_is_not_known_beforehand() -> None:
+    expression = (wire.Value(wire.Variable("p")), wire.Value(wire.Variable("s")), wire.Operator("starts_with", 2))
+    setting = wire.Predicate("setting", ("prefix", wire.Variable("s")))
+    asked = examine((wire.Block(), asking(expression, setting)))
+    assert asked.settings == {"prefix"}
+    assert not asked.prefixes_only
+
+
+def asking(expression: wire.Expression, *others: wire.Predicate) -> wire.Block:
+    query = wire.Query(predicates=(wire.Predicate("path", (wire.Variable("p"),)), *others), expressions=(expression,))
+    return wire.Block(checks=(wire.Check("if", (query,)),))
 
 
 def test_facts_of_the_first_block_are_few_and_named() -> None:

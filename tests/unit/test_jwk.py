@@ -96,6 +96,13 @@ def test_a_published_secret_is_said(name: str) -> None:
         jwk.from_jwk(REFUSED[name], ALL)
 
 
+@pytest.mark.parametrize("member", ["d", "p", "q", "dp", "dq", "qi", "oth", "k"])
+def test_one_private_member_is_enough(member: str) -> None:
+    """RFC 7518, 6.2.2, 6.3.2 and 6.4.1; `d` is Ed25519's, too (RFC 8037)."""
+    with pytest.raises(jwk.BadKeys, match="private or symmetric"):
+        jwk.from_jwk(jose.jwk(RSA, **{member: "AQAB"}), ALL)
+
+
 def test_a_private_pem_is_said() -> None:
     with pytest.raises(jwk.BadKeys, match="private key"):
         jwk.from_pem(private_pem(RSA), COMMON)

@@ -1,7 +1,7 @@
 """A client's keys and its store's, one into the other."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.policy.compiled import Route
@@ -69,6 +69,9 @@ def test_a_foreign_key_has_no_image() -> None:
     assert Place("bkt", "team/", "real", "x/", "").to_client("xy") is None
 
 
+@example("team/b", ["a", "b", "c"])
+@example("t", ["a"])
+@example("u", ["a"])
 @given(KEYS, st.lists(KEYS, max_size=8))
 def test_a_list_goes_on_where_it_would_in_the_clients_names(after: str, keys: list[str]) -> None:
     there = Place("bkt", "team/", "real", "x/y/", "")

@@ -17,7 +17,7 @@ from sidecar.s3.copy_source import CopySource
 from sidecar.s3.multi_delete import Entry, MultiDelete
 from sidecar.s3.place import Place
 from sidecar.s3.request import read
-from sidecar.s3.sending import Sending, sending
+from sidecar.s3.sending import Sending, makes_object, sending, signed
 from sidecar.sigv4 import encode_path
 
 SAME = Place("bkt", "", "bkt", "", "")
@@ -140,3 +140,41 @@ def test_what_was_decided_on_a_keys_absence_is_held_to_it_where_s3_can(method: s
     found = sent(SAME, method, raw, {"If-Match": '"e"', **sources}, only_creates=True)
     assert ((b"If-None-Match", b"*") in found.headers) is asked
     assert ((b"If-Match", b'"e"') in found.headers) is not asked
+
+
+COPY = {"x-amz-copy-source": "bkt/s"}
+
+
+@pytest.mark.parametrize(
+    ("method", "raw", "headers", "made"),
+    [
+        ("PUT", "/bkt/k", {}, True),
+        ("PUT", "/bkt/k", COPY, True),
+        ("POST", "/bkt/k?uploads", {}, True),
+        ("POST", "/bkt/k?uploadId=u", {}, False),
+        ("PUT", "/bkt/k?partNumber=1&uploadId=u", {}, False),
+        ("PUT", "/bkt/k?partNumber=1&uploadId=u", COPY, False),
+        ("PUT", "/bkt/k?tagging", {}, False),
+        ("DELETE", "/bkt/k", {}, False),
+        ("GET", "/bkt/k", {}, False),
+    ],
+)
+def test_what_takes_an_objects_metadata(method: str, raw: str, headers: dict[str, str], made: bool) -> None:
+    assert makes_object(sent(SAME, method, raw, headers).asked) is made
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({}, True),
+        (COPY, False),
+        (COPY | {"x-amz-metadata-directive": "COPY"}, False),
+        (COPY | {"X-Amz-Metadata-Directive": "REPLACE"}, True),
+        (COPY | {"x-amz-tagging-directive": "REPLACE"}, False),
+    ],
+    ids=repr,
+)
+def test_who_writes_is_said_where_the_object_is_described_anew(headers: dict[str, str], told: bool) -> None:
+    before = sent(SAME, "PUT", "/bkt/k", headers)
+    after = signed(before, lambda room: b"{}")
+    assert after.headers == [*before.headers, *([(b"x-amz-meta-x-sidecar-provenance", b"{}")] if told else [])]
