@@ -4,7 +4,7 @@ The law: no getter raises and none guesses. One that meets a problem notes it an
 `Document.finish()` raises `DocumentError` with everything that was found, so no stand-in outlives the reading.
 Ask a `Block` for every key that may stand in it, whatever else was wrong: what nobody asked for is an unknown key.
 
-`POLICY.md` rule 25: scalars are what they look like to a careful reader. Where a string is expected, unquoted `off`, `12:30` and
+`docs/policy.md` rule 25: scalars are what they look like to a careful reader. Where a string is expected, unquoted `off`, `12:30` and
 `2026-01-01` are those characters; where a boolean is expected only `true` and `false` are one; `claim()` refuses what is unclear.
 """
 

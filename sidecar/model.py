@@ -11,7 +11,7 @@ from sidecar.reasons import Reason
 
 
 class Permission(StrEnum):
-    """`POLICY.md` rule 11. `overwrite`, `delete` and `admin` are only ever given by name."""
+    """`docs/policy.md` rule 11. `overwrite`, `delete` and `admin` are only ever given by name."""
 
     READ = "read"
     WRITE = "write"

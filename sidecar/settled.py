@@ -1,4 +1,4 @@
-"""Files that people and tools edit while we run: a change counts once two reads agree (`POLICY.md` rule 24).
+"""Files that people and tools edit while we run: a change counts once two reads agree (`docs/policy.md` rule 24).
 
 Facts behind the choices:
 - An editor truncates and writes, `git` replaces, a ConfigMap swaps a symlink; a read in the middle sees half a file.

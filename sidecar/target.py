@@ -82,7 +82,7 @@ def parse(raw: str) -> Target:
 
 
 def key(target: Target, prefix: int) -> str:
-    """What follows the first `prefix` segments, decoded once, without its leading slash (`POLICY.md` rule 2)."""
+    """What follows the first `prefix` segments, decoded once, without its leading slash (`docs/policy.md` rule 2)."""
     return "/".join(target.segments[prefix:])
 
 

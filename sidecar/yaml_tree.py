@@ -1,7 +1,7 @@
 """YAML text -> a plain tree with lines.
 
 This file alone reads YAML. What two readers could take differently is refused here, never resolved: anchors, aliases,
-merge keys, tags, directives, a second document, duplicate keys, keys that YAML would not read as strings (`POLICY.md` rule 25).
+merge keys, tags, directives, a second document, duplicate keys, keys that YAML would not read as strings (`docs/policy.md` rule 25).
 
 Facts behind the choices:
 - PyYAML's events show anchors, tags and aliases where they stand; its composed nodes have already lost them.

@@ -21,7 +21,7 @@ DEFAULT: Final = ("RS256", "ES256")
 SERVES_EVERYBODY: Final = frozenset(
     {"token.actions.githubusercontent.com", "gitlab.com", "agent.buildkite.com", "oidc.circleci.com"}
 )
-"""Anybody can get a token from these (`POLICY.md` rule 14)."""
+"""Anybody can get a token from these (`docs/policy.md` rule 14)."""
 _INLINE: Final = {"secret": "secret_file", "jwks": "jwks_file", "pem": "pem_file", "key": "pem_file"}
 
 

@@ -1,4 +1,4 @@
-"""What a workspace's policy says about a principal and a set of actions (`POLICY.md` rules 6 to 17 and 22). Pure, and hot.
+"""What a workspace's policy says about a principal and a set of actions (`docs/policy.md` rules 6 to 17 and 22). Pure, and hot.
 
 Law: an action is granted by what grants (rule 12), minus what any matching deny rule names, within the token's limits
 (rule 13); nothing else decides. A set is granted when each of its actions is, and an empty set never is. An action on all

@@ -42,7 +42,7 @@ class Operation(Struct, frozen=True):
     source: str
     """The header that names another object, which must be readable; empty for most."""
     creates: bool
-    """It may replace or alter an object that exists (`POLICY.md` rule 17). Each step of a multipart upload asks what the PUT
+    """It may replace or alter an object that exists (`docs/policy.md` rule 17). Each step of a multipart upload asks what the PUT
     would, so that it fails at its first."""
 
 
