@@ -5,6 +5,7 @@ Law: a claim is written down only if it is in `CLAIMS`. They say where a build c
 (mail addresses, names, roles) stays out.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -72,7 +73,8 @@ def header(
 ) -> bytes:
     """The value of `HEADER`: as many claims as it has room for in `limit` bytes; where there is hardly any, the id alone, and
     empty where there is none. `request_id` is that of the audit records about the write. `key`: so that what was copied past the
-    sidecar, or by a store that takes it along, isn't taken for what was written there."""
+    sidecar, or by a store that takes it along, isn't taken for what was written there; where it is cut, the
+    SHA-256 of all of it stands beside it."""
     alone: dict[str, Any] = {"request_id": request_id}
     said = alone if principal is None else _who(principal, alone, workspace, key, limit)
     if len(_json(said)) > limit:
@@ -100,6 +102,8 @@ def _who(principal: Principal, said: Mapping[str, Any], workspace: str, key: str
     found: dict[str, Any] = {}
     for longest in (_LONGEST, _SHORT):
         texts = {name: text[:longest] for name, text in named.items() if text or name == "subject"}
+        if len(key) > longest:
+            texts["key_sha256"] = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
         found = {**said, "type": principal.kind.value, **texts}
         if len(_json(found)) <= limit:
             break

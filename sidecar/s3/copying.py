@@ -27,7 +27,7 @@ def source_path(ready: Sending) -> str | None:
     """What to ask the store's own bucket for, with the version; `None` where nothing is to be described anew, or it can't be:
     a source in another bucket, one under a customer's key or a condition, a copy onto itself."""
     asked = ready.asked
-    if asked.operation.name != "CopyObject" or asked.headers.get(_DIRECTIVE.decode(), "COPY").upper() != "COPY":
+    if asked.operation.name != "CopyObject" or asked.headers.get(_DIRECTIVE.decode(), "COPY") != "COPY":
         return None
     # A condition more would change what the client's own mean: of two that S3 evaluates together, one wins.
     if any("customer" in name or "-if-" in name for name in asked.headers if name.startswith(COPY_SOURCE)):

@@ -28,16 +28,24 @@ PASSES = frozenset(ALGORITHMS) | frozenset({
     "x-amz-copy-source-server-side-encryption-customer-key-md5",
     "x-amz-expected-bucket-owner", "x-amz-source-expected-bucket-owner", "x-amz-request-payer",
     "x-amz-if-match-initiated-time", "x-amz-if-match-last-modified-time", "x-amz-if-match-size", "x-amz-object-if-match",
-    "x-amz-max-parts", "x-amz-part-number-marker", "x-amz-metadata-directive", "x-amz-tagging-directive",
-    "x-amz-object-annotation-directive", "x-amz-mp-object-size", "x-amz-object-attributes",
+    "x-amz-max-parts", "x-amz-part-number-marker", "x-amz-mp-object-size", "x-amz-object-attributes",
     "x-amz-optional-object-attributes", "x-amz-rename-source-if-match", "x-amz-rename-source-if-modified-since",
     "x-amz-rename-source-if-none-match", "x-amz-rename-source-if-unmodified-since",
     "x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-bucket-key-enabled", "x-amz-server-side-encryption-context",
     "x-amz-server-side-encryption-customer-algorithm", "x-amz-server-side-encryption-customer-key",
-    "x-amz-server-side-encryption-customer-key-md5", "x-amz-storage-class", "x-amz-tagging", "x-amz-write-offset-bytes",
+    "x-amz-server-side-encryption-customer-key-md5", "x-amz-storage-class", "x-amz-tagging",
 })  # fmt: skip
 """Go to the store as they are, and ask nothing more than the operation does."""
+DIRECTIVES: Mapping[str, tuple[str, ...]] = {
+    "x-amz-metadata-directive": ("COPY", "REPLACE"),
+    "x-amz-tagging-directive": ("COPY", "REPLACE"),
+    "x-amz-object-annotation-directive": ("COPY", "EXCLUDE"),
+}
+"""Go on, too, with one of these values as it is spelled here: what a store makes of ` replace`, nobody else knows."""
+REFUSED = frozenset({"x-amz-write-offset-bytes"})
+"""Known, and granted to nobody. What is appended to an object takes no metadata (S3 API Reference, PutObject), so it would not say who
+wrote that; and stores other than S3 Express pass over the offset, and replace the object."""
 PASSES_PREFIX = "x-amz-meta-"
 OURS_PREFIX = f"{PASSES_PREFIX}{PREFIX.decode()}"
 """Says who wrote an object: no client's reaches a store, and none is told it."""
@@ -62,7 +70,8 @@ STANDARD = frozenset({
 
 
 _NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
-_VALUE = re.compile(r"[ -~]*")
+_VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
+"""As a header's line says it: without spaces at its ends (RFC 9110 §5.5)."""
 
 
 def said(query: Mapping[str, str], headers: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -96,14 +105,23 @@ _SILENT = PASSES | ENDS_HERE | SOURCES | STANDARD | frozenset({
 
 
 def asks_admin(headers: Mapping[str, str]) -> bool:
-    """Whether a header asks for `admin`. Raises `Refused(UNKNOWN_OPERATION)` for an `x-amz-*` header that is unknown."""
+    """Whether a header asks for `admin`.
+
+    Raises `Refused`: `UNKNOWN_OPERATION` for an `x-amz-*` header that is unknown or granted to nobody, `BAD_HEADER` for a directive
+    that has no such value.
+    """
     if headers.keys() <= _SILENT:
         return False
     admin = False
     for name, value in headers.items():
         if not name.startswith("x-amz-") or name in PASSES or name in ENDS_HERE or name in SOURCES:
             continue
-        if name in ADMIN or name.startswith(ADMIN_PREFIXES):
+        if name in DIRECTIVES:
+            if value not in DIRECTIVES[name]:
+                raise Refused(Reason.BAD_HEADER, f"{name} is {' or '.join(DIRECTIVES[name])}, and nothing else")
+        elif name in REFUSED:
+            raise Refused(Reason.UNKNOWN_OPERATION, f"{name} is granted to nobody")
+        elif name in ADMIN or name.startswith(ADMIN_PREFIXES):
             admin = admin or name != "x-amz-acl" or value != PRIVATE
         elif not name.startswith(PASSES_PREFIX):
             raise Refused(Reason.UNKNOWN_OPERATION, f"{name[:64]} is not known")
@@ -115,5 +133,7 @@ def goes_on(name: str) -> bool:
     if fold(name).startswith(OURS_PREFIX):
         return False
     if name.startswith("x-amz-"):
-        return name in PASSES or name in ADMIN or name.startswith((PASSES_PREFIX, *ADMIN_PREFIXES))
+        return (
+            name in PASSES or name in DIRECTIVES or name in ADMIN or name.startswith((PASSES_PREFIX, *ADMIN_PREFIXES))
+        )
     return name in STANDARD

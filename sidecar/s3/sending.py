@@ -89,7 +89,7 @@ def of_one(asked: Asked, head: Head, place: Place) -> Sending:
 
 def makes_object(asked: Asked) -> bool:
     """Whether an object with metadata of its own comes to be by it, or begins to."""
-    return asked.operation.name in _MAKES_OBJECT and "x-amz-write-offset-bytes" not in asked.headers
+    return asked.operation.name in _MAKES_OBJECT
 
 
 def signed(ready: Sending, by: Callable[[int], bytes]) -> Sending:
@@ -102,7 +102,7 @@ def signed(ready: Sending, by: Callable[[int], bytes]) -> Sending:
 
 
 def _replaces(headers: HeaderList) -> bool:
-    return any(name.lower() == b"x-amz-metadata-directive" and value.upper() == b"REPLACE" for name, value in headers)
+    return any(name.lower() == b"x-amz-metadata-directive" and value == b"REPLACE" for name, value in headers)
 
 
 def _headers(asked: Asked, head: Head) -> list[tuple[bytes, bytes]]:

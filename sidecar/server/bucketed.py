@@ -15,7 +15,7 @@ from sidecar.ports import Downstream, HeaderList
 from sidecar.s3.answer import DECLARATION, Answer
 from sidecar.s3.body import Body
 from sidecar.s3.operations import Level
-from sidecar.s3.sending import Sending, makes_object
+from sidecar.s3.sending import Sending
 from sidecar.s3.wrapping import Wrapping
 from sidecar.server.exchange import Exchange
 from sidecar.server.taken import Taken
@@ -33,6 +33,7 @@ _OF_THE_OLD_BODY = frozenset({
 })  # fmt: skip
 _PATIENT = "CompleteMultipartUpload"
 """Its answer may begin long before it is known: a store keeps the connection awake with spaces (S3 API Reference)."""
+_HASHED = frozenset({"PutObject", "UploadPart"})
 _NAMES_KEYS = frozenset({"CompleteMultipartUpload", "CreateMultipartUpload", "ListParts"})
 
 
@@ -156,7 +157,7 @@ async def bucketed(
     if sending.body is None and head is not None and head.method in ("PUT", "POST"):
         body = body_of(sending.asked, head, decision.signed, decision.chunks)
         if body is not None and name == "PutObject" and len(body.trailers) == 1 and body.length <= HELD:
-            return await _held(exchange, sending, body, observed=makes_object(sending.asked))
+            return await _held(exchange, sending, body)
         if body is not None and body.length == 0:
             await prove_empty(body, exchange.read)
             body = None
@@ -168,7 +169,7 @@ async def bucketed(
     observe: Callable[[bytes], object] | None = None
     if taken is not None and taken.listed is not None:
         observe = taken.listed.feed
-    elif name == "UploadPart" or (name == "PutObject" and makes_object(sending.asked)):
+    elif name in _HASHED:
         if body is None:
             exchange.watch_body(digest_up_to)
         else:
@@ -176,11 +177,11 @@ async def bucketed(
     return Bucketed(exchange, sending, body, wrapping, observe, taken)
 
 
-async def _held(exchange: Exchange, sending: Sending, body: Body, *, observed: bool) -> Bucketed:
+async def _held(exchange: Exchange, sending: Sending, body: Body) -> Bucketed:
     """Of a small upload, when all of it is here and was found right: the checksum behind it goes before it, in a header, so
     that the store keeps it with the object."""
     content = await received(body, exchange.read, HELD)
-    observe = exchange.expect_body(None, hashed=True) if observed else None
+    observe = exchange.expect_body(None, hashed=True)
     if observe is not None:
         observe(content)
     name = body.trailers[0]

@@ -1,5 +1,6 @@
 """Which claims are written down, and how."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -154,7 +155,21 @@ def test_however_long_a_token_is_the_header_is_short(letter: str) -> None:
 def test_which_key_was_written_is_said_with_it() -> None:
     said = json.loads(header(ANONYMOUS, "id-1", workspace="web", key="a b/\u00e9"))
     assert said == {"request_id": "id-1", "workspace": "web", "key": "a b/\u00e9", "type": "anonymous", "subject": ""}
-    assert json.loads(header(ANONYMOUS, "id-1", workspace="web", key="k" * 1024))["key"] == "k" * 256
+
+
+def test_two_keys_are_told_apart_however_long_they_are() -> None:
+    said = [json.loads(header(ANONYMOUS, "id-1", key="k" * 256 + more)) for more in ("", "-good", "-evil")]
+    assert {each["key"] for each in said} == {"k" * 256}
+    assert "key_sha256" not in said[0]
+    hashes = [hashlib.sha256(b"k" * 256 + more).hexdigest() for more in (b"-good", b"-evil")]
+    assert [each["key_sha256"] for each in said[1:]] == hashes
+
+
+@pytest.mark.parametrize("limit", [*range(60, 480, 7), 1024])
+def test_no_key_is_said_in_part_alone(limit: int) -> None:
+    principal = Principal(PrincipalKind.JWT, "s" * 100, "i" * 100, token_id="t" * 100)
+    said = [json.loads(header(principal, "id-1", limit, key="k" * 200 + more)) for more in "ab"]
+    assert "key" not in said[0] or said[0] != said[1]
 
 
 def test_a_bucket_gets_it_in_pieces_that_keep_their_ends() -> None:

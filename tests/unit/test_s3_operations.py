@@ -77,7 +77,9 @@ def test_no_row_is_invented() -> None:
 def test_every_modelled_header_is_known(name: str) -> None:
     asked = MODELLED[name]
     for header in asked.optional_headers | asked.headers.keys():
-        s3_headers.asks_admin({header: "1"})
+        if header in s3_headers.REFUSED:
+            continue
+        s3_headers.asks_admin({header: s3_headers.DIRECTIVES.get(header, "1")[0]})
         known = s3_headers.goes_on(header) or header in s3_headers.ENDS_HERE | SOURCES | {"content-length"}
         assert known, f"{header} of {name} would be dropped unread"
 

@@ -1,5 +1,7 @@
 """What an S3 request asks of whom."""
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,10 +84,40 @@ def refusal(method: str, raw: str, **headers: str) -> Reason:
         ("PUT", "/bkt/k", {"x_amz_copy_source": "other/../k"}, Reason.BAD_HEADER),
         ("PUT", "/bkt/k?renameObject", {"x_amz_rename_source": "bkt/a?versionId=1"}, Reason.BAD_HEADER),
         ("GET", "/bkt/k?X-Amz-Security-Token=t", {}, Reason.MISPLACED_TOKEN),
+        # Other stores than S3 Express pass over it, and replace the object.
+        ("PUT", "/bkt/k", {"x_amz_write_offset_bytes": "0"}, Reason.UNKNOWN_OPERATION),
+        ("PUT", "/bkt/k?x-amz-write-offset-bytes=7", {}, Reason.UNKNOWN_OPERATION),
     ],
 )
 def test_refused(method: str, raw: str, headers: dict[str, str], reason: Reason) -> None:
     assert refusal(method, raw, **headers) is reason
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("x-amz-metadata-directive", ("COPY", "REPLACE")),
+        ("x-amz-tagging-directive", ("COPY", "REPLACE")),
+        ("x-amz-object-annotation-directive", ("COPY", "EXCLUDE")),
+    ],
+)
+def test_a_directive_is_one_that_every_store_reads_alike(name: str, values: tuple[str, str]) -> None:
+    source, keyword = {"x_amz_copy_source": "bkt/s"}, name.replace("-", "_")
+    for value in values:
+        assert asked("PUT", f"/bkt/k?{name}={value}", **source).headers[name] == value
+        assert asked("PUT", "/bkt/k", **source, **{keyword: value}).headers[name] == value
+    for odd in ("", "replace", "Copy", "NEITHER", *(f"{value},{value}" for value in values)):
+        assert refusal("PUT", "/bkt/k", **source, **{keyword: odd}) is Reason.BAD_HEADER
+        assert refusal("PUT", f"/bkt/k?{name}={odd}", **source) is Reason.BAD_HEADER
+
+
+@pytest.mark.parametrize("value", [" REPLACE", "REPLACE  ", " ", "\tREPLACE", "a\u00a0"])
+def test_what_a_url_says_in_place_of_a_header_is_what_a_header_could_say(value: str) -> None:
+    """A store takes the spaces at its ends away, as for any header, and would read something else than was judged."""
+    for name in ("x-amz-metadata-directive", "x-amz-acl", "x-amz-meta-a"):
+        with pytest.raises(Refused):
+            asked("PUT", f"/bkt/k?{name}={quote(value)}", x_amz_copy_source="bkt/s")
+    assert asked("PUT", "/bkt/k?x-amz-meta-a=two%20words").headers["x-amz-meta-a"] == "two words"
 
 
 @pytest.mark.parametrize(
