@@ -72,3 +72,8 @@ def test_every_refusal_is_xml_but_to_head(reason: Reason, method: str) -> None:
     answer = S3().deny(head(method, "/bkt/k"), reason, REASONS[reason].hint, False, "web")
     assert answer.body.startswith(b"<?xml") is (method == "GET")
     assert (b"content-type", b"application/xml") in answer.headers
+
+
+@pytest.mark.parametrize("status", [200, 404, 412, 503])
+def test_a_stores_status_is_the_answer(status: int) -> None:
+    assert S3().answered("PUT", status) == status

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sidecar import target
 from sidecar.errors import Refused
@@ -148,6 +149,19 @@ def test_what_is_incomplete_or_contradicts_itself_is_refused(request_: Head, rea
         request_.headers.values["if"] = request_.headers.values.pop("if-")
         reason = Reason.UNKNOWN_OPERATION
     assert refusal(request_) is reason
+
+
+def test_at_a_content_address_nothing_is_copied_and_all_else_is_as_elsewhere() -> None:
+    addressed = replace(route(), content_address=True)
+    for method in ("COPY", "MOVE"):
+        assert refusal(head(method, destination="/dav/c"), addressed) is Reason.UNKNOWN_OPERATION
+    for request in (head("DELETE"), head("MKCOL"), head("PROPFIND"), head("PROPFIND", depth="0")):
+        assert WEBDAV.classify(request, addressed) == WEBDAV.classify(request, route())
+
+
+@pytest.mark.parametrize("status", [200, 207, 404, 412, 503])
+def test_a_stores_status_is_the_answer(status: int) -> None:
+    assert WEBDAV.answered("PUT", status) == status
 
 
 def test_names_that_begin_alike_do_not_lie_within_each_other() -> None:
