@@ -10,6 +10,7 @@ import typer
 
 from sidecar.cli.client_texts import CLIENTS, VARIABLE, Place
 from sidecar.cli.options import DEFAULT_CONFIG, ConfigOption, JsonOption, complain
+from sidecar.document import suggestion
 from sidecar.errors import SidecarError
 from sidecar.policy.compiled import Route, Workspace
 from sidecar.settings import Settings
@@ -43,7 +44,7 @@ def client_config(
     """
     known = CLIENTS.get(client)
     if known is None:
-        raise typer.BadParameter(f"{client!r}: one of {', '.join(CLIENTS)}", param_hint="CLIENT")
+        raise typer.BadParameter(f"{client!r} is unknown{suggestion(client, CLIENTS)}", param_hint="CLIENT")
     from sidecar.config import load  # loads cryptography: `--help` doesn't need it
 
     settings = load(config)

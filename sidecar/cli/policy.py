@@ -137,6 +137,8 @@ def explain(
     """
     if sum(said is not None for said in (token_file, basic_file, claims)) + anonymous != 1:
         raise typer.BadParameter("say exactly one of --token-file, --basic-file, --claims and --anonymous")
+    if method.startswith("/") and not path.startswith("/"):
+        raise typer.BadParameter(f"the method comes first: {path} {method}", param_hint="METHOD")
     from sidecar.cli.explain import Question, explain_request  # loads the parts that verify tokens
     from sidecar.config import load
 
@@ -153,6 +155,8 @@ def explain(
         _print(explanation)
         if method != method.upper() and explanation.reason == Reason.UNKNOWN_OPERATION:
             complain([f"note: methods are compared as they are written; did you mean {method.upper()}?"])
+        if not path.startswith("/") and explanation.reason == Reason.BAD_TARGET:
+            complain([f"note: a path begins with a slash; did you mean /{path}?"])
     if explanation.reason == Reason.POLICY_MISSING:
         complain(
             [

@@ -174,6 +174,15 @@ def test_a_method_in_lower_case_is_asked_as_it_is_and_noticed(folder: Path) -> N
     assert explain(folder, "BREW", "/oss/a").stderr == ""
 
 
+def test_explain_says_what_is_the_wrong_way_round(folder: Path) -> None:
+    config = folder / "sidecar.example.yaml"
+    turned = run("explain", "--config", config, "--anonymous", "/web/a", "GET")
+    assert turned.exit_code == 2
+    assert "the method comes first: GET /web/a" in turned.stderr
+    bare = run("explain", "--config", config, "--anonymous", "GET", "web/a")
+    assert bare.stderr == "note: a path begins with a slash; did you mean /web/a?\n"
+
+
 def test_explain_asks_who(folder: Path) -> None:
     config = ["--config", str(folder / "sidecar.example.yaml")]
     assert run("explain", "GET", "/web/a", *config).exit_code == 2

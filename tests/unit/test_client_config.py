@@ -14,6 +14,8 @@ from sidecar.cli.client_texts import CLIENTS
 from sidecar.cli.options import Exit
 from sidecar.cli.root import app
 from sidecar.profiles import PROFILES
+from tests.e2e.echo_store import EchoStore
+from tests.programs import require_program
 
 TOKEN = "asc_ci_aB3dE6gH9kLm_secret"
 CONFIG = """\
@@ -198,13 +200,55 @@ def test_files_name_the_variable(config: Path, client: str) -> None:
 
 def test_curl_shows_the_token_to_nobody_on_the_machine(config: Path, tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin/curl"
-    fake.write_text(f'#!/bin/sh\n{shutil.which("cat")} > "{tmp_path}/stdin"; echo "$@" > "{tmp_path}/args"\n')
+    fake, cat = tmp_path / "bin/curl", shutil.which("cat")
+    fake.write_text(
+        f'#!/bin/sh\n{cat} /dev/fd/3 > "{tmp_path}/config"; {cat} > "{tmp_path}/stdin"; echo "$@" > "{tmp_path}/args"\n'
+    )
     fake.chmod(0o755)
     text = told(config, "curl", "--route", "/more")
-    environment(text + "cache_curl a/b.tgz -T x", tmp_path, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
-    assert (tmp_path / "stdin").read_text() == f'header = "Authorization: Bearer {TOKEN}"\n'
-    assert (tmp_path / "args").read_text() == "-fsS -K - -T x https://cache.example.com/more/a/b.tgz\n"
+    environment(text + "echo mine | cache_curl a/b.tgz -T -", tmp_path, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
+    assert (tmp_path / "config").read_text() == f'header = "Authorization: Bearer {TOKEN}"\n'
+    assert (tmp_path / "stdin").read_text() == "mine\n"
+    address = "https://cache.example.com/more/a/b.tgz"
+    assert (tmp_path / "args").read_text() == f"-sS --fail-with-body -K /dev/fd/3 -T - {address}\n"
+
+
+@pytest.mark.parametrize("shell", ["bash", "dash"])
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_curl_uploads_what_it_is_given(config: Path, tmp_path: Path, shell: str, quote: str) -> None:
+    require_program("curl")
+    store = EchoStore(b"said the store")
+    try:
+        said = run(
+            config, "curl", "--workspace", "web", "--url", f"http://127.0.0.1:{store.port}",
+            "--token-file", str(tmp_path / "token's file"),
+        )  # fmt: skip
+        (tmp_path / "function").write_text(said.stdout)
+        (tmp_path / "file").write_bytes(b"from a file")
+        lines = f"""
+            set -e
+            eval {quote}$(cat function){quote}
+            printf 'from a pipe' | cache_curl piped -T -
+            cache_curl file -T file
+            cache_curl posted --data-binary @- < file
+            cache_curl read
+            printf left | {{ cache_curl read; cat; }}
+        """
+        done = subprocess.run(
+            [require_program(shell), "-c", lines], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "said the store" * 5 + "left"
+        assert [(each.method + b" " + each.target, each.body) for each in store.seen] == [
+            (b"PUT /web/piped", b"from a pipe"),
+            (b"PUT /web/file", b"from a file"),
+            (b"POST /web/posted", b"from a file"),
+            (b"GET /web/read", b""),
+            (b"GET /web/read", b""),
+        ]
+        assert {each.header(b"authorization")[0] for each in store.seen} == {f"Bearer {TOKEN}".encode()}
+    finally:
+        store.close()
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -245,7 +289,8 @@ def test_a_route_for_everything(config: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["maven2", "--workspace", "web"], Exit.INVALID, "one of nx, turborepo"),
+        (["ccach", "--workspace", "web"], Exit.INVALID, "'ccach' is unknown; did you mean 'ccache'?"),
+        (["xyz", "--workspace", "web"], Exit.INVALID, "'xyz' is unknown; allowed here: nx, turborepo"),
         (["nx", "--workspace", "wob"], Exit.FAILED, "there are: web"),
         (["nx", "--workspace", "web", "--route", "/web"], Exit.FAILED, "no route /web with client: nx"),
         (["nx", "--workspace", "web", "--url", "https://c/path"], Exit.INVALID, "without a path"),
