@@ -237,12 +237,13 @@ def git_lfs(place: Place) -> Told:
 
 
 def curl(place: Place) -> Told:
-    # By a configuration on standard input: what stands on a command line every user of the machine can read.
+    # By a configuration from a pipe: what stands on a command line every user of the machine can read. The pipe is descriptor 3, and
+    # curl's standard input the caller's, for `-T -` and `--data @-`; in one line, for an `eval` without quotes.
     return Told(
         None,
-        "cache_curl() { key=$1; shift; "
+        "cache_curl() { key=$1; shift; { "
         f'printf \'header = "Authorization: Bearer %s"\\n\' "{place.shell_token}"'
-        f' | curl -fsS -K - "$@" {shlex.quote(place.address)}/"$key"; }}\n',
+        f' | curl -sS --fail-with-body -K /dev/fd/3 "$@" {shlex.quote(place.address)}/"$key" 3<&0 <&4 4<&-; }} 4<&0; }}\n',
     )
 
 
