@@ -97,6 +97,13 @@ async def test_ids_are_never_given_again(opened: OpenStore) -> None:
     assert (await opened.root_keys.create(actor="test", now=1)).id == 4
 
 
+async def test_a_key_whose_private_half_lies_elsewhere_is_retired_as_any_other(opened: OpenStore) -> None:
+    made = await opened.root_keys.create(actor="test", now=1)
+    opened.root_keys.file(made.id).unlink()
+    assert (await opened.root_keys.retire(made.id, actor="test", now=2))[1]
+    assert await opened.root_keys.believed() == {}
+
+
 async def test_many_who_create_at_once_get_a_key_each(opened: OpenStore) -> None:
     made = await asyncio.gather(*(opened.root_keys.create(actor="test", now=1) for _ in range(5)))
     assert len({row.id for row in made}) == 5
