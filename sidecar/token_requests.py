@@ -36,7 +36,7 @@ class TokenRequestError(SidecarError):
         self.problems = tuple(problems)
 
 
-class WantedScope(Struct, frozen=True, forbid_unknown_fields=True):
+class WantedScope(Struct, frozen=True):
     """One entry of a token for several places, as asked for."""
 
     workspace: str

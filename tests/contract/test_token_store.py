@@ -334,7 +334,8 @@ async def test_an_older_state_of_a_row_put_back_is_accepted_by_whoever_has_not_h
 async def test_revoking_an_edited_row_does_not_put_our_seal_under_the_edit(opened: OpenStore) -> None:
     _, row = await create(opened, permissions=("read",))
     edit(opened, "UPDATE tokens SET permissions = 'admin'")
-    await opened.tokens.revoke(row.id, actor="a", now=NOW)
+    _, revoked = await opened.tokens.revoke(row.id, actor="a", now=NOW)
+    assert revoked
     assert opened.tokens.status(await opened.tokens.show(row.id), NOW) is Status.ALTERED
     assert [change.kind for change in await opened.store.changes_after(0)] == ["created", "revoked"]
 
