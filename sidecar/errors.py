@@ -3,6 +3,7 @@
 SidecarError
 ├── Refused            this request is answered with a reason and goes no further
 │   ├── CredentialRefused   the token is ours to judge and bad (401)
+│   ├── NoBucket            the store has no such bucket as it is asked for (502)
 │   └── Unavailable         something that must answer can't (503, 502, 504)
 ├── DocumentError      a file that a person wrote has problems: all of them, each with its line
 └── ClientGone         the client left; nobody is there to answer
@@ -38,6 +39,14 @@ class CredentialRefused(Refused):
         alone: nothing is granted to it."""
         super().__init__(reason, detail)
         self.principal = principal
+
+
+class NoBucket(Refused):
+    """The configuration names a bucket that the store doesn't have. No client can mend that."""
+
+    def __init__(self, bucket: str) -> None:
+        why = f"the store has no bucket {bucket}: mend the upstream's `s3.bucket`, or without it the route's `upstream_path`"
+        super().__init__(Reason.UPSTREAM_ERROR, why)
 
 
 class Unavailable(Refused):

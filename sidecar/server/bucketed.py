@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from sidecar.buckets import Receive, body_of, received
 from sidecar.decision import Decision
+from sidecar.errors import NoBucket
+from sidecar.model import Permission
 from sidecar.ports import Downstream, HeaderList
 from sidecar.s3.answer import DECLARATION, Answer
 from sidecar.s3.body import Body
@@ -33,6 +35,8 @@ _OF_THE_OLD_BODY = frozenset({
 })  # fmt: skip
 _PATIENT = "CompleteMultipartUpload"
 """Its answer may begin long before it is known: a store keeps the connection awake with spaces (S3 API Reference)."""
+_NO_BUCKET = b"<Code>NoSuchBucket</Code>"
+"""In an answer as it is written anew, so where both call the bucket differently: then the client named one that it has."""
 _HASHED = frozenset({"PutObject", "UploadPart"})
 _NAMES_KEYS = frozenset({"CompleteMultipartUpload", "CreateMultipartUpload", "ListParts"})
 
@@ -131,9 +135,16 @@ class Bucketed(Through):
     async def sink(self) -> int | None:
         return None if self._answer is not None or self._taken is not None else await self._inner.sink()
 
+    def _administers(self) -> bool:
+        """Whether it is about the bucket itself, which may well be missing: it is being made, or has just been removed."""
+        operation = self._sending.asked.operation
+        return operation.level is Level.BUCKET and operation.permission is Permission.ADMIN
+
     def finish(self) -> None:
         if self._answer is not None:
             written = self._answer.close()
+            if _NO_BUCKET in written and self._head is not None and not self._administers():
+                raise NoBucket(self._sending.place.store_bucket)
             if self._head is None:
                 written = written.removeprefix(DECLARATION)
             else:

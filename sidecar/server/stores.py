@@ -5,7 +5,7 @@ Nobody goes and asks: a store is judged by what happened to the requests that it
 
 import logging
 
-from sidecar.errors import Refused
+from sidecar.errors import NoBucket, Refused
 from sidecar.reasons import Reason
 
 STORE_FAILED = frozenset(
@@ -44,6 +44,8 @@ class StoreState:
             self.up, self._bad = False, "does not answer"
         elif refusal.reason is Reason.UPSTREAM_CREDENTIALS:
             self.up, self._bad = True, "refused the sidecar's own credentials"
+        elif isinstance(refusal, NoBucket):
+            self.up, self._bad = True, "does not have the bucket that it is asked for"
         else:
             return
         self.problem = str(refusal)

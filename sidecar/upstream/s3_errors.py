@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from msgspec import Struct
 
-from sidecar.errors import Refused
+from sidecar.errors import NoBucket, Refused
 from sidecar.ports import HeaderList
 from sidecar.reasons import Reason
 
@@ -84,7 +84,7 @@ def told(said: Said, bucket: str, region: str) -> Told:
     if code in _CREDENTIALS or status in (401, 403, 407) or (status == 400 and not said.body):
         raise Refused(Reason.UPSTREAM_CREDENTIALS, _why(said, bucket, region))
     if code == "NoSuchBucket":
-        raise Refused(Reason.UPSTREAM_ERROR, f"there is no bucket {bucket}")
+        raise NoBucket(bucket)
     headers = [(b"Content-Type", b"text/plain; charset=utf-8")]
     if status in (429, 503):
         after = said.header(b"retry-after")

@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from sidecar import target
-from sidecar.errors import Refused
+from sidecar.errors import NoBucket, Refused
 from sidecar.model import Head, Headers
 from sidecar.reasons import Reason
 from sidecar.s3.body import Body, open_body
@@ -23,6 +23,7 @@ from tests.contract.fake_downstream import FakeDownstream
 
 SAME = Place("bkt", "", "bkt", "", "")
 MAPPED = Place("bkt", "team/", "real", "x/", "")
+WHOLE = Place("bkt", "", "real", "", "")
 CRC = "x-amz-checksum-crc32"
 
 
@@ -142,6 +143,35 @@ def test_what_is_called_alike_and_what_names_nothing_passes_untouched() -> None:
 def test_errors_name_the_clients_too() -> None:
     got = answered(made("GET", "/bkt/team/k"), 404, [b"<Error><Code>NoSuchKey</Code><Key>x/k</Key></Error>"])
     assert b"<Code>NoSuchKey</Code><Key>team/k</Key>" in b"".join(got.pieces)
+
+
+MISSING = [b"<Error><Code>NoSuchBucket</Code><Message>m</Message><BucketName>real</BucketName></Error>"]
+
+
+@pytest.mark.parametrize(
+    "line", ["GET /bkt/team/k", "PUT /bkt/team/k", "GET /bkt?list-type=2&prefix=team%2F", "POST /bkt/team/k?uploadId=u"]
+)
+def test_a_bucket_that_the_configuration_misspells_is_not_the_clients_fault(line: str) -> None:
+    with pytest.raises(NoBucket, match="the store has no bucket real: mend") as refused:
+        answered(made(*line.split(" ")), 404, MISSING)
+    assert refused.value.reason is Reason.UPSTREAM_ERROR
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [
+        ("GET /bkt/k", SAME),
+        ("GET /bkt?list-type=2", SAME),
+        ("DELETE /bkt", WHOLE),
+        ("PUT /bkt", WHOLE),
+        ("GET /bkt?policy", WHOLE),
+    ],
+)
+def test_who_calls_the_bucket_as_the_store_does_or_administers_it_hears_that_it_is_missing(
+    line: str, place: Place
+) -> None:
+    got = answered(made(*line.split(" "), place), 404, MISSING)  # type: ignore[arg-type]
+    assert (got.status, b"<Code>NoSuchBucket</Code>" in got.answer) == (404, True)
 
 
 def test_a_store_that_takes_its_time_keeps_the_client_awake() -> None:

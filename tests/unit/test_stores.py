@@ -2,17 +2,19 @@
 
 import pytest
 
-from sidecar.errors import Refused, Unavailable
+from sidecar.errors import NoBucket, Refused, Unavailable
 from sidecar.reasons import Reason
 from sidecar.server.stores import QUIET, StoreState
 
 DOWN = Unavailable(Reason.UPSTREAM_UNREACHABLE, "connection refused")
 SILENT = Unavailable(Reason.UPSTREAM_TIMEOUT, "silent for too long")
 LOCKED = Refused(Reason.UPSTREAM_CREDENTIALS, "the store answered 401")
+NOWHERE = NoBucket("acme")
 REDIRECT = Refused(Reason.UPSTREAM_REDIRECT)
 
 SAID_DOWN = "the upstream s does not answer: upstream_unreachable: connection refused"
 SAID_LOCKED = "the upstream s refused the sidecar's own credentials: upstream_credentials: the store answered 401"
+SAID_NOWHERE = f"the upstream s does not have the bucket that it is asked for: {NOWHERE}"
 SAID_AGAIN = "the upstream s answers again"
 
 Told = tuple[float, Refused | None]
@@ -38,6 +40,7 @@ def told(caplog: pytest.LogCaptureFixture, *answers: Told) -> list[str]:
         ([(0, None), (1, DOWN), (2, None), (3, None)], [SAID_DOWN, SAID_AGAIN]),
         ([(0, LOCKED), (1, LOCKED), (2, None)], [SAID_LOCKED, SAID_AGAIN]),
         ([(0, DOWN), (QUIET, LOCKED)], [SAID_DOWN, SAID_LOCKED]),
+        ([(0, NOWHERE), (1, NOWHERE), (2, None)], [SAID_NOWHERE, SAID_AGAIN]),
         ([(0, REDIRECT)], []),
     ],
 )
