@@ -121,7 +121,11 @@ REASONS: dict[Reason, Row] = {
     ),
     Reason.NO_ROUTE: Row(404, _DENY, "No workspace is served at this path; check the URL's first segments."),
     Reason.NO_TOKEN: Row(401, _UNAUTH, "A token is needed: send it as Bearer, or as the password of Basic."),
-    Reason.BAD_TOKEN: Row(401, _UNAUTH, "The token is not valid here; create a new one or check that it is complete."),
+    Reason.BAD_TOKEN: Row(
+        401,
+        _UNAUTH,
+        "The token is not valid here; create a new one, or check that it is complete, and sent as Bearer or as the password of Basic.",
+    ),
     Reason.EXPIRED: Row(401, _UNAUTH, "The token has expired; create a new one."),
     Reason.REVOKED: Row(401, _UNAUTH, "The token has been revoked; create a new one."),
     Reason.UNKNOWN_ACCESS_KEY: Row(

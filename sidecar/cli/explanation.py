@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypedDict
 
 from msgspec import Struct
 
-from sidecar.model import Permissions, Principal
-from sidecar.policy.compiled import Rule
+from sidecar.model import Permissions, Principal, PrincipalKind
+from sidecar.policy.compiled import Rule, Workspace
 from sidecar.policy.trace import ActionTrace, Trace, listed
 from sidecar.reasons import REASONS
 
@@ -71,6 +71,8 @@ class Explanation(Struct, frozen=True):
     """The last day of the workspace's report mode, where it says one."""
     would_deny: str | None = None
     """What will refuse it once report mode is over, where that alone lets it through."""
+    ceiling_why: str | None = None
+    """Why the ceiling is nothing, where the policy has one for such callers."""
     if_exists: "Explanation | None" = None
     """What it is if the key exists, where the answer depends on that and the question doesn't say."""
     if_missing: "Explanation | None" = None
@@ -94,7 +96,8 @@ class Explanation(Struct, frozen=True):
         said.extend((f"limit      {limit}", plain) for limit in self.limits)
         if self.actions:
             said.append((f"anonymous  {_words(self.anonymous_level)}", plain))
-            said.append((f"ceiling    {_words(self.ceiling)}", plain))
+            why = f": {self.ceiling_why}" if self.ceiling_why is not None else ""
+            said.append((f"ceiling    {_words(self.ceiling)}{why}", plain))
         for rule in self.rules:
             where = f" on {rule.path}" if rule.path is not None else ""
             said.append(
@@ -169,7 +172,16 @@ def explanation_of(request: str, decision: "Decision", trace: Trace) -> Explanat
         actions=[_action_line(step) for step in trace.actions],
         report_until=_last_day(workspace.report_until) if workspace is not None else None,
         would_deny=decision.would_deny,
+        ceiling_why=_no_member(workspace, decision.principal, trace),
     )
+
+
+def _no_member(workspace: Workspace | None, principal: Principal | None, trace: Trace) -> str | None:
+    if workspace is None or principal is None or not trace.actions or trace.ceiling or not workspace.personal_tokens:
+        return None
+    if (principal.token_kind or principal.kind) is not PrincipalKind.PERSONAL:
+        return None
+    return f"{principal.subject} is neither in members.users nor in a group of members.groups"
 
 
 def _last_day(until: float | None) -> str | None:

@@ -23,6 +23,7 @@ _OPAQUE = re.compile(r"[A-Za-z][A-Za-z0-9]*_(?:pat|ci)_[0-9A-Za-z]{12}_[0-9A-Za-
 _JWT = re.compile(r"ey[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*")
 _BISCUIT = re.compile(r"[CE][A-Za-z0-9_-]{199,}={0,2}")
 """Its first block alone, with its key and its signature, has more."""
+_MISPLACED = "a token in another place than it belongs: send it as Bearer, or as the password of Basic"
 _SAME_SITE = frozenset({"same-origin", "none"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
@@ -52,7 +53,8 @@ def find(head: Head, extra_headers: tuple[str, ...] = ()) -> Secret | None:
     if scheme == "basic":
         _refuse_cross_site(values)
         return _password(rest)
-    raise CredentialRefused(Reason.BAD_TOKEN, "unknown scheme of Authorization")
+    misplaced = looks_like_token(rest.strip(" ") or authorization)
+    raise CredentialRefused(Reason.BAD_TOKEN, _MISPLACED if misplaced else "unknown scheme of Authorization")
 
 
 def carrier(head: Head, extra_headers: tuple[str, ...] = ()) -> str:
@@ -154,6 +156,8 @@ def _password(encoded: str) -> Secret:
     user, _, password = pair.partition(":")
     if looks_like_token(user) and looks_like_token(password):
         raise Refused(Reason.TWO_CREDENTIALS, "Basic with a token on either side")
+    if not password and looks_like_token(user):
+        raise CredentialRefused(Reason.BAD_TOKEN, _MISPLACED)
     if not password.isprintable():
         raise CredentialRefused(Reason.BAD_TOKEN, "Basic with a control character in the password")
     if password[:1] == " ":

@@ -45,6 +45,7 @@ CODES: dict[Reason, tuple[int, str]] = {
 }
 """Status and code where they are particular; all else goes by the reason's status."""
 
+NO_BUCKET = "No workspace has this bucket, or this part of it; check the bucket's name and how the key begins."
 _BY_STATUS = {
     400: (400, "InvalidRequest"),
     401: (401, "AccessDenied"),
@@ -59,6 +60,8 @@ def refusal(
     head: Head | None, reason: Reason, hint: str, challenge: bool, workspace: str, request_id: str = ""
 ) -> LocalAnswer:
     """As `Profile.deny`, with the id that the audit record has."""
+    if reason is Reason.NO_ROUTE:
+        hint = NO_BUCKET
     plain = denial.plain(head, reason, hint, challenge, workspace)
     status, code = CODES.get(reason) or _BY_STATUS.get(plain.status) or (plain.status, "InternalError")
     if reason is Reason.MALFORMED_BODY and head is not None and head.method == "POST":

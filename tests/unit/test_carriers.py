@@ -121,6 +121,14 @@ def test_present_and_malformed_is_a_bad_token_never_nobody(value: str) -> None:
     assert found(head(authorization=value)) is Reason.BAD_TOKEN
 
 
+@pytest.mark.parametrize("value", [JWT, OPAQUE, f"Token {JWT}", f"token  {OPAQUE}", basic(OPAQUE, ""), basic(JWT, "")])
+def test_a_token_in_the_wrong_place_is_told_the_right_one(value: str) -> None:
+    with pytest.raises(Refused, match="send it as Bearer, or as the password of Basic") as caught:
+        carriers.find(head(authorization=value))
+    assert caught.value.reason is Reason.BAD_TOKEN
+    assert all(token not in str(caught.value) for token in (JWT, OPAQUE))
+
+
 @pytest.mark.parametrize(
     "value", ["", "Bearer", "bearer:", "Bearer ", f"{JWT} {JWT}", f"{JWT}\t", "tökén", f"Basic {JWT}", "a" * 8193]
 )

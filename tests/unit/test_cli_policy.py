@@ -226,6 +226,28 @@ def test_explain_verifies_a_token_as_in_service(tmp_path: Path) -> None:
     assert asked("GET", "/example/a")["reason"] == "bad_token"
 
 
+def test_explain_says_that_a_persons_token_is_no_members(tmp_path: Path) -> None:
+    def sidecar(*arguments: object) -> Result:
+        return CliRunner().invoke(root.app, [str(argument) for argument in arguments])
+
+    assert sidecar("init", tmp_path).exit_code == 0
+    config = ["--config", tmp_path / "sidecar.yaml"]
+    (tmp_path / "policies/team.yaml").write_text(
+        "workspace: team\nroutes: [{path: /team, client: plain, upstream: local}]\n"
+        "members: {users: [ada@example.com]}\npersonal_tokens: read\n"
+    )
+    said = {}
+    for name in ("ada", "eve"):
+        made = sidecar("token", "create", "--kind", "personal", "--subject", f"{name}@example.com", *config)
+        assert made.exit_code == 0, made.output
+        (tmp_path / "token").write_text(made.stdout)
+        said[name] = sidecar("policy", "explain", "--token-file", tmp_path / "token", "GET", "/team/a", *config).stdout
+    assert "ceiling    read\n" in said["ada"]
+    assert (
+        "ceiling    none: eve@example.com is neither in members.users nor in a group of members.groups\n" in said["eve"]
+    )
+
+
 def test_explain_knows_an_old_shared_password_as_clients_send_it(tmp_path: Path) -> None:
     def sidecar(*arguments: object) -> Result:
         return CliRunner().invoke(root.app, [str(argument) for argument in arguments])

@@ -10,7 +10,7 @@ from botocore.parsers import create_parser
 from sidecar import target
 from sidecar.model import Head, Headers
 from sidecar.profiles.profile import LocalAnswer
-from sidecar.profiles.s3_errors import CODES, document, is_signed, numbered, refusal
+from sidecar.profiles.s3_errors import CODES, NO_BUCKET, document, is_signed, numbered, refusal
 from sidecar.reasons import REASONS, Outcome, Reason
 
 SHAPE = botocore.session.get_session().get_service_model("s3").operation_model("PutObject").output_shape
@@ -40,7 +40,8 @@ def parsed(got: LocalAnswer) -> Any:
 def test_every_refusal_is_read_by_botocore(reason: Reason) -> None:
     read = parsed(answer(reason, head()))
     assert read["Error"]["Code"]
-    assert read["Error"]["Message"] == f"{REASONS[reason].hint} ({reason})"
+    hint = REASONS[reason].hint if reason is not Reason.NO_ROUTE else NO_BUCKET
+    assert read["Error"]["Message"] == f"{hint} ({reason})"
     assert read["Error"]["Resource"] == "/b/k%26%3C"
     assert (
         read["ResponseMetadata"]["RequestId"] == read["ResponseMetadata"]["HTTPHeaders"]["x-amz-request-id"] == "req-1"
