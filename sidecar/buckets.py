@@ -67,6 +67,8 @@ class Settled(Struct, frozen=True):
     sending: Sending | None = None
     answer: LocalAnswer | None = None
     """What is said in place of a refusal, where nothing is asked of the store."""
+    removed: tuple[Route, str] | None = None
+    """What a renaming takes away: the route that it is reached by, and the key there."""
 
 
 async def settle(
@@ -103,12 +105,13 @@ async def settle(
     if verdict.existence_needed:
         there = asked.operation.name in _ALTERS or await exists(route, here.path(asked.key))
         verdict = judge(route.workspace, actions, there)
-    source, detail = None, ""
+    source, detail, removed = None, "", None
     occupied = there is True and not verdict.allowed and asked.operation.name not in _ALTERS
     if asked.source is not None:
         where = f"{asked.source.bucket}/{asked.source.key}"
         if verdict.allowed:
-            source, of_source = _source(asked, asked.source, here, route, routes, stores, judge)
+            source, of_source, owner, key = _source(asked, asked.source, here, route, routes, stores, judge)
+            removed = (owner, key) if Permission.DELETE in request.source_permissions(asked) else None
             detail = f"reads {where}"
             if not of_source.allowed:
                 verdict, detail = of_source, f"may not read {where}"
@@ -122,7 +125,7 @@ async def settle(
     ready = sending(
         asked, head, here, source=source, deleted=deleted, only_creates=there is False and store.conditional
     )
-    return Settled(verdict, route, actions, there, occupied, detail, ready)
+    return Settled(verdict, route, actions, there, occupied, detail, ready, removed=removed)
 
 
 async def _judged(judge: Judge, workspace: str, actions: tuple[Action, ...]) -> Verdict:
@@ -189,8 +192,8 @@ def _source(
     routes: Routes,
     stores: Mapping[str, Store],
     judge: Judge,
-) -> tuple[CopySource, Verdict]:
-    """The source as the store calls it, and what its own workspace says."""
+) -> tuple[CopySource, Verdict, Route, str]:
+    """The source as the store calls it, what its own workspace says, and its route and key there."""
     owner = buckets.owner(routes, source.bucket, source.key)
     if owner is None:
         raise Refused(Reason.NO_ROUTE, "no workspace has the copy's source")
@@ -204,7 +207,7 @@ def _source(
     key = request.relative(source.key, there.prefix.removesuffix("/"))
     actions = tuple(Action(permission, key) for permission in request.source_permissions(asked))
     stored = CopySource(there.store_bucket, there.object_name(source.key), source.version_id, source.oddities)
-    return stored, judge(owner.workspace, actions, None)
+    return stored, judge(owner.workspace, actions, None), owner, key
 
 
 def body_of(asked: Asked, head: Head, signed: Presented | None, chunks: ChunkSigning | None) -> Body | None:

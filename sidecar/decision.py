@@ -64,6 +64,8 @@ class Decision(Struct):
     """The headers for the store where they aren't those that were read; its answer may be a multistatus then."""
     sending: Sending | None = None
     """Of an S3 client's request: what the store gets, all of it written anew."""
+    removed: tuple[Route, str] | None = None
+    """The key of a route that it takes away besides what its actions say: a renaming's source."""
     cache: CacheResult | None = None
     circumstances: Circumstances | None = None
     """Where the principal's token carries checks."""

@@ -324,7 +324,7 @@ class Gate:
         decision.route, decision.actions, decision.sending = settled.route, settled.actions, settled.sending
         decision.answer = settled.answer
         decision.workspace = workspace = snapshot.workspaces[settled.route.workspace]
-        decision.detail, decision.exists = settled.detail, settled.occupied
+        decision.detail, decision.exists, decision.removed = settled.detail, settled.occupied, settled.removed
         if asking.trace is not None:
             fresh = LastRead(circumstances=last.circumstances)
             both = bucket_routes.in_both_forms(settled.actions)

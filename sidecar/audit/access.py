@@ -12,6 +12,19 @@ from sidecar.model import Action, Permission, Principal, PrincipalKind, Secret
 from sidecar.reasons import Outcome, Reason
 
 
+class Key(Struct, frozen=True):
+    """A key that a request changes, where the request's own path doesn't name it."""
+
+    permission: Permission
+    name: str
+    """With a slash at its end where it stands for all keys below, too."""
+    path: str
+    """By which a client asks for it, percent-encoded."""
+    workspace: str
+    upstream: str
+    container: str = ""
+
+
 class Access(Struct, frozen=True, eq=False, kw_only=True):
     """What is known of a request once it has been decided, in plain values."""
 
@@ -56,6 +69,12 @@ class Access(Struct, frozen=True, eq=False, kw_only=True):
     """What the reason means here, for operators' eyes: it is never told to the caller and holds no secret."""
     trace: Trace = Trace()
     would_deny: Reason | None = None
+    operation: str = ""
+    """What an S3 tool's request is called by AWS; empty for others, and for what was not let through."""
+    key_path: str = ""
+    """By which a client asks for the first of the actions' keys; empty where `path` is that."""
+    further: tuple[Key, ...] = ()
+    """Other keys that it changes: each has records of its own."""
     """What will refuse it once report mode is over."""
 
 

@@ -41,6 +41,7 @@ class Request(Struct):
     path: str | None = None
     query: str | None = None
     user_agent: str | None = None
+    operation: str | None = None
 
 
 class Response(Struct):
@@ -54,6 +55,7 @@ class Resource(Struct):
     container: str | None = None
     name: str | None = None
     digest: str | None = None
+    path: str | None = None
 
 
 class Decision(Struct):

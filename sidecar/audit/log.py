@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Protocol
 
 from sidecar.audit.record import Records
 from sidecar.audit.sinks import Sink
@@ -118,14 +118,15 @@ class AuditLog:
         elif self._lingering is None and self._loop is not None:
             self._lingering = self._loop.call_later(LINGER, self._lingered)
 
-    async def commit(self, record: bytes) -> None:
-        """Strict: returns when at least one required sink has taken the record. Where none is required, it is `put`.
+    async def commit(self, *records: bytes) -> None:
+        """Strict: returns when at least one required sink has taken each record. Where none is required, it is `put`.
 
         Raises `Unavailable(AUDIT_UNAVAILABLE)` when each required sink refused, the queue is full, or after 1 s. The record may
         be written nevertheless: an intent without a completion says that the request did not take place.
         """
         if not self._any_required:
-            self.put(record)
+            for record in records:
+                self.put(record)
             return
         loop = self._loop
         if loop is None or self._thread is None:
@@ -133,12 +134,15 @@ class AuditLog:
         if self._full():
             self._drop()
             raise Unavailable(Reason.AUDIT_UNAVAILABLE, "the audit queue is full")
-        taken: asyncio.Future[None] = loop.create_future()
-        self._enqueue(record, taken)
+        waiting: list[asyncio.Future[None]] = []
+        for record in records:
+            taken = loop.create_future()
+            self._enqueue(record, taken)
+            waiting.append(taken)
         self._wake_up()
-        timer = loop.call_later(self._commit_timeout, _give_up, taken)
+        timer = loop.call_later(self._commit_timeout, _give_up, waiting)
         try:
-            await taken
+            await (waiting[0] if len(waiting) == 1 else asyncio.gather(*waiting))
         finally:
             timer.cancel()
 
@@ -290,6 +294,5 @@ def _settle(waiting: Sequence["asyncio.Future[None]"], detail: str | None) -> No
             taken.set_exception(Unavailable(Reason.AUDIT_UNAVAILABLE, detail))
 
 
-def _give_up(taken: "asyncio.Future[Any]") -> None:
-    if not taken.done():
-        taken.set_exception(Unavailable(Reason.AUDIT_UNAVAILABLE, "the audit sinks did not answer in time"))
+def _give_up(waiting: Sequence["asyncio.Future[None]"]) -> None:
+    _settle(waiting, "the audit sinks did not answer in time")

@@ -6,13 +6,17 @@ learnt on the way, so a pass begins with the oldest record, also where only the 
 
 from collections.abc import Iterator
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from sidecar.audit.lineage import Lineage
 from sidecar.audit.lines import Record, record_of
+from sidecar.credentials.revocation_names import is_block
 
 MOST_PENDING = 4_096
 """Intents whose completion is still to come."""
+MOST_UNPLACED = 10_000
+"""Revocations of Biscuits' blocks that nobody has used yet."""
+_OF_BLOCK = b'"token_id":"biscuit:'
 _REFUSED = frozenset({"deny", "unauthenticated"})
 _WRITES = frozenset({"object.write", "object.overwrite", "object.delete", "object.admin"})
 
@@ -45,6 +49,8 @@ class Use(Struct, frozen=True):
     """Who did it, of what happened to the token."""
     finished: bool
     """False: the record of its end is missing, so what came of it is not known."""
+    request_id: str | None = None
+    """The same in what one request did to several keys."""
 
     @property
     def wrote(self) -> bool:
@@ -59,7 +65,8 @@ class Query:
         self._since = since
         self._denied = denied
         self._lineage = Lineage(token_id)
-        self._pending: dict[str, Use] = {}
+        self._pending: dict[tuple[str, str | None, str | None], Use] = {}
+        self._unplaced: list[Use] = []
         self.records = 0
         """Records that were read; the others didn't name the token."""
         self.unreadable = 0
@@ -71,7 +78,7 @@ class Query:
 
     def add(self, line: bytes) -> Use | None:
         """One line of an audit file: what it says of the token, if anything."""
-        if not self._lineage.may_name(line):
+        if not self._lineage.may_name(line) and _OF_BLOCK not in line:
             if not line.startswith(b"{"):
                 self.unreadable += 1
             return None
@@ -86,8 +93,10 @@ class Query:
         return use
 
     def unfinished(self) -> Iterator[Use]:
-        """Requests of which only the beginning was met. To be asked at the end."""
-        for use in self._pending.values():
+        """Requests of which only the beginning was met, and revocations of what was narrowed, where that was used after it alone. To be
+        asked at the end."""
+        placed = [use for use in self._unplaced if self._lineage.narrowed(use.token_id) is not None]
+        for use in sorted([*placed, *self._pending.values()], key=lambda use: use.time):
             if use.time >= self._since and not self._denied:
                 yield use
 
@@ -118,14 +127,15 @@ class Query:
             token_name=actor.token_name,
             by=None,
             finished=record.stage == "complete",
+            request_id=record.request.id,
         )
-        request_id = record.request.id or ""
+        request = record.request.id or "", record.workspace, name
         if record.stage == "intent":
             if len(self._pending) >= MOST_PENDING:
                 self._pending.pop(next(iter(self._pending)))
-            self._pending[request_id] = use
+            self._pending[request] = use
             return None
-        self._pending.pop(request_id, None)
+        self._pending.pop(request, None)
         return use
 
     def _event(self, record: Record) -> Use | None:
@@ -133,14 +143,14 @@ class Query:
         named = changes.token_id if changes is not None else None
         if changes is None or named is None:
             return None
+        narrowed = self._lineage.narrowed(named)
         # What has no row of its own is named with its kind: `jwt:ISSUER:JTI`, `biscuit:ID`.
-        if not self._lineage.born(changes) and named not in self._lineage and not named.endswith(f":{self._wanted}"):
-            return None
-        return Use(
+        known = self._lineage.born(changes) or named in self._lineage or named.endswith(f":{self._wanted}")
+        use = Use(
             time=record.time,
             token_id=named,
             block=None,
-            derived=named != self._wanted and named in self._lineage,
+            derived=(named != self._wanted and named in self._lineage) if narrowed is None else narrowed,
             kind="token",
             action=record.action,
             outcome=record.outcome,
@@ -158,3 +168,8 @@ class Query:
             by=record.actor.principal,
             finished=True,
         )
+        if known or narrowed is not None:
+            return use
+        if len(self._unplaced) < MOST_UNPLACED and is_block(named):
+            self._unplaced.append(structs.replace(use, derived=True))
+        return None

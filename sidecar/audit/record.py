@@ -1,14 +1,14 @@
-"""From what is known of an event to its record: one line of JSON."""
+"""From what is known of an event to its record: one line of JSON. A request that changes several keys has one for each of them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Raw
 
 from sidecar.audit import redact
-from sidecar.audit.access import Access, Completion
+from sidecar.audit.access import Access, Completion, Key
 from sidecar.audit.frame import HOLE, THREE_DIGITS, Frame
 from sidecar.audit.parties import Parties
 from sidecar.audit.record_id import record_id
@@ -32,6 +32,9 @@ from sidecar.reasons import Outcome
 
 _STRENGTH = {permission: rank for rank, permission in enumerate(Permission)}
 _ACTION_NAMES = {permission: f"object.{permission}" for permission in Permission}
+_BRIEFLY = ((256, 16), (32, 4))
+_BRIEF = 4096
+"""Bytes of a further key's record, without the key."""
 _SEVERITY = {Outcome.ALLOW: "info", Outcome.DENY: "info", Outcome.UNAUTHENTICATED: "info", Outcome.ERROR: "error"}
 _NO_REQUEST, _NO_RESPONSE, _NO_CLIENT = Request(), Response(), Client()
 _NO_RESOURCE, _NO_DECISION, _NO_TRACE = Resource(), Decided(), Trace()
@@ -40,6 +43,14 @@ _NO_RESOURCE, _NO_DECISION, _NO_TRACE = Resource(), Decided(), Trace()
 def _name(action: Action) -> str:
     """The key; with a slash where it stands for all keys below, too."""
     return redact.text(f"{action.key}/" if action.below else action.key)
+
+
+def _resource(key: Key) -> Resource:
+    found = Resource(
+        key.upstream or None, key.container or None, redact.text(key.name), path=redact.text(key.path) or None
+    )
+    whole: Resource = redact.fit(found, STRING_LIMIT, 0)
+    return whole
 
 
 def _decided(access: Access, detail: str) -> Decided:
@@ -71,6 +82,29 @@ class Records:
         The first record of a request has the request's id as its own; `follows` says that there was one before.
         """
         return self._encode(self._access(access, now, end, record_id(now) if follows else access.request_id))
+
+    def further(self, access: Access, now: float, end: Completion | None = None) -> Iterator[bytes]:
+        """The same of the request's other keys, one after another, and all with its id.
+
+        Other texts than the key's are cut earlier in them: one request may have a thousand.
+        """
+        if not access.further:
+            return
+        record = self._access(access, now, end, access.request_id)
+        for limit, items in _BRIEFLY:
+            brief = redact.fit(record, limit, items)
+            line = ENCODER.encode(
+                msgspec.structs.replace(brief, id=HOLE, action=HOLE, workspace=HOLE, resource=HOLE, changes=None)
+            )
+            if len(line) <= _BRIEF:
+                break
+        a, b, c, d, e = line.split(b"\0")
+        encode = ENCODER.encode
+        for key in access.further:
+            event_id, action, workspace = (
+                encode(each) for each in (record_id(now), _ACTION_NAMES[key.permission], key.workspace or None)
+            )
+            yield b"".join((a, event_id, b, action, c, workspace, d, encode(_resource(key)), e))
 
     def frame(self, access: Access, now: float, end: Completion) -> Frame | None:
         """For the records of further requests that are like this one; see `framed`. `None` where it has to be shortened."""
@@ -111,7 +145,10 @@ class Records:
                 changes = next(({"destination": _name(item)} for item in actions if item.creates), None)
             digest = None if end is None else end.digest
             action = _ACTION_NAMES[strongest]
-            resource = Resource(access.upstream or None, access.container or None, _name(first), None, digest)
+            path_of_key = redact.text(access.key_path) or None
+            resource = Resource(
+                access.upstream or None, access.container or None, _name(first), None, digest, path_of_key
+            )
         outcome, reason, bytes_in, duration_ms, response = access.outcome, access.reason, None, None, _NO_RESPONSE
         if end is not None:
             outcome, reason, bytes_in = end.outcome or outcome, end.reason or reason, end.bytes_in
@@ -141,6 +178,7 @@ class Records:
                 redact.query(access.query) or None,
                 agent or None,
                 bytes_in,
+                access.operation or None,
             ),
             response,
             self._parties.client(access),
@@ -256,8 +294,10 @@ class Records:
                 return line
         except UnicodeEncodeError:
             pass
+        whole, replace = redact.fit(record.resource, STRING_LIMIT, 0), msgspec.structs.replace
         for limit, items in ((STRING_LIMIT, 64), (256, 16), (32, 4)):
-            line = ENCODER.encode(redact.fit(record, limit, items))
+            # Which key it is stays: whoever asks could say so much else that it were lost.
+            line = ENCODER.encode(replace(redact.fit(record, limit, items), resource=whole))
             if len(line) <= RECORD_LIMIT:
                 return line
-        return ENCODER.encode(redact.fit(msgspec.structs.replace(record, changes={redact.CUT: "truncated"}), 32, 4))
+        return ENCODER.encode(redact.fit(replace(record, changes={redact.CUT: "truncated"}), 32, 4))

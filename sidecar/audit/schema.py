@@ -42,6 +42,7 @@ class Request(Struct, frozen=True, gc=False):
     query: str | None = None
     user_agent: str | None = None
     bytes: int | None = None
+    operation: str | None = None
 
 
 class Response(Struct, frozen=True, gc=False):
@@ -91,6 +92,7 @@ class Resource(Struct, frozen=True, gc=False):
     name: str | None = None
     version: str | None = None
     digest: str | None = None
+    path: str | None = None
 
 
 class Decided(Struct, frozen=True, gc=False):

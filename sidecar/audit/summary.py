@@ -70,6 +70,8 @@ class Summary(Struct):
     old_passwords: dict[tuple[str, str], OldPasswordUse] = field(default_factory=dict)
     not_told_apart: int = 0
     """Requests of further callers or peers."""
+    last_request: str | None = None
+    """Of what it did to several keys each has a record, one after another."""
 
     def add(self, line: bytes) -> None:
         """One line of an audit file."""
@@ -81,12 +83,14 @@ class Summary(Struct):
         self.first, self.last = _span(self.first, self.last, record.time)
         if record.kind != "access" or record.stage != "complete":
             return
+        again = record.resource.path is not None and record.request.id == self.last_request
+        self.last_request = record.request.id
         if record.decision.would_deny is not None:
-            self._refusal(record, record.decision.would_deny)
-        if record.actor.type == "legacy":
+            self._refusal(record, record.decision.would_deny, again)
+        if record.actor.type == "legacy" and not again:
             self._old_password(record)
 
-    def _refusal(self, record: Record, reason: str) -> None:
+    def _refusal(self, record: Record, reason: str, again: bool) -> None:
         actor = record.actor
         kind = actor.type or "unknown"
         issuer = actor.owner or "" if kind == "jwt" else ""
@@ -97,7 +101,7 @@ class Summary(Struct):
                 self.not_told_apart += 1
                 return
             known = self.callers[caller] = Refusals(caller)
-        known.count += 1
+        known.count += not again
         known.permissions.add(record.action.removeprefix("object."))
         known.first, known.last = _span(known.first, known.last, record.time)
         groups = frozenset(actor.groups or ())
@@ -107,6 +111,8 @@ class Summary(Struct):
         if key not in known.keys and len(known.keys) < KEYS:
             known.keys.append(key)
         peer = _peer(record)
+        if again:
+            return
         if peer in known.peers or len(known.peers) < PEERS:
             known.peers[peer] = known.peers.get(peer, 0) + 1
         else:

@@ -1,6 +1,6 @@
 """What S3 tools' requests did to their keys, as the records tell: an upload in parts is many requests and one write, and tags write nothing.
 
-Law: parts make a digest only where each of them has one record or several that agree, and they are as many as the store says it put
+Law: the operation's name says it, and where a record has none a query that isn't whole hides nothing: then it was a write. Parts make a digest only where each of them has one record or several that agree, and they are as many as the store says it put
 together. Memory is bounded.
 """
 
@@ -8,6 +8,7 @@ import hashlib
 from collections import OrderedDict
 from urllib.parse import parse_qsl
 
+from sidecar.audit import redact
 from sidecar.audit.lines import Record
 from sidecar.s3.operations import IGNORED
 
@@ -17,6 +18,10 @@ _SHA256, _TAG = "sha256:", "etag:"
 _SAY_NOTHING = IGNORED | {"versionId"}
 _CONTENT = frozenset({"renameObject"})
 """Parameters with which a write is one of the key's content."""
+_DELETIONS = frozenset({"DeleteObject", "DeleteObjects"})
+_WRITES = frozenset({"PutObject", "CopyObject", "RenameObject", "CompleteMultipartUpload"}) | _DELETIONS
+"""What changes the content of its keys, whichever permission it takes."""
+_PARTS = frozenset({"UploadPart", "UploadPartCopy"})
 
 _Place = tuple[str | None, str | None, str]
 
@@ -29,7 +34,14 @@ class Uploads:
 
     def changes(self, record: Record) -> bool:
         """Whether a write or deletion changes what the key holds; what a part of an upload is, is learnt."""
-        if record.request.protocol != "s3" or record.action == "object.delete":
+        operation = record.request.operation
+        if record.request.protocol != "s3":
+            return True
+        if operation is not None:
+            if operation in _PARTS and "uploadId" in (asked := _query(record)):
+                self._learn(record, asked)
+            return operation in _WRITES
+        if record.action == "object.delete" or (record.request.query or "").endswith(redact.CUT):
             return True
         asked = _query(record)
         if "uploadId" in asked:
@@ -37,6 +49,11 @@ class Uploads:
                 self._learn(record, asked)
             return record.request.method == "POST"
         return all(name in _CONTENT or name in _SAY_NOTHING or name.lower().startswith("x-amz-") for name in asked)
+
+    @staticmethod
+    def deletes(record: Record) -> bool:
+        """Whether a write takes its key away."""
+        return record.action == "object.delete" or record.request.operation in _DELETIONS
 
     def digest(self, record: Record) -> str | None:
         """What is recorded; of an upload whose parts are known better, what they come to."""

@@ -5,9 +5,10 @@ a request whose end is missing, or that broke off, counts, and is marked. What h
 token's work any more: only the last write of a key is `current`.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterator
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -22,6 +23,14 @@ MOST = 1_000_000
 MOST_PENDING = 4_096
 """Intents whose completion is still to come."""
 _WRITES = frozenset({"object.write", "object.overwrite", "object.delete"})
+_LAST_ESCAPE = re.compile("%.?$")
+"""One that was cut."""
+_UNESCAPED = "/!$&'()*+,;=:@"
+"""What a path has as it is, besides letters, digits and `-._~` (RFC 3986 §3.3)."""
+_SUB_RESOURCES = "object.admin"
+"""What needs `admin` writes nothing, but for an S3 tool's request that says more than its operation asks."""
+_Place = tuple[str, str | None, str]
+"""A request's id, and a key of a workspace."""
 
 
 class Write(Struct, frozen=True):
@@ -33,7 +42,9 @@ class Write(Struct, frozen=True):
     path: str | None
     """By which a client asks for it, percent-encoded; `None` where the log doesn't say it whole."""
     deleted: bool
-    """It was not written but deleted; with a slash at the key's end, all below it."""
+    """It was not written but deleted."""
+    below: bool
+    """So was all below it."""
     certain: bool
     """False: the request's end is missing or it broke off, so the store may have taken it or not."""
     current: bool
@@ -66,7 +77,7 @@ class Writes:
         self._uploads = Uploads()
         self._workspace = workspace
         self._since = since
-        self._pending: dict[str, tuple[Write, bool]] = {}
+        self._pending: dict[_Place, tuple[Write, bool]] = {}
         self._found: dict[tuple[str | None, str], Write] = {}
         self._history: deque[Write] = deque(maxlen=MOST)
         self.records = self.unreadable = self.beyond = 0
@@ -82,8 +93,9 @@ class Writes:
         self.records += 1
         if record.kind == "token":
             self._lineage.born(record.changes)
-        elif record.kind == "access" and record.action in _WRITES and self._uploads.changes(record):
-            self._access(record)
+        elif record.kind == "access" and _may_write(record) and self._uploads.changes(record):
+            for write in _writes(record, self._uploads.digest(record)):
+                self._access(record, write)
 
     def results(self) -> Iterator[Write]:
         """To be asked at the end, once: the oldest first."""
@@ -95,19 +107,16 @@ class Writes:
         for number, each in enumerate(self._history, 1):
             yield replace(each, current=number == len(self._history) and not each.deleted)
 
-    def _access(self, record: Record) -> None:
+    def _access(self, record: Record, write: Write) -> None:
         if self._workspace is not None and record.workspace != self._workspace:
             return
-        write = _write(record, self._uploads.digest(record))
-        if write is None:
-            return
-        request_id, theirs = record.request.id or "", self._is_theirs(record.actor)
+        place, theirs = (record.request.id or "", write.workspace, write.key), self._is_theirs(record.actor)
         if record.stage == "intent":
             if len(self._pending) >= MOST_PENDING:
                 self._took(*self._pending.pop(next(iter(self._pending))))
-            self._pending[request_id] = write, theirs
+            self._pending[place] = write, theirs
             return
-        self._pending.pop(request_id, None)
+        self._pending.pop(place, None)
         taken = record.response.upstream_status
         refused = record.outcome != "allow" or (record.response.status or 0) >= 400
         if refused and not (taken is not None and 200 <= taken < 300):
@@ -118,7 +127,7 @@ class Writes:
         if self._by:
             self._took_by(write, theirs)
         elif write.time >= self._since and (
-            self._key in (write.key, write.path) or (write.deleted and _is_below(self._key, write.key))
+            self._key in (write.key, write.path) or (write.below and _is_below(self._key, write.key))
         ):
             self.beyond += len(self._history) == MOST
             self._history.append(write)
@@ -136,7 +145,7 @@ class Writes:
             return
         if known is not None:
             self._found[place] = replace(known, current=False)
-        if write.deleted and write.key.endswith("/"):
+        if write.deleted and write.below:
             for other, found in self._found.items():
                 if other[0] == write.workspace and _is_below(other[1], write.key):
                     self._found[other] = replace(found, current=False)
@@ -147,24 +156,36 @@ class Writes:
         return self._lineage.acted(actor) or named
 
 
-def _write(record: Record, digest: str | None) -> Write | None:
-    actor, name = record.actor, record.resource.name
+def _may_write(record: Record) -> bool:
+    return record.action in _WRITES or (record.action == _SUB_RESOURCES and record.request.operation is not None)
+
+
+def _writes(record: Record, digest: str | None) -> Iterator[Write]:
+    """What a MOVE writes, and what it takes away; of others one, if any."""
+    name = record.resource.name
     if name is None:
-        return None
-    path = _whole(record.request.path)
-    if record.resource.container is not None and path is not None:
-        path = _in_path_style(path, record.resource.container, name)
+        return
+    path = _path(record, name)
     destination = record.changes.destination if record.changes is not None else None
-    deleted = record.action == "object.delete"
+    deleted = Uploads.deletes(record)
     if destination is not None:
-        path = None if path is None else _beside(path, name, destination)
-        name, deleted = destination, False  # what a MOVE takes away it puts there
+        beside = None if path is None else _beside(path, name, destination)
+        yield _write(record, destination, beside, digest, False, destination.endswith("/"))
+    if destination is None or deleted:
+        # A slash at an S3 key's end is a part of that key like any other.
+        below = deleted and name.endswith("/") and record.request.protocol != "s3"
+        yield _write(record, name, path, digest, deleted, below)
+
+
+def _write(record: Record, name: str, path: str | None, digest: str | None, deleted: bool, below: bool) -> Write:
+    actor = record.actor
     return Write(
         time=record.time,
         workspace=record.workspace,
         key=name,
         path=path,
         deleted=deleted,
+        below=below,
         certain=record.stage == "complete" and not record.response.aborted,
         current=not deleted,
         times=1,
@@ -183,11 +204,37 @@ def _write(record: Record, digest: str | None) -> Write | None:
     )
 
 
-def _whole(path: str | None) -> str | None:
-    """A path that was cut, or had a secret in it, names nothing any more."""
-    if path is None or not path.startswith("/") or path.endswith(redact.CUT) or redact.TAKEN_OUT in path:
-        return None
+def _path(record: Record, name: str) -> str | None:
+    """The whole path of a record's key, where the record says it or enough to put it together."""
+    said = record.resource.path
+    path = _whole(
+        record.request.path if said is None else said, name if record.request.protocol == "s3" else redact.CUT
+    )
+    if said is None and record.resource.container is not None and path is not None:
+        return _in_path_style(path, record.resource.container, name)
     return path
+
+
+def _whole(path: str | None, name: str) -> str | None:
+    """A path that had a secret in it names nothing any more. Nor does one that was cut, but for an S3 key's, which no spelling
+    changes, where only one path begins so and ends in it."""
+    if path is None or not path.startswith("/") or redact.TAKEN_OUT in path:
+        return None
+    if not path.endswith(redact.CUT):
+        return path
+    if name.endswith(redact.CUT) or redact.TAKEN_OUT in name:
+        return None
+    begun = _LAST_ESCAPE.sub("", path.removesuffix(redact.CUT))
+    written = quote(name, safe=_UNESCAPED)
+    found = {
+        begun[: at + 1] + written for at, each in enumerate(begun) if each == "/" and _begins(begun[at + 1 :], name)
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def _begins(begun: str, name: str) -> bool:
+    """Whether what stands before the cut is the beginning of a key; the cut may be within a character."""
+    return name.encode().startswith(unquote_to_bytes(begun))
 
 
 def _in_path_style(path: str, bucket: str, key: str) -> str | None:

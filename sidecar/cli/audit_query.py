@@ -120,10 +120,13 @@ def _as_json(wanted: str, asked: Query, uses: Iterable[Use]) -> None:
 
 def _as_lines(asked: Query, uses: Iterable[Use]) -> None:
     count = refusals = told = 0
+    last: str | None = None
     for use in uses:
         told += 1
-        count += use.kind == "access"
-        refusals += use.kind == "access" and use.outcome != "allow"
+        if use.kind == "access" and (use.request_id is None or use.request_id != last):
+            last = use.request_id
+            count += 1
+            refusals += use.outcome != "allow"
         typer.echo(shown(line_of(use)))
     typer.echo(f"{count} request{'' if count == 1 else 's'}, {refusals} refused")
     if not told:

@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import msgspec
 import typer
@@ -123,7 +124,7 @@ def line_of(write: Write) -> str:
     issuer = f" of {write.owner}" if write.type == "jwt" and write.owner else ""
     claims = "  " + " ".join(f"{name}={value}" for name, value in write.claims.items()) if write.claims else ""
     who = f"{write.type or 'unknown'} {write.subject or ''}".rstrip()
-    columns = [f"{write.time[:19]}Z", write.workspace or "-", write.path or f"key {write.key}", what, state]
+    columns = [f"{write.time[:19]}Z", write.workspace or "-", write.path or f"key {quote(write.key)}", what, state]
     return "  ".join(_shown(column) for column in [*columns, f"{who}{issuer}{token}"]) + _shown(claims)
 
 

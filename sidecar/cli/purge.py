@@ -87,12 +87,18 @@ def purge(
         complain([f"{source}: {error}; nothing was deleted"])
         raise typer.Exit(Exit.INVALID) from None
     done = _done(state)
-    left = [item for item in wanted if not item.skip and item.path not in done]
+    left = [item for item in wanted if not item.skip and not item.problem and item.path not in done]
+    failures: list[dict[str, object]] = [
+        {"path": item.path, "status": None, "message": item.problem} for item in wanted if item.problem
+    ]
     tally = {"listed": len(wanted), "skipped": sum(bool(item.skip) for item in wanted), "to_delete": len(left)}
-    tally |= {"done_before": tally["listed"] - tally["skipped"] - len(left), "deleted": 0, "gone": 0, "failed": 0}
-    failures: list[dict[str, object]] = []
+    failed = len(failures)
+    tally |= {"done_before": tally["listed"] - tally["skipped"] - failed - len(left)}
+    tally |= {"deleted": 0, "gone": 0, "failed": failed}
     if not yes:
         _tell_plan(wanted, done, tally, json)
+        if failures:
+            raise typer.Exit(Exit.FAILED)
         return
     sidecar = _Sidecar(url or _listener(config), _token(token_file), ca_file)
     with _remembering(state) as remember:
@@ -213,10 +219,10 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _read(source: Path) -> list[Item]:
     if source == _STDIN:
-        return list(items(sys.stdin))
+        return items(sys.stdin)
     try:
         with source.open(encoding="utf-8", errors="replace") as opened:
-            return list(items(opened))
+            return items(opened)
     except OSError as error:
         raise typer.BadParameter(f"{source}: {error.strerror}", param_hint="--from") from None
 
@@ -263,23 +269,33 @@ def _listener(config: Path) -> str:
 def _tell_plan(wanted: list[Item], done: set[str], tally: dict[str, int], json: bool) -> None:
     if json:
         paths = [
-            {"path": item.path, "skip": item.skip or ("done before" if item.path in done else None)} for item in wanted
+            {
+                "path": item.path,
+                "skip": item.skip or ("done before" if item.path in done and not item.problem else None),
+                "problem": item.problem or None,
+            }
+            for item in wanted
         ]
         typer.echo(json_module.dumps({"dry_run": True, **tally, "paths": paths}))
         return
     for item in wanted:
+        if item.problem:
+            typer.echo(f"cannot  {item.path}  ({item.problem})")
+            continue
         why = item.skip or ("done before" if item.path in done else "")
         typer.echo(f"{'keep  ' if why else 'delete'}  {item.path}{f'  ({why})' if why else ''}")
-    typer.echo(
-        f"dry run: {tally['to_delete']} would be deleted, {tally['listed'] - tally['to_delete']} kept; --yes deletes"
-    )
+    kept, failed = tally["skipped"] + tally["done_before"], tally["failed"]
+    cannot = f", {failed} cannot be" if failed else ""
+    typer.echo(f"dry run: {tally['to_delete']} would be deleted, {kept} kept{cannot}; --yes deletes")
 
 
 def _tell_end(tally: dict[str, int], failures: list[dict[str, object]], json: bool) -> None:
     if json:
         typer.echo(json_module.dumps({"dry_run": False, **tally, "failures": failures}))
         return
-    complain(f"failed: {each['path']}: {each['status'] or 'no answer'} {each['message']}" for each in failures[:_SHOWN])
+    complain(
+        f"failed: {each['path']}: {each['status'] or 'not deleted:'} {each['message']}" for each in failures[:_SHOWN]
+    )
     if len(failures) > _SHOWN:
         complain([f"and {len(failures) - _SHOWN} more"])
     typer.echo(

@@ -1,12 +1,14 @@
 """What `sidecar purge` is to delete: paths, from whatever form a list of writes has.
 
 Each line is one of: a line of `sidecar audit written-by` or `who-wrote`; the JSON document that they print; a write out of it; a path
-that begins with a slash. Law: what can't be read as the path of exactly one object is a problem, and then nothing is deleted.
+that begins with a slash. Law: what isn't the path of exactly one object is not deleted and is told, and keeps nothing else from being
+deleted: whoever wrote the rest may have written it for that. A file that is no list is refused.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -15,8 +17,10 @@ from sidecar import target
 from sidecar.errors import Refused
 
 MOST = 1_000_000
+_SHOWN = 300
+"""Characters of what is no path."""
 _LINE = re.compile(
-    r"[0-9]{4}-[0-9T:-]{14,15}Z  (\S+)  (\S+|key .+?)  (\S+|no digest)  (current|changed since|deleted)(, perhaps)?  .*"
+    r"[0-9]{4}-[0-9T:-]{14,15}Z  (\S+)  (\S+|key \S+)  (\S+|no digest)  (current|changed since|deleted)(, perhaps)?  .*"
 )
 
 
@@ -24,28 +28,30 @@ class Item(Struct, frozen=True):
     path: str
     skip: str = ""
     """Why it is left alone; empty where it goes."""
+    problem: str = ""
+    """Why it can't be deleted; then `path` is what was read, shortened."""
 
 
 class Unreadable(Exception):
     """Of the line, which isn't repeated whole."""
 
 
-def items(lines: Iterable[str]) -> Iterator[Item]:
-    """Raises `Unreadable`, naming the line. Each path comes once."""
-    known: set[str] = set()
+def items(lines: Iterable[str]) -> list[Item]:
+    """Raises `Unreadable` where it is no list, naming the line. Each path comes once, and is left alone only if every line says so."""
+    known: dict[str, Item] = {}
     lines = _one_document(list(lines))
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             for item in _items(line.rstrip("\r\n")):
-                if item.path not in known:
-                    known.add(item.path)
-                    yield item
+                if item.path not in known or known[item.path].skip:
+                    known[item.path] = item
         except Unreadable as error:
             raise Unreadable(f"line {number}: {error}") from None
         if len(known) > MOST:
             raise Unreadable(f"line {number}: more than {MOST} paths; purge them in parts")
+    return list(known.values())
 
 
 def _one_document(lines: list[str]) -> list[str]:
@@ -70,7 +76,8 @@ def _items(line: str) -> Iterator[Item]:
         for write in writes:
             yield _write(write)
     elif (found := _LINE.fullmatch(line)) is not None:
-        yield _item(found[2], "" if found[4] == "current" else found[4])
+        place, skip = found[2], "" if found[4] == "current" else found[4]
+        yield _without_path(place.removeprefix("key "), skip) if place.startswith("key ") else _item(place, skip)
     else:
         yield _item(line, "")
 
@@ -78,21 +85,41 @@ def _items(line: str) -> Iterator[Item]:
 def _write(write: Any) -> Item:
     if not isinstance(write, dict) or not isinstance(path := write.get("path"), str | None):
         raise Unreadable("a write without a path")
-    if path is None:
-        raise Unreadable(f"the audit log has no whole path of the key {str(write.get('key'))[:100]!r}; give its path")
     current = write.get("current", True)
-    return _item(path, "" if current is True else "deleted" if write.get("deleted") is True else "changed since")
+    skip = "" if current is True else "deleted" if write.get("deleted") is True else "changed since"
+    if path is None:
+        if not isinstance(key := write.get("key"), str):
+            raise Unreadable("a write without a path and a key")
+        return _without_path(quote(key), skip)
+    return _item(path, skip)
+
+
+def _without_path(key: str, skip: str) -> Item:
+    """`key` is percent-encoded."""
+    problem = "" if skip else "the audit log has no whole path of this key: give its path"
+    return Item(f"key {_short(key)}", skip, problem)
 
 
 def _item(path: str, skip: str) -> Item:
+    problem = "" if skip else _problem(path)
+    return Item(_short(path) if problem else path, skip, problem)
+
+
+def _problem(path: str) -> str:
     if not path.startswith("/"):
-        raise Unreadable(f"{path[:100]!r} is no path: it begins with a slash, as /web/app.tgz")
+        return "it is no path: that begins with a slash, as /web/app.tgz"
     if path.endswith("/"):
-        raise Unreadable(f"{path[:100]!r} ends with a slash: it would be a whole folder")
+        return "it ends with a slash: that would be a whole folder"
     if "?" in path or "#" in path:
-        raise Unreadable(f"{path[:100]!r} has more than a path")
+        return "it has more than a path"
     try:
         target.parse(path)
     except Refused as refusal:
-        raise Unreadable(f"{path[:100]!r}: {refusal.detail or refusal.reason}") from None
-    return Item(path, skip)
+        return refusal.detail or str(refusal.reason)
+    return ""
+
+
+def _short(text: str) -> str:
+    """What stands in a file of whatever kind must not reach the terminal whole, nor as a control character."""
+    shown = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 1]}…"

@@ -16,6 +16,10 @@ def block(revocation_id: str) -> str:
     return f"{_BLOCK}{revocation_id}"
 
 
+def is_block(name: str) -> bool:
+    return name.startswith(_BLOCK)
+
+
 def blocks(names: tuple[str, ...]) -> tuple[str, ...]:
     """The revocation ids of the blocks among a principal's names, the root's first."""
     return tuple(name[len(_BLOCK) :] for name in names if name.startswith(_BLOCK))

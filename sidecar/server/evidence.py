@@ -1,27 +1,33 @@
 """One request's part in the audit log: what has been said of it, and what law 8 still asks for.
 
-A write's intent is on record before the store is asked; a known caller's refusal before it is answered; a refusal of an unknown
+A write's intent is on record before the store is asked, of each key that it changes; a known caller's refusal before it is answered; a refusal of an unknown
 caller once, then counted; all else when it has ended. Nothing is told twice.
 """
 
 import time
 from collections.abc import Callable
 
-from sidecar.audit.access import Access, Completion, Delivery, delivery
+from sidecar.audit.access import Access, Completion, Delivery, Key, delivery
 from sidecar.audit.log import AuditLog
 from sidecar.audit.record import Records
 from sidecar.audit.record_id import record_id
 from sidecar.decision import Decision
 from sidecar.errors import Refused
+from sidecar.model import Action, Permission
 from sidecar.policy.buckets import CLIENT
+from sidecar.policy.compiled import Route
 from sidecar.profiles import LocalAnswer
 from sidecar.reasons import REASONS, Reason
+from sidecar.s3.request import MULTI_DELETE
 from sidecar.server.client import Incoming
 from sidecar.server.exchange import Exchange
 from sidecar.server.taken import by_tag
+from sidecar.sigv4 import encode_path
 
 TokenState = tuple[int | None, float | None]
 """The last change of the token store that has been applied, and how many seconds ago it was known to be the last."""
+
+_STRENGTH = {permission: rank for rank, permission in enumerate(Permission)}
 
 
 class Evidence:
@@ -76,7 +82,8 @@ class Evidence:
     async def intent(self) -> None:
         """Before the store is asked for something strict. Raises `Unavailable(AUDIT_UNAVAILABLE)`: then it isn't asked."""
         self._follows = True
-        await self._audit.commit(self._records.access(self._access(), self._now))
+        access = self._access()
+        await self._audit.commit(self._records.access(access, self._now), *self._records.further(access, self._now))
 
     async def refusal(self, answer: LocalAnswer, reason: Reason) -> None:
         """Before a refusal is answered. Raises `Unavailable(AUDIT_UNAVAILABLE)`."""
@@ -119,7 +126,10 @@ class Evidence:
             peer = self._incoming.connection.peer
             self._audit.refused_unknown(lambda: self._records.access(self._access(), self._now, end), peer)
         else:
-            self._audit.put(self._records.access(self._access(), self._now, end, follows=self._follows))
+            access = self._access()
+            self._audit.put(self._records.access(access, self._now, end, follows=self._follows))
+            for record in self._records.further(access, self._now, end):
+                self._audit.put(record)
 
     def _digest(self, exchange: Exchange) -> str | None:
         """Of what the store has taken: its SHA-256, else what the store calls it."""
@@ -159,6 +169,7 @@ class Evidence:
             decision.principal,
             decision.route,
             decision.workspace,
+            _operation(decision),
         )
         last = self._incoming.connection.last_record
         if last.likeness != likeness:
@@ -193,6 +204,8 @@ class Evidence:
             path, _, query = message.path.partition("?")
             host, user_agent = "", ""
         seq, staleness = self._token_state
+        operation = _operation(decision)
+        further = _further(decision) if self.delivery is Delivery.STRICT and decision.allowed else ()
         return Access(
             request_id=record_id(self._now),
             method=message.method,
@@ -205,7 +218,7 @@ class Evidence:
             profile=route.client if route is not None else "",
             workspace=route.workspace if route is not None else "",
             upstream=route.upstream if route is not None else "",
-            container=route.segments[0] if route is not None and route.client == CLIENT else "",
+            container=_container(route),
             actions=decision.actions,
             principal=decision.principal or decision.holder,
             carrier=decision.carrier,
@@ -220,4 +233,42 @@ class Evidence:
             cache=decision.cache,
             detail=decision.detail,
             would_deny=decision.would_deny,
+            operation=operation or "",
+            key_path=_path(route, decision.actions[0].key) if operation == MULTI_DELETE and route is not None else "",
+            further=further,
         )
+
+
+def _operation(decision: Decision) -> str | None:
+    """As AWS calls it, of an S3 tool's request."""
+    sending = decision.sending
+    return None if sending is None else sending.asked.operation.name
+
+
+def _further(decision: Decision) -> tuple[Key, ...]:
+    """What it changes besides its first key and the destination of a COPY or MOVE, which that key's record names."""
+    route, actions = decision.route, decision.actions
+    if route is None or not actions:
+        return ()
+    changed: dict[str, Action] = {}
+    for action in actions[1:]:
+        if action.key != actions[0].key and not action.creates and action.permission is not Permission.READ:
+            known = changed.get(action.key)
+            if known is None or _STRENGTH[known.permission] < _STRENGTH[action.permission]:
+                changed[action.key] = action
+    found = [_key(route, each.permission, f"{each.key}/" if each.below else each.key) for each in changed.values()]
+    if decision.removed is not None:
+        found.append(_key(decision.removed[0], Permission.DELETE, decision.removed[1]))
+    return tuple(found)
+
+
+def _key(route: Route, permission: Permission, name: str) -> Key:
+    return Key(permission, name, _path(route, name), route.workspace, route.upstream, _container(route))
+
+
+def _container(route: Route | None) -> str:
+    return route.segments[0] if route is not None and route.client == CLIENT else ""
+
+
+def _path(route: Route, key: str) -> str:
+    return "/" + encode_path("/".join((*route.segments, key)))

@@ -129,6 +129,23 @@ def test_from_a_leaked_token_to_a_clean_store(sidecar: SidecarProcess, tmp_path:
     assert all(each["request"]["user_agent"].startswith("sidecar-purge/") for each in deletions)
 
 
+def test_one_key_that_can_not_be_purged_keeps_no_other(sidecar: SidecarProcess) -> None:
+    leaked = sidecar.token()
+    ada = sidecar.token(kind="personal", subject="ada@example.com", workspaces=())
+    put(sidecar, "/web/before", leaked)
+    put(sidecar, "/web/" + "/".join(["%61" * 140] * 5), leaked)
+    put(sidecar, "/web/after", leaked)
+    recorded(sidecar, 3)
+    for form in ((), ("--json",)):
+        code, told, _ = run(sidecar, "audit", "written-by", leaked.split("_")[2], *form)
+        code, plan, _ = run(sidecar, "purge", "--from", "-", stdin=told)
+        assert (code, plan.splitlines()[-1]) == (1, "dry run: 2 would be deleted, 0 kept, 1 cannot be; --yes deletes")
+    code, out, err = run(sidecar, "purge", "--from", "-", "--yes", stdin=told, token=ada)
+    assert (code, out) == (1, "2 deleted, 0 gone before, 0 kept, 1 failed\n")
+    assert "failed: key aaa" in err
+    assert "give its path" in err
+
+
 def test_what_can_not_be_done_is_told(sidecar: SidecarProcess) -> None:
     code, _, err = run(sidecar, "purge", "--from", "-", "--yes", stdin="/web/a\n")
     assert (code, "SIDECAR_TOKEN" in err) == (1, True)

@@ -162,6 +162,42 @@ def test_a_bucket_that_the_host_names_is_told_with_the_key(house: House) -> None
     assert "  web  /artifacts/hosted  sha256:" in house.sidecar.cli("audit", "who-wrote", "hosted")
 
 
+def test_keys_that_were_deleted_behind_another_are_known_to_be_gone(house: House, build: Any) -> None:
+    keys = [f"many/{number} é" for number in range(1000)]
+    for key in (keys[0], keys[500]):
+        build.put_object(Bucket="artifacts", Key=key, Body=b"x")
+    told = [{"Key": key} for key in keys]
+    assert len(build.delete_objects(Bucket="artifacts", Delete={"Objects": told})["Deleted"]) == 1000
+
+    def deletions() -> list[dict[str, Any]] | None:
+        found = [each for each in house.sidecar.audit() if each["request"]["operation"] == "DeleteObjects"]
+        return found if len(found) == 2000 else None
+
+    found: list[dict[str, Any]] = until(deletions)
+    assert [each["resource"]["name"] for each in found if each["stage"] == "intent"] == keys
+    assert [each["resource"]["name"] for each in found if each["stage"] == "complete"] == keys
+    assert len({each["request"]["id"] for each in found}) == 1
+    for asked in (keys[500], "/artifacts/many/500%20%C3%A9"):
+        writes = json.loads(house.sidecar.cli("audit", "who-wrote", asked, "--json"))["writes"]
+        assert [(each["deleted"], each["current"], each["path"]) for each in writes] == [
+            (False, False, "/artifacts/many/500%20%C3%A9"), (True, False, "/artifacts/many/500%20%C3%A9"),
+        ]  # fmt: skip
+
+
+def test_a_write_can_not_hide_behind_its_query(house: House) -> None:
+    """A parameter that a record cuts in the middle of its name looks like one of a sub-resource."""
+    padding = "A" * (2047 - len("x-id=&x-a"))
+    token = jwt(CORP, sub="padding", **BUILD)
+    path = f"/artifacts/padded?x-id={padding}&x-amz-meta-foo=bar"
+    assert ask(house.sidecar.port, "PUT", path, {"Authorization": f"Bearer {token}"}, b"x").status == 200
+    until(
+        lambda: any(
+            each["resource"]["name"] == "padded" and each["stage"] == "complete" for each in house.sidecar.audit()
+        )
+    )
+    assert "  /artifacts/padded  sha256:" in house.sidecar.cli("audit", "written-by", "padding")
+
+
 def test_a_larger_body_than_is_hashed_has_the_stores_name(house: House) -> None:
     """Unsigned: one that the client hashed itself is held to that, and costs nothing more."""
     headers = {"Authorization": f"Bearer {jwt(CORP, **BUILD)}"}

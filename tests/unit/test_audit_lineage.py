@@ -37,6 +37,23 @@ def test_replacements_are_learnt_from_what_they_do_and_from_how_they_came_to_be(
     assert None not in known
 
 
+@pytest.mark.parametrize(
+    ("wanted", "narrowed"),
+    [
+        ("root", {"b0": False, "b1": True, "b2": True}),
+        ("b0", {"b0": False, "b1": True, "b2": True}),
+        ("b1", {"b0": None, "b1": False, "b2": True}),
+        ("b2", {"b0": None, "b1": None, "b2": False}),
+        ("x", {"b0": None, "b1": None, "b2": None}),
+    ],
+)
+def test_blocks_below_it_are_learnt_from_what_they_do(wanted: str, narrowed: dict[str, bool | None]) -> None:
+    known = Lineage(wanted)
+    known.acted(Actor(token_id="root", root_id="root", blocks=["b0", "b1", "b2"]))
+    assert {each: known.narrowed(f"biscuit:{each}") for each in narrowed} == narrowed
+    assert known.may_name(b'{"token_id":"biscuit:b2"}') is (narrowed["b2"] is not None)
+
+
 def test_a_line_that_names_none_of_them_need_not_be_read() -> None:
     known = Lineage('t"1')
     assert known.may_name(b'{"token_id":"t\\"1"}')

@@ -239,6 +239,26 @@ async def test_a_client_that_leaves_in_the_middle_of_a_commit_harms_nobody(log: 
     assert memory.told() == ["start", 1, 2]
 
 
+async def test_several_records_are_taken_together_or_their_commit_fails(
+    log: AuditLog, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = memory.attempts
+    await log.commit(*map(tick, range(100)))
+    assert memory.told() == ["start", *range(100)]
+    assert memory.attempts == attempts + 1, "not one by one"
+    monkeypatch.setattr(log_module, "_BATCH_BYTES", 1)
+    write, records = memory.write, [tick(number) for number in (1000, 1001, 1002)]
+
+    def all_but_one(lines: Sequence[bytes], durable: bool) -> None:
+        if records[1] in lines:
+            raise OSError("no")
+        write(lines, durable)
+
+    monkeypatch.setattr(memory, "write", all_but_one)
+    with pytest.raises(Unavailable, match="no required sink"):
+        await log.commit(*records)
+
+
 async def test_one_required_sink_is_enough() -> None:
     broken, sound, optional = Memory("broken"), Memory("sound"), Memory("optional", required=False)
     broken.failing = True

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sidecar.audit import lineage
 from sidecar.audit import query as module
-from sidecar.audit.access import Access, Completion
+from sidecar.audit.access import Access, Completion, Key
 from sidecar.audit.query import Query, Use
 from sidecar.audit.record import Records
 from sidecar.audit.schema import Instance, rfc3339
@@ -85,6 +85,39 @@ def test_a_biscuit_is_asked_for_by_its_id_or_by_any_block_and_told_with_all_belo
     }
     for wanted, expected in told.items():
         assert [(use.block, use.derived) for use in ask(wanted, *records)[0]] == expected
+
+
+@pytest.mark.parametrize("used_first", [True, False])
+@pytest.mark.parametrize(("wanted", "told"), [("root", True), ("b0", True), ("b1", True), ("x1", False), ("b2", False)])
+def test_the_end_of_what_was_narrowed_is_told_whenever_it_was_used(wanted: str, told: bool, used_first: bool) -> None:
+    used, other = record(biscuit("b0", "b1"), 1), record(biscuit("b0", "x1"), 2)
+    revoked = RECORDS.token_event("revoked", NOW + (3 if used_first else 0), token_id="biscuit:b1", by="ops")
+    deeper = record(biscuit("b0", "b1", "b2"), 2)
+    lines = [used, other, deeper, revoked] if used_first else [revoked, used, other, deeper]
+    uses, _ = ask(wanted, *lines)
+    ends = [(use.token_id, use.action, use.by, use.derived) for use in uses if use.kind == "token"]
+    assert ends == ([("biscuit:b1", "revoked", "ops", wanted != "b1")] if told else [])
+
+
+def test_revocations_of_what_nobody_uses_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_UNPLACED", 3)
+    ends = [RECORDS.token_event("revoked", NOW, token_id=f"biscuit:c{at}", by="ops") for at in range(9)]
+    asked = Query("root")
+    assert [asked.add(each) for each in ends] == [None] * 9
+    assert len(asked._unplaced) == 3
+    assert list(asked.unfinished()) == []
+
+
+def test_each_key_of_a_request_is_told() -> None:
+    others = (Key(Permission.DELETE, "b", "/web/b", "web", "store"),)
+    asked = Access(
+        request_id="r", method="POST", path="/web", principal=opaque("t1"), workspace="web",
+        actions=(Action(Permission.DELETE, "a"),), further=others,
+    )  # fmt: skip
+    intents = [RECORDS.access(asked, NOW), *RECORDS.further(asked, NOW)]
+    ends = [RECORDS.access(asked, NOW, DONE, follows=True), *RECORDS.further(asked, NOW, DONE)]
+    assert [(use.key, use.finished) for use in ask("t1", *intents)[0]] == [("a", False), ("b", False)]
+    assert [(use.key, use.finished) for use in ask("t1", *intents, *ends)[0]] == [("a", True), ("b", True)]
 
 
 def test_a_jwt_is_asked_for_by_its_jti_with_its_revocation() -> None:

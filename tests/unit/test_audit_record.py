@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from sidecar.audit.access import Access, Completion, Delivery, delivery
+from sidecar.audit.access import Access, Completion, Delivery, Key, delivery
 from sidecar.audit.record import Records
 from sidecar.audit.record_id import record_id
 from sidecar.audit.schema import RECORD_LIMIT, STRING_LIMIT, Instance
@@ -36,12 +36,12 @@ DONE = Completion(status=200, duration=0.0124, bytes_in=3, bytes_out=182, upstre
 KEYS = {
     "": "v id time duration_ms kind action stage outcome reason severity workspace request response client actor resource "
     "decision changes instance trace chain",
-    "request": "id protocol method host path query user_agent bytes",
+    "request": "id protocol method host path query user_agent bytes operation",
     "response": "status bytes upstream_status upstream_request_id aborted",
     "client": "ip peer_ip forwarded tls",
     "client.tls": "version cert_sha256",
     "actor": "type token_id token_name owner principal groups auth_method scopes token_expires unknown_token_hmac root_id parent blocks jti claims",
-    "resource": "store container name version digest",
+    "resource": "store container name version digest path",
     "decision": "rule policy_sha256 policy_generation token_state_seq staleness_ms cache detail would_deny",
     "instance": "pod namespace node version replica",
     "trace": "trace_id span_id",
@@ -151,6 +151,7 @@ def test_a_request_is_told_whole() -> None:
             "query": "versionId=3",
             "user_agent": "curl/8",
             "bytes": 3,
+            "operation": None,
         },
         "response": {
             "status": 200,
@@ -182,7 +183,14 @@ def test_a_request_is_told_whole() -> None:
             "jti": None,
             "claims": None,
         },
-        "resource": {"store": "artifacts", "container": None, "name": "k x", "version": None, "digest": None},
+        "resource": {
+            "store": "artifacts",
+            "container": None,
+            "name": "k x",
+            "version": None,
+            "digest": None,
+            "path": None,
+        },
         "decision": {
             "rule": "members",
             "policy_sha256": "ab" * 32,
@@ -198,6 +206,50 @@ def test_a_request_is_told_whole() -> None:
         "trace": {"trace_id": None, "span_id": None},
         "chain": None,
     }
+
+
+def further(*names: str, end: Completion | None = None, **fields: Any) -> list[dict[str, Any]]:
+    """Of a request that deletes `first` and these."""
+    others = tuple(Key(Permission.DELETE, name, f"/web/{name}", "web", "artifacts", "bkt") for name in names)
+    asked = access(
+        principal=ADA, actions=(Action(Permission.DELETE, "first"),), further=others, **{"workspace": "web", **fields}
+    )
+    lines = list(RECORDS.further(asked, NOW, end))
+    assert all(len(each) <= RECORD_LIMIT for each in lines)
+    return [json.loads(each) for each in lines]
+
+
+@pytest.mark.parametrize("end", [None, DONE])
+def test_each_key_of_a_request_has_a_record_that_says_the_same_of_all_else(end: Completion | None) -> None:
+    first = made(access(principal=ADA, workspace="web", actions=(Action(Permission.DELETE, "first"),)), end)
+    told = further("a b", 'q"\\', "\u00e9", end=end, operation="DeleteObjects")
+    assert [each["resource"]["name"] for each in told] == ["a b", 'q"\\', "\u00e9"]
+    assert {each["resource"]["path"] for each in told} == {"/web/a b", '/web/q"\\', "/web/\u00e9"}
+    assert len({each["id"] for each in [first, *told]}) == 4
+    for each in told:
+        assert keys(each) == KEYS
+        assert (each["action"], each["stage"], each["workspace"]) == ("object.delete", first["stage"], "web")
+        assert each["request"] == {**first["request"], "operation": "DeleteObjects"}
+        assert all(each[part] == first[part] for part in ("response", "client", "actor", "decision", "changes"))
+
+
+def test_a_thousand_keys_take_no_more_than_their_names_and_little_besides() -> None:
+    """Else one request of a few kilobytes writes megabytes, and turns the files over that hold what was done before."""
+    told = further(*["k" * 1000] * 3, user_agent="x" * 5000, query="y" * 5000, path="/z" * 3000, host="\x7f" * 300)
+    assert [len(json.dumps(each)) < 8192 for each in told] == [True] * 3
+    assert {each["resource"]["name"] for each in told} == {"k" * 1000}
+    (odd,) = further("\udc80", user_agent="\udc80")
+    assert odd["resource"]["name"] == "\\udc80"
+    assert "s" * 43 not in str(further(f"{TOKEN}/x"))
+
+
+def test_nothing_that_is_asked_crowds_out_which_key_it_is_of() -> None:
+    crowd = '"' * 2048
+    noisy = replace(ADA, groups=frozenset(f"{number}{crowd}" for number in range(64)))
+    wanted = access(
+        principal=noisy, actions=(Action(Permission.WRITE, "k" * 1024),), query=crowd, user_agent=crowd, host=crowd
+    )
+    assert made(wanted)["resource"]["name"] == "k" * 1024
 
 
 def test_an_intent_has_no_end_yet_and_the_id_of_its_completion() -> None:

@@ -75,6 +75,12 @@ def test_callers_are_told_apart_by_who_where_and_why() -> None:
     assert Caller("web", "anonymous", "", "", "no_token") in found.callers
 
 
+def test_a_request_for_several_keys_is_one() -> None:
+    keys = [line(name, resource={"name": name, "path": f"/web/{name}"}, request={"id": "7"}) for name in ("a/x", "a/y")]
+    (row,) = summed_up([*keys, line("a/z", request={"id": "8"})]).callers.values()
+    assert (row.count, row.keys, row.peers) == (2, ["a/x", "a/y", "a/z"], {"10.0.0.1": 2})
+
+
 def test_what_is_no_ended_request_is_not_counted() -> None:
     """A write has two records: its intent and its end."""
     found = summed_up([line(stage="intent"), line(kind="policy"), line(kind="system", stage=None)])

@@ -63,6 +63,36 @@ def test_which_requests_change_what_a_key_holds(method: str, query: str | None, 
     assert Uploads().changes(of(method, query, request=plain)), "to others a parameter is just a parameter"
 
 
+PADDED = "x-id=" + "A" * 2037 + "&x-a…"
+
+
+@pytest.mark.parametrize(
+    ("method", "operation", "query", "changes"),
+    [
+        ("PUT", "PutObject", PADDED, True),
+        ("PUT", "CopyObject", None, True),
+        ("PUT", "RenameObject", "renameObject", True),
+        ("POST", "CompleteMultipartUpload", PADDED, True),
+        ("POST", "DeleteObjects", "delete", True),
+        ("PUT", "UploadPart", "partNumber=1&uploadId=u", False),
+        ("PUT", "UploadPart", PADDED, False),
+        ("PUT", "PutObjectTagging", PADDED, False),
+        ("PUT", "PutObjectAcl", None, False),
+        ("DELETE", "AbortMultipartUpload", "uploadId=u", False),
+    ],
+)
+def test_the_operations_name_says_whether_it_changes_the_key(
+    method: str, operation: str, query: str | None, changes: bool
+) -> None:
+    asked = {"protocol": "s3", "method": method, "query": query, "operation": operation}
+    assert Uploads().changes(of(method, query, request=asked)) is changes
+
+
+def test_without_it_a_query_that_was_cut_hides_no_write() -> None:
+    assert Uploads().changes(of("PUT", PADDED))
+    assert not Uploads().changes(of("PUT", PADDED.replace("…", "b")))
+
+
 def test_a_deletion_is_one_whatever_it_says_besides() -> None:
     assert Uploads().changes(of("POST", "delete", action="object.delete"))
     assert Uploads().changes(of("DELETE", "versionId=v", action="object.delete"))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -171,6 +172,100 @@ def test_an_uploads_digest_is_that_of_its_parts() -> None:
 def test_what_others_changed_since_is_not_theirs_any_more(later: bytes, current: bool, writes: int) -> None:
     (found,) = by("t1", line(1), later)
     assert (found.current, found.times) == (current, writes)
+
+
+def s3(number: int, name: str, operation: str, path: str = "/bkt", **more: Any) -> bytes:
+    request = {"protocol": "s3", "operation": operation, "path": path}
+    resource = {"name": name, "container": "bkt", "path": f"/bkt/{name}" if path == "/bkt" else None}
+    return line(number, request=request, resource=resource, **more)
+
+
+@pytest.mark.parametrize("asked", ["victim", "/bkt/victim"])
+def test_a_key_that_was_deleted_among_others_is_not_current(asked: str) -> None:
+    """Each of them has records of its own, with one request id."""
+    both = [
+        s3(2, name, "DeleteObjects", actor=OTHER, stage=stage, action="object.delete")
+        for stage in ("intent", "complete")
+        for name in ("decoy", "victim")
+    ]
+    written = s3(1, "victim", "PutObject", "/bkt/victim")
+    assert [(each.deleted, each.certain) for each in of(asked, written, *both)] == [(False, True), (True, True)]
+    assert [each.current for each in by("t1", written, *both)] == [False]
+    unfinished = of(asked, written, *both[:2])
+    assert [(each.deleted, each.certain) for each in unfinished] == [(False, True), (True, False)]
+
+
+def test_what_was_renamed_is_gone_and_what_it_became_was_written() -> None:
+    renamed = [
+        s3(2, "new", "RenameObject", "/bkt/new", actor=OTHER),
+        s3(2, "old", "RenameObject", actor=OTHER, action="object.delete"),
+    ]
+    written = s3(1, "old", "PutObject", "/bkt/old")
+    assert [(each.deleted, each.current) for each in of("old", written, *renamed)] == [(False, False), (True, False)]
+    assert [(each.path, each.current) for each in of("new", written, *renamed)] == [("/bkt/new", True)]
+    assert [each.current for each in by("t1", written, *renamed)] == [False]
+    assert [each.key for each in by("t2", written, *renamed)] == ["new"]
+
+
+def test_what_was_moved_is_gone_and_what_it_became_was_written() -> None:
+    moved = line(2, actor=OTHER, action="object.delete", changes={"destination": "new"})
+    assert [(each.deleted, each.path) for each in of("key", line(1), moved)] == [
+        (False, "/web/key"), (True, "/web/key"),
+    ]  # fmt: skip
+    assert [(each.deleted, each.path) for each in of("new", line(1), moved)] == [(False, "/web/new")]
+    assert [each.current for each in by("t1", line(1), moved)] == [False]
+    copied = line(2, actor=OTHER, changes={"destination": "new"})
+    assert [each.current for each in by("t1", line(1), copied)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "action"), [("a/", "DELETE", "object.delete"), ("new/", "MOVE", "object.delete")]
+)
+def test_what_lies_below_a_tree_changed_with_it(name: str, method: str, action: str) -> None:
+    changes = {"destination": "new/"} if method == "MOVE" else None
+    tree = line(2, action=action, resource={"name": "a/"}, changes=changes, actor=OTHER)
+    assert [each.key for each in of(f"{name}b/c", tree)] == [name]
+
+
+def test_a_slash_at_an_s3_keys_end_is_part_of_the_key() -> None:
+    """Else who deletes `poison/` would make `poison/x` look as if it had been deleted."""
+    marker = s3(2, "poison/", "DeleteObject", "/bkt/poison/", action="object.delete", actor=OTHER)
+    (write,) = by("t1", s3(1, "poison/x", "PutObject", "/bkt/poison/x"), marker)
+    assert write.current
+
+
+def test_a_write_or_deletion_that_took_admin_is_one() -> None:
+    """An ACL with the upload, a retention that is passed over."""
+    written = s3(1, "k", "PutObject", "/bkt/k", action="object.admin")
+    deleted = s3(2, "k", "DeleteObject", "/bkt/k", action="object.admin")
+    assert [each.current for each in by("t1", written)] == [True]
+    assert [each.deleted for each in of("k", written, deleted)] == [False, True]
+    assert by("t1", s3(1, "k", "PutObjectAcl", "/bkt/k", action="object.admin")) == []
+
+
+LONG = "/".join(str(number) + "\u00e9" * 99 for number in range(5))
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "found"),
+    [
+        ("/bkt/team/" + quote(LONG), LONG, "/bkt/team/" + quote(LONG)),
+        ("/" + quote(LONG), LONG, "/bkt/" + quote(LONG)),
+        ("/bkt/" + "a/" * 1500, "a/" * 400, None),
+        ("/bkt/" + quote(LONG), LONG[:2000] + "…", None),
+        ("/bkt/" + quote(LONG), "another", None),
+    ],
+    ids=["in the path", "bucket in the host", "in two ways", "key cut too", "another"],
+)
+@pytest.mark.parametrize("cut", [2047, 2046, 2045, 255])
+def test_a_path_that_was_cut_is_put_together_where_that_goes_in_one_way(
+    path: str, name: str, found: str | None, cut: int
+) -> None:
+    asked = {"path": path[:cut] + "…", "protocol": "s3", "operation": "PutObject"}
+    (write,) = by("t1", line(1, request=asked, resource={"name": name, "container": "bkt"}))
+    assert write.path == found
+    (write,) = by("t1", line(1, request={"path": path[:cut] + "…"}, resource={"name": name}))
+    assert write.path is None, "elsewhere %2F and / may be two things"
 
 
 def test_a_deleted_folder_takes_what_is_below_it() -> None:

@@ -96,6 +96,19 @@ def test_one_key() -> None:
     assert found.sending.path == "/web/k"
 
 
+@pytest.mark.parametrize(
+    ("header", "removed"), [("x_amz_rename_source", ("mobile", "b/old")), ("x_amz_copy_source", None)]
+)
+def test_what_a_renaming_takes_away_is_told_with_its_own_workspace(
+    header: str, removed: tuple[str, str] | None
+) -> None:
+    policy = Policy(web={WRITE}, mobile={READ, DELETE})
+    raw = "/web/k?renameObject" if removed else "/web/k"
+    found = settled(policy, "PUT", raw, **{header: "mobile/b/old"})
+    assert found.verdict.allowed
+    assert (found.removed and (found.removed[0].workspace, found.removed[1])) == removed
+
+
 def test_what_is_refused_is_not_made_ready() -> None:
     assert settled(Policy(), "PUT", "/web/k").sending is None
 
