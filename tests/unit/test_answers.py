@@ -330,6 +330,14 @@ def test_lines_are_what_is_passed_on_as_it_is_written(
         assert said == expected
 
 
+@pytest.mark.parametrize("value", [b"a\0", b"a\r\nX: b", b"\x7f"])
+def test_no_line_is_known_that_is_no_header(value: bytes) -> None:
+    held = answers.AnswerRules(route(), ORIGINS, False, False)
+    for _ in range(2):
+        with pytest.raises(Refused):
+            answers.lines(held, 200, [(b"Server", value)])
+
+
 def test_lines_that_a_store_invents_do_not_pile_up() -> None:
     held = answers.AnswerRules(route(), ORIGINS, False, False)
     for number in range(5000):

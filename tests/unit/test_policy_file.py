@@ -208,6 +208,17 @@ def test_whoever_says_nothing_enforces_and_has_no_old_password() -> None:
         assert (load(text).report_until, load(text).legacy) == (None, None)
 
 
+@pytest.mark.parametrize("written", ["", "rate_limits: {}", "rate_limits: {token: {}, workspace: {}}"])
+def test_limits_that_say_nothing_are_none(written: str) -> None:
+    assert load(HEAD + written).quotas is None
+
+
+def test_a_files_rate_limits_are_its_workspaces() -> None:
+    quotas = load(HEAD + "rate_limits: {token: {streams: 2}}").quotas
+    assert quotas is not None
+    assert quotas.token.streams == 2
+
+
 def test_a_day_that_has_passed_is_no_mistake() -> None:
     assert load(HEAD + "mode: {report: {until: 2020-01-31}}").report_until == utc(2020, 2, 1)
 
