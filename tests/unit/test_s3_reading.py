@@ -53,6 +53,14 @@ def test_it_says_so_of_plain_keys(at: int) -> None:
     assert found.again(Head("HEAD", target.parse(f"{route.path}/a/b-1.~_c"), HEADERS), route) is not None
 
 
+@pytest.mark.parametrize("at", range(len(ROUTES)))
+@pytest.mark.parametrize("rest", ["/", "", "/a/", "/a//b", "/a//"])
+def test_a_bucket_a_folder_and_empty_names_are_looked_at_by_the_long_way(at: int, rest: str) -> None:
+    """What ends in a slash may be the bucket itself: reading that is to list it."""
+    found, route = begun(at)
+    assert found.again(Head("GET", target.parse(f"{route.path}{rest}"), HEADERS), route) is None
+
+
 def test_another_route_is_not_read_again() -> None:
     found, route = begun(0)
     head = Head("GET", target.parse("/bkt/a"), HEADERS)
