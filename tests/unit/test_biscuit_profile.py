@@ -190,6 +190,22 @@ def asking(expression: wire.Expression, *others: wire.Predicate) -> wire.Block:
     return wire.Block(checks=(wire.Check("if", (query,)),))
 
 
+SPELLED_BY_NUMBER = (
+    "read write resource operation right time role owner tenant namespace user team service admin email group member "
+    "ip_address client client_ip domain path version cluster node hostname nonce query"
+).split()
+
+
+def test_texts_that_have_a_number_of_their_own_are_what_the_library_means() -> None:
+    """The format's table of default symbols: a token holds their places in it instead of their letters."""
+    content = decoded(narrowed(made(), "; ".join(f'check if path("{text}")' for text in SPELLED_BY_NUMBER)))
+    assert content is not None
+    assert [check.queries[0].predicates[0].terms for check in wire.blocks(content)[-1].checks] == [
+        (text,) for text in SPELLED_BY_NUMBER
+    ]
+    assert b"hostname" not in content
+
+
 def test_facts_of_the_first_block_are_few_and_named() -> None:
     with pytest.raises(OutOfProfile, match="at most 8 facts"):
         examine((wire.Block(facts=(wire.Predicate("a", ("b",)),) * 9),))
