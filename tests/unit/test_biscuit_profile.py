@@ -190,10 +190,36 @@ def asking(expression: wire.Expression, *others: wire.Predicate) -> wire.Block:
     return wire.Block(checks=(wire.Check("if", (query,)),))
 
 
-SPELLED_BY_NUMBER = (
-    "read write resource operation right time role owner tenant namespace user team service admin email group member "
-    "ip_address client client_ip domain path version cluster node hostname nonce query"
-).split()
+SPELLED_BY_NUMBER = [
+    "read",
+    "write",
+    "resource",
+    "operation",
+    "right",
+    "time",
+    "role",
+    "owner",
+    "tenant",
+    "namespace",
+    "user",
+    "team",
+    "service",
+    "admin",
+    "email",
+    "group",
+    "member",
+    "ip_address",
+    "client",
+    "client_ip",
+    "domain",
+    "path",
+    "version",
+    "cluster",
+    "node",
+    "hostname",
+    "nonce",
+    "query",
+]
 
 
 def test_texts_that_have_a_number_of_their_own_are_what_the_library_means() -> None:
