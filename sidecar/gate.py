@@ -1,4 +1,4 @@
-"""The one road to a decision. The data plane, the decision endpoint and `policy explain` all walk it, and nothing else does.
+"""The one road to a decision. The data plane, `policy explain` and the policy cases walk it, and nothing else does.
 
 Here and nowhere else the steps follow one another: target, headers, route, credential, identity, actions, policy.
 A refusal is a value, never an exception: `decide` returns for whatever it is given.

@@ -69,13 +69,13 @@ class Access(Struct, frozen=True, eq=False, kw_only=True):
     """What the reason means here, for operators' eyes: it is never told to the caller and holds no secret."""
     trace: Trace = Trace()
     would_deny: Reason | None = None
+    """What will refuse it once report mode is over."""
     operation: str = ""
     """What an S3 tool's request is called by AWS; empty for others, and for what was not let through."""
     key_path: str = ""
     """By which a client asks for the first of the actions' keys; empty where `path` is that."""
     further: tuple[Key, ...] = ()
     """Other keys that it changes: each has records of its own."""
-    """What will refuse it once report mode is over."""
 
 
 class Completion(Struct, frozen=True, kw_only=True, gc=False):

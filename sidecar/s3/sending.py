@@ -58,7 +58,7 @@ def sending(
     deleted: MultiDelete | None = None,
     only_creates: bool = False,
 ) -> Sending:
-    """`source`: as the store calls it. `deleted`: as the client asked. `only_creates`: see `gate.Decision`."""
+    """`source`: as the store calls it. `deleted`: as the client asked. `only_creates`: see `decision.Decision`."""
     path = place.path(asked.key)
     parameters = asked.query if place.same else _query(asked, place)
     if parameters:

@@ -1,7 +1,7 @@
 """One request's part in the audit log: what has been said of it, and what law 8 still asks for.
 
-A write's intent is on record before the store is asked, of each key that it changes; a known caller's refusal before it is answered; a refusal of an unknown
-caller once, then counted; all else when it has ended. Nothing is told twice.
+A write's intent is on record before the store is asked, of each key that it changes; a known caller's refusal before it is answered;
+a refusal of an unknown caller once, then counted; all else when it has ended. Nothing is told twice.
 """
 
 import time
