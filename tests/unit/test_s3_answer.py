@@ -76,6 +76,71 @@ def test_what_names_buckets_and_keys(body: str, expected: str) -> None:
     assert expected in written(body, key="team/k")
 
 
+@pytest.mark.parametrize(
+    "root",
+    ["ListBucketResult", "ListVersionsResult", "ListMultipartUploadsResult", "ListPartsResult", "InitiateMultipartUploadResult",
+     "CompleteMultipartUploadResult", "DeleteResult", "Error"],
+)  # fmt: skip
+def test_every_document_that_names_a_bucket_or_a_key_is_written_anew(root: str) -> None:
+    said = written(f"<{root}><Bucket>real</Bucket><Key>x/k</Key></{root}>")
+    assert said.endswith(f"<{root}><Bucket>bkt</Bucket><Key>team/k</Key></{root}>")
+
+
+@pytest.mark.parametrize(
+    ("root", "entry", "name"),
+    [
+        ("ListBucketResult", "Contents", "Key"),
+        ("ListBucketResult", "CommonPrefixes", "Prefix"),
+        ("ListVersionsResult", "Version", "Key"),
+        ("ListVersionsResult", "DeleteMarker", "Key"),
+        ("ListVersionsResult", "CommonPrefixes", "Prefix"),
+        ("ListMultipartUploadsResult", "Upload", "Key"),
+        ("DeleteResult", "Deleted", "Key"),
+        ("DeleteResult", "Error", "Key"),
+    ],
+)
+def test_of_what_is_not_the_routes_nothing_is_told(root: str, entry: str, name: str) -> None:
+    foreign = f"<{entry}><{name}>y/other</{name}><VersionId>v</VersionId></{entry}>"
+    own = f"<{entry}><{name}>x/k</{name}></{entry}>"
+    said = written(f"<{root}>{foreign}{own}{foreign}</{root}>")
+    assert said.endswith(f"<{root}><{entry}><{name}>team/k</{name}></{entry}></{root}>")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [("Prefix", "prefix"), ("Marker", "marker"), ("StartAfter", "start-after"), ("KeyMarker", "key-marker")],
+)
+@pytest.mark.parametrize("asked", ["", "te", "zebra"])
+def test_a_list_repeats_what_its_client_said(name: str, parameter: str, asked: str) -> None:
+    """Not what the store was asked for in its place, which may be more than the client said, or less."""
+    body = f"<ListBucketResult><{name}>x/</{name}></ListBucketResult>"
+    assert f"<{name}>{asked}</{name}>" in written(body, {parameter: asked} if asked else {})
+
+
+@pytest.mark.parametrize("name", ["Name", "Bucket", "BucketName", "Location", "Resource", "Marker", "EncodingType"])
+def test_deeper_down_a_name_is_something_else(name: str) -> None:
+    body = (
+        f"<ListBucketResult><Contents><Owner><{name}>url</{name}></Owner><Key>x/a b</Key></Contents></ListBucketResult>"
+    )
+    assert f"<Owner><{name}>url</{name}></Owner><Key>team/a b</Key>" in written(body)
+
+
+@pytest.mark.parametrize(
+    ("coding", "key", "told"),
+    [
+        ("url", "x%2By/k%20k", "my%20team/k%20k"),
+        ("url", "x%2By/k+k", "my%20team/k%20k"),
+        ("other", "x+y/k%20k", "my team/k%20k"),
+        ("", "x+y/k k", "my team/k k"),
+    ],
+)
+def test_prefixes_that_are_encoded_are_known_by_what_they_mean(coding: str, key: str, told: str) -> None:
+    read = Answer(Place("bkt", "my team/", "real", "x+y/", ""), "bkt", "", {})
+    said = f"<EncodingType>{coding}</EncodingType>" if coding else ""
+    read.feed(f"<ListBucketResult><Contents><Key>{key}</Key></Contents>{said}</ListBucketResult>".encode())
+    assert f"<Contents><Key>{told}</Key></Contents>" in read.close().decode()
+
+
 def test_an_upload_that_is_not_the_routes_is_not_told() -> None:
     body = "<ListMultipartUploadsResult><Upload><Key>y</Key></Upload><Upload><Key>x/k</Key></Upload></ListMultipartUploadsResult>"
     assert written(body).endswith(
