@@ -102,6 +102,17 @@ def test_times_are_no_evidence(settled: Settled, clock: Clock, tmp_path: Path, m
     assert {name: reading.content for name, reading in found.items()} == {"q": b"2"}
 
 
+def test_of_many_files_those_that_changed_are_read_at_once(settled: Settled, clock: Clock, tmp_path: Path) -> None:
+    """Not only when their turn comes."""
+    files = [tmp_path / f"{number}" for number in range(3 * REHASH_SHARE)]
+    for said in ("1", "of another size"):
+        for file in files:
+            file.write_text(said)
+        assert settled.poll(paths(tmp_path)) == {}
+        clock.now += 0.2
+        assert settled.poll(paths(tmp_path)).keys() == {file.name for file in files}
+
+
 def test_what_is_no_readable_file_is_said_and_never_waited_for(settled: Settled, clock: Clock, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
