@@ -234,6 +234,16 @@ def test_texts_that_have_a_number_of_their_own_are_what_the_library_means() -> N
     assert b"hostname" not in content
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"\x0a\x05ab", b"\x0a\x05", b"\x09" + b"a" * 8, b"\x0d" + b"a" * 4, b"\x0b\x01", b"\x80", b"\x08", b"\x08" + b"\xff" * 10],
+    ids=["cut off", "empty", "of 64 bits", "of 32 bits", "a group", "half a tag", "no value", "a number without end"],
+)  # fmt: skip
+def test_what_is_no_field_is_malformed(content: bytes) -> None:
+    with pytest.raises(wire.Malformed):
+        wire.count_blocks(content, MOST_BLOCKS)
+
+
 def test_facts_of_the_first_block_are_few_and_named() -> None:
     with pytest.raises(OutOfProfile, match="at most 8 facts"):
         examine((wire.Block(facts=(wire.Predicate("a", ("b",)),) * 9),))

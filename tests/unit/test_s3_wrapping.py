@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.aws_chunked import Decoder
+from sidecar.checksums import PREFIX
 from sidecar.s3.wrapping import CHUNK, Wrapping
 
 NAME = "x-amz-checksum-crc32"
@@ -37,6 +38,18 @@ def test_at_the_edges_of_chunks(size: int) -> None:
     content = bytes(range(256)) * (size // 256 + 1)
     content = content[:size]
     assert unwrapped(content, [content[:100], content[100:]] if size > 100 else [content])[0] == content
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "size"),
+    [("crc32", 4), ("crc32c", 4), ("crc64nvme", 8), ("sha1", 20), ("sha256", 32), ("md5", 16), ("sha512", 64), ("xxhash64", 8),
+     ("xxhash3", 8), ("xxhash128", 16)],
+)  # fmt: skip
+def test_the_length_is_right_for_every_checksum(algorithm: str, size: int) -> None:
+    """`size`: of its value, in bytes."""
+    wrapping = Wrapping(7, f"{PREFIX}{algorithm}")
+    sent = [*wrapping.wrap([b"content"]), wrapping.end(base64.b64encode(bytes(size)).decode())]
+    assert len(b"".join(sent)) == wrapping.length
 
 
 def test_what_the_headers_say() -> None:
