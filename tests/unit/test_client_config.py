@@ -213,8 +213,7 @@ def test_curl_shows_the_token_to_nobody_on_the_machine(config: Path, tmp_path: P
     assert (tmp_path / "args").read_text() == f"-sS --fail-with-body -K /dev/fd/3 -T - {address}\n"
 
 
-@pytest.mark.parametrize("shell", ["bash", "dash"])
-@pytest.mark.parametrize("quote", ['"', ""])
+@pytest.mark.parametrize(("shell", "quote"), [("bash", ""), ("dash", '"')])
 def test_curl_uploads_what_it_is_given(config: Path, tmp_path: Path, shell: str, quote: str) -> None:
     require_program("curl")
     store = EchoStore(b"said the store")
@@ -231,19 +230,17 @@ def test_curl_uploads_what_it_is_given(config: Path, tmp_path: Path, shell: str,
             printf 'from a pipe' | cache_curl piped -T -
             cache_curl file -T file
             cache_curl posted --data-binary @- < file
-            cache_curl read
             printf left | {{ cache_curl read; cat; }}
         """
         done = subprocess.run(
             [require_program(shell), "-c", lines], cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout == "said the store" * 5 + "left"
+        assert done.stdout == "said the store" * 4 + "left"
         assert [(each.method + b" " + each.target, each.body) for each in store.seen] == [
             (b"PUT /web/piped", b"from a pipe"),
             (b"PUT /web/file", b"from a file"),
             (b"POST /web/posted", b"from a file"),
-            (b"GET /web/read", b""),
             (b"GET /web/read", b""),
         ]
         assert {each.header(b"authorization")[0] for each in store.seen} == {f"Bearer {TOKEN}".encode()}
