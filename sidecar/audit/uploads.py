@@ -1,7 +1,9 @@
-"""What S3 tools' requests did to their keys, as the records tell: an upload in parts is many requests and one write, and tags write nothing.
+"""What S3 tools' requests did to their keys, as the records tell: an upload in parts is many requests and one write, and tags write
+nothing.
 
-Law: the operation's name says it, and where a record has none a query that isn't whole hides nothing: then it was a write. Parts make a digest only where each of them has one record or several that agree, and they are as many as the store says it put
-together. Memory is bounded.
+Law: the operation's name says it, and where a record has none a query that isn't whole hides nothing: then it was a write. Parts make
+a digest only where each of them has one record or several that agree, and they are as many as the store says it put together. Memory
+is bounded.
 """
 
 import hashlib

@@ -49,7 +49,8 @@ def attenuate(
 ) -> None:
     """Narrow a Biscuit that is read from standard input.
 
-    The narrower one is printed. It needs the public key alone: no store, no network. The new token may never do what the old one may not, and ends with it.
+    The narrower one is printed. It needs the public key alone: no store, no network. The new token may never do what the old one may
+    not, and ends with it.
     """
     from sidecar.credentials.biscuit import spelling
     from sidecar.credentials.biscuit.library import LibraryError

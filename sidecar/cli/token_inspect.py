@@ -20,7 +20,8 @@ def inspect(
 ) -> None:
     """Show what a Biscuit on standard input says.
 
-    That is its blocks, their checks in plain words, its end and its revocation ids. One that no key here verifies, or that a sidecar would not accept, is shown all the same, and that is said: exit 1.
+    That is its blocks, their checks in plain words, its end and its revocation ids. One that no key here verifies, or that a sidecar
+    would not accept, is shown all the same, and that is said: exit 1.
     """
     from sidecar.credentials.biscuit import library, profile, wire
     from sidecar.credentials.biscuit.meaning import meaning, utc

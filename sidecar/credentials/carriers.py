@@ -1,9 +1,9 @@
 """Where a request carries its credential. Law: at most one credential, and one that is present is never overlooked.
 
-Read here: `Authorization` (Bearer, Basic) and the configured headers; for S3 clients its AWS signatures and their session token,
-too. Nothing else is a carrier: not the query
-(it ends up in access logs), but for signed URLs of S3 clients, not a cookie, not `Proxy-Authorization`. A carrier that is present and can't be read is
-a refused token, never anonymous (`docs/policy.md` rule 4). Whose token it is, the verifiers say.
+Read here: `Authorization` (Bearer, Basic) and the configured headers; for S3 clients its AWS signatures and their session token, too.
+Nothing else is a carrier: not the query (it ends up in access logs), but for signed URLs of S3 clients, not a cookie, not
+`Proxy-Authorization`. A carrier that is present and can't be read is a refused token, never anonymous (`docs/policy.md` rule 4). Whose
+token it is, the verifiers say.
 """
 
 import base64
