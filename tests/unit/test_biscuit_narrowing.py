@@ -1,6 +1,8 @@
 """What narrowing promises: a flag lets through what the same limit of an opaque token does, and a narrower token never may what
 its parent may not."""
 
+import base64
+
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
@@ -139,3 +141,17 @@ def test_a_narrowed_token_never_may_what_its_parent_may_not(
             assert after.limits.workspaces is not None
             assert after.limits.workspaces <= before.limits.workspaces
     assert holds(token, **request) <= allowed  # type: ignore[arg-type]
+
+
+def test_a_folder_is_said_as_a_beginning_so_that_trees_can_be_told() -> None:
+    assert narrowing.path("a/b/**") == (
+        'check if path($path), $path == "a/b" or path($path), $path.starts_with("a/b/")'
+    )
+    assert "matches" in narrowing.path("a/*/**")
+
+
+def test_a_token_has_so_many_bytes_and_not_more() -> None:
+    longest = b"\x12" + bytes(spelling.MAX_BYTES - 1)
+    assert spelling.decoded(base64.urlsafe_b64encode(longest).decode()) == longest
+    with pytest.raises(spelling.TooLong):
+        spelling.decoded(base64.urlsafe_b64encode(longest + b"\0").decode())

@@ -271,6 +271,7 @@ def test_every_permission_has_its_operations_and_no_other_is_known() -> None:
         ),
         ('check if path($p), $p.matches("^a$")', 'only keys that match "^a$"'),
         ('check if method("GET")', 'only if the check holds: check if method("GET")'),
+        ('check if path("a"), method("GET")', 'only if the check holds: check if path("a"), method("GET")'),
         (
             'check if path($p), !($p.starts_with("a\\n\\"b"))',
             'only if the check holds: check if path($p), !($p.starts_with("a\ufffd\\"b"))',
