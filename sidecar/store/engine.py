@@ -9,6 +9,8 @@ several visits of each statement (200 to 330 µs), and loads the ORM (8 MiB).
 
 import asyncio
 import os
+import sqlite3
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -145,7 +147,18 @@ def create_file(path: Path) -> None:
 
 
 def _prepare(connection: Any, _record: object) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    give_up = time.monotonic() + BUSY_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            # Only the first to open a fresh file changes anything, and meanwhile the others are turned away at once: the wait for
+            # locks isn't asked then (https://www.sqlite.org/c3ref/busy_handler.html).
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+    for pragma in ("synchronous = FULL", "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

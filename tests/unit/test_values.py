@@ -23,7 +23,18 @@ MODULES = [
     conditions,
     *(import_module(each.name) for each in read(Path(sidecar.__path__[0])) if (layer(each.name) or 0) <= 3),
 ]
-IN_THE_MAKING = {"Trace", "_File", "_Query", "_DayKey", "_Pending", "_Accepted", "Decision", "LastRead", "Asking"}
+IN_THE_MAKING = {
+    "Trace",
+    "_File",
+    "_Query",
+    "_DayKey",
+    "_Pending",
+    "_Accepted",
+    "_Part",
+    "Decision",
+    "LastRead",
+    "Asking",
+}
 """Filled step by step by whoever made them, or one request's or one connection's own."""
 STRUCTS = [
     value
