@@ -4,6 +4,7 @@ from sidecar.cli.schema_words import (
     BOOLEAN,
     DATE,
     KEY_GLOB,
+    PERMISSIONS,
     TEXT,
     WORKSPACE,
     Schema,
@@ -16,11 +17,9 @@ from sidecar.cli.schema_words import (
     refer,
     several,
 )
-from sidecar.model import Permission
 from sidecar.policy.rules import PERMISSION_WORDS
 from sidecar.reasons import Reason
 
-_PERMISSIONS = [permission.value for permission in Permission]
 _SCOPE = block(
     "",
     ["workspace"],
@@ -63,8 +62,8 @@ def cases_schema() -> Schema:
 
 def case_parts() -> dict[str, Schema]:
     action: Schema = {
-        **block(**{word: described(TEXT, "A key.") for word in _PERMISSIONS}, creates=BOOLEAN, below=BOOLEAN),
-        **exactly_one(*_PERMISSIONS),
+        **block(**{word: described(TEXT, "A key.") for word in PERMISSIONS}, creates=BOOLEAN, below=BOOLEAN),
+        **exactly_one(*PERMISSIONS),
     }
     answers = ["allow", *(reason.value for reason in Reason if reason is not Reason.GRANTED)]
     case: Schema = {

@@ -11,6 +11,7 @@ from sidecar.cli.schema_words import (
     DATE,
     GLOB,
     KEY_GLOB,
+    PERMISSIONS,
     RATE,
     TEXT,
     WHOLE_STARS,
@@ -25,11 +26,10 @@ from sidecar.cli.schema_words import (
     refer,
     several,
 )
-from sidecar.model import LEVELS, Permission, PrincipalKind
+from sidecar.model import LEVELS, PrincipalKind
 from sidecar.policy.rules import PERMISSION_WORDS
 from sidecar.profiles import PROFILES
 
-_PERMISSIONS = [permission.value for permission in Permission]
 _PATH: Schema = {
     "type": "string",
     "pattern": "^(/|(/(?!\\.{1,2}(/|$))[A-Za-z0-9._~@+=:,-]+)+)$",
@@ -123,7 +123,7 @@ def _route() -> Schema:
         upstream=described(TEXT, "One of the configuration's upstreams."),
         upstream_path=described(_PATH, "Where the keys live in the upstream; the same path if left out."),
         verbs=described(
-            named(one_of(_PERMISSIONS), "^[A-Z][A-Z-]{0,31}$"), "What a method asks for here, as POST: read."
+            named(one_of(PERMISSIONS), "^[A-Z][A-Z-]{0,31}$"), "What a method asks for here, as POST: read."
         ),
         content_address=described(
             {"const": "sha256"}, "Each key that is written ends in the digest of what is written."

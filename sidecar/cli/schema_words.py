@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sidecar.model import Permission
 from sidecar.policy.glob import MAX_PATTERN
 
 Schema = dict[str, Any]
@@ -19,6 +20,7 @@ GLOB: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN}
 WHOLE_STARS = "^(\\*\\*|([^*/]|\\*(?!\\*))*)(/(\\*\\*|([^*/]|\\*(?!\\*))*))*$"
 KEY_GLOB: Schema = {**GLOB, "pattern": f"^(?!/){WHOLE_STARS[1:]}"}
 DURATION: Schema = {"type": "string", "pattern": "^[0-9]{1,9}(ms|s|m|h|d)$"}
+PERMISSIONS = [permission.value for permission in Permission]
 
 
 def document(title: str, schema: Schema, definitions: Mapping[str, Schema] | None = None) -> Schema:
